@@ -1,0 +1,162 @@
+package disktest
+
+import (
+	"maps"
+	"slices"
+	"testing"
+)
+
+// EverySync shows that no sync is there without a reason. It takes the syncs away, all of one place in the source
+// at a time, and moves each rename and unlink ahead of the sync right before it, and tries crashes until one breaks
+// the scenario's Check. A mutation that no crash shows is an error, unless Options.Harmless says why it may be so.
+// It gives the mutations that were tried.
+//
+// A place counts only if the scenario comes to it, in Run or in Recover.
+func EverySync(t testing.TB, opts Options, scenario func() Scenario) (mutations []string) {
+	t.Helper()
+	opts = opts.withDefaults()
+	found := opts.findSites(t, scenario)
+	result := map[string]bool{} // by mutation: whether a crash showed it
+	for _, site := range slices.Sorted(maps.Keys(found.syncs)) {
+		result["without "+site] = opts.dropShows(site, found.ops, scenario)
+	}
+	for _, pair := range slices.SortedFunc(maps.Keys(found.moves), movePair.compare) {
+		result[pair.String()] = opts.moveShows(found.moves[pair], scenario)
+	}
+	for _, mutation := range slices.Sorted(maps.Keys(result)) {
+		reason, harmless := opts.Harmless[mutation]
+		switch {
+		case !result[mutation] && !harmless:
+			t.Errorf("%q: no crash shows it: either the sync is not needed or a check is missing", mutation)
+		case result[mutation] && harmless:
+			t.Errorf("%q: a crash shows it, though it should be harmless (%s)", mutation, reason)
+		}
+		t.Logf("%s: shown: %t %s", mutation, result[mutation], reason)
+		mutations = append(mutations, mutation)
+	}
+	for mutation := range opts.Harmless {
+		if _, ok := result[mutation]; !ok {
+			t.Errorf("%q is said to be harmless and does not occur", mutation)
+		}
+	}
+	return mutations
+}
+
+// movePair is a sync and the rename or unlink right after it, by their sites' keys.
+type movePair struct{ sync, move string }
+
+func (p movePair) String() string { return p.move + " ahead of " + p.sync }
+
+func (p movePair) compare(q movePair) int {
+	if p.String() < q.String() {
+		return -1
+	}
+	return 1
+}
+
+// moveState is one occurrence of a movePair: on the disk of Run, or on that of Recover after a crash.
+type moveState struct {
+	crash      *crashState // nil: in Run
+	sync, move int         // their indexes
+}
+
+type sites struct {
+	ops   int
+	syncs map[string]bool // by Site.Key
+	moves map[movePair][]moveState
+}
+
+// findSites looks through an unmutated run and its recoveries.
+func (o Options) findSites(t testing.TB, scenario func() Scenario) sites {
+	t.Helper()
+	found := sites{syncs: map[string]bool{}, moves: map[movePair][]moveState{}}
+	f, sc := o.newFS(), scenario()
+	if err := sc.Run(f); err != nil {
+		t.Fatalf("without a mutation: Run: %v", err)
+	}
+	found.ops = f.Len()
+	found.add(f.Ops(), nil)
+	for op := range found.ops + 1 {
+		for _, policy := range []Policy{Nothing(), Everything(), Killed()} {
+			f, sc := o.newFS(), scenario()
+			state := crashState{op: op, policy: policy}
+			after, err := state.start(f, sc)
+			if err == nil {
+				err = sc.recover(after, f)
+			}
+			if err == nil {
+				err = sc.check(after)
+			}
+			if err != nil {
+				t.Fatalf("without a mutation: crash before op %d, %v: %v", op, policy, err)
+			}
+			found.add(after.Ops(), &state)
+		}
+	}
+	return found
+}
+
+// maxMoves is how many occurrences of a pair are looked at: each is a few crashes.
+const maxMoves = 200
+
+func (s *sites) add(ops []Op, crash *crashState) {
+	last := -1
+	for i, op := range ops {
+		switch {
+		case op.Kind.isSync():
+			s.syncs[op.Site().Key()] = true
+			last = i
+		case op.Kind.isMove() && last >= 0:
+			pair := movePair{ops[last].Site().Key(), op.Site().Key()}
+			if len(s.moves[pair]) < maxMoves {
+				s.moves[pair] = append(s.moves[pair], moveState{crash, last, i})
+			}
+			last = -1
+		}
+	}
+}
+
+// dropShows tells whether a crash breaks the scenario when all syncs of a site do nothing.
+func (o Options) dropShows(site string, ops int, scenario func() Scenario) bool {
+	drop := func(op Op) bool { return op.Site().Key() == site }
+	for _, policy := range o.policies() { // the policies that show most come first
+		for op := range ops + 1 {
+			if _, err := o.crash(crashState{op: op, policy: policy, drop: drop}, scenario); err != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// moveShows tells whether a crash right after a rename or unlink breaks the scenario when the sync before it is
+// not done by then. Any other crash finds what it finds without the mutation.
+func (o Options) moveShows(moves []moveState, scenario func() Scenario) bool {
+	for _, move := range moves {
+		for _, policy := range o.policies() {
+			f, sc := o.newFS(), scenario()
+			lives := []*FS{f}
+			last := f
+			if move.crash != nil {
+				after, err := move.crash.start(f, sc)
+				if err != nil {
+					return true
+				}
+				lives, last = append(lives, after), after
+			}
+			last.DropSync(func(op Op) bool { return op.Index == move.sync })
+			last.CutAt(move.move + 1)
+			if move.crash == nil {
+				_ = sc.Run(last)
+			} else {
+				_ = sc.recover(last, lives...)
+			}
+			last.DropSync(nil) // the process that made the mistake is gone
+			after := last.Crash(policy)
+			if sc.recover(after, lives...) != nil || sc.check(after) != nil {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,18 @@
+package disk
+
+import (
+	"syscall"
+	"time"
+)
+
+func freeBytes(fd int) (uint64, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Fstatfs(fd, &st); err != nil {
+		return 0, err
+	}
+	return st.Bavail * uint64(st.Bsize), nil
+}
+
+func changeTime(st *syscall.Stat_t) time.Time {
+	return time.Unix(st.Ctimespec.Sec, st.Ctimespec.Nsec)
+}

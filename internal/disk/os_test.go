@@ -1,0 +1,125 @@
+package disk_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/internal/disk/disktest"
+)
+
+func openTemp(t testing.TB) (*disk.OS, string) {
+	dir := t.TempDir()
+	fsys, err := disk.Open(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { fsys.Close() })
+	return fsys, dir
+}
+
+func TestOSConformance(t *testing.T) {
+	disktest.Conformance(t, func(t *testing.T) disk.FS {
+		fsys, _ := openTemp(t)
+		return fsys
+	})
+}
+
+func TestOpenNeedsADirectory(t *testing.T) {
+	dir := t.TempDir()
+	_, err := disk.Open(filepath.Join(dir, "none"))
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	file := filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	_, err = disk.Open(file)
+	require.Error(t, err)
+}
+
+func TestOSSymlinksDoNotLeadOut(t *testing.T) {
+	fsys, dir := openTemp(t)
+	outside := t.TempDir()
+	secret := filepath.Join(outside, "secret")
+	require.NoError(t, os.WriteFile(secret, []byte("1"), 0o600))
+	require.NoError(t, os.Symlink(outside, filepath.Join(dir, "out")))
+	require.NoError(t, os.Symlink(secret, filepath.Join(dir, "file")))
+
+	for _, name := range []string{"out/secret", "file"} {
+		_, err := fsys.OpenFile(name, os.O_RDWR|os.O_TRUNC, 0)
+		require.Error(t, err)
+	}
+	require.Error(t, fsys.Remove("out/secret"))
+	require.Error(t, fsys.Rename("out/secret", "mine"))
+	require.Error(t, fsys.Mkdir("out/d", 0o700))
+	require.Error(t, fsys.SyncDir("out"))
+	_, err := fsys.ReadDir("out")
+	require.Error(t, err)
+
+	info, err := fsys.Lstat("file")
+	require.NoError(t, err)
+	require.Equal(t, fs.ModeSymlink, info.Mode().Type())
+	require.NoError(t, fsys.Remove("file"), "the symlink itself can go")
+	data, err := os.ReadFile(secret)
+	require.NoError(t, err)
+	require.Equal(t, "1", string(data))
+}
+
+func TestOSClose(t *testing.T) {
+	fsys, err := disk.Open(t.TempDir())
+	require.NoError(t, err)
+	require.NoError(t, fsys.Close())
+	_, err = fsys.Free()
+	require.ErrorIs(t, err, fs.ErrClosed)
+	require.ErrorIs(t, fsys.SyncDir("."), fs.ErrClosed)
+	require.ErrorIs(t, fsys.Mkdir("d", 0o700), fs.ErrClosed)
+}
+
+// BenchmarkCommit is one finished upload: a write, both syncs and the rename between two directories. One
+// volume's syncs can be shared by what commits at the same time.
+func BenchmarkCommit(b *testing.B) {
+	for _, size := range []int{4 << 10, 1 << 20} {
+		for _, parallel := range []int{1, 16} {
+			b.Run(fmt.Sprintf("size=%d/parallel=%d", size, parallel), func(b *testing.B) {
+				fsys, _ := openTemp(b)
+				require.NoError(b, disk.MkdirAll(fsys, "partial", 0o700))
+				require.NoError(b, disk.MkdirAll(fsys, "drop", 0o700))
+				data := make([]byte, size)
+				work := make(chan int)
+				done := make(chan error, parallel)
+				b.SetBytes(int64(size))
+				b.ResetTimer()
+				for range parallel {
+					go func() { done <- commitAll(fsys, work, data) }()
+				}
+				for i := range b.N {
+					work <- i
+				}
+				close(work)
+				for range parallel {
+					require.NoError(b, <-done)
+				}
+			})
+		}
+	}
+}
+
+// commitAll commits a file for each number, over at most 1,000 names. It takes all work also after an error.
+func commitAll(fsys disk.FS, work <-chan int, data []byte) (first error) {
+	for i := range work {
+		from, to := fmt.Sprintf("partial/%d", i), fmt.Sprintf("drop/%d", i%1000)
+		f, err := fsys.OpenFile(from, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err == nil {
+			if _, err = f.Write(data); err == nil {
+				err = disk.Commit(fsys, f, from, to)
+			} else {
+				f.Close()
+			}
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}

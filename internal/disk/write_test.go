@@ -1,0 +1,115 @@
+package disk_test
+
+import (
+	"fmt"
+	"io/fs"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/internal/disk/disktest"
+)
+
+// records is a program that keeps one record in a directory and writes it again and again, also after a restart:
+// after any crash the record is the one last acknowledged or the one being written, whole.
+func records() disktest.Scenario {
+	const dir, name = "state/of", "state/of/record"
+	acked, writing := 0, 0
+	text := func(i int) string { return fmt.Sprintf("%0*d", 400*i, i) } // each longer than the one before
+	work := func(fsys *disktest.FS, times int) error {
+		if err := disk.MkdirAll(fsys, dir, 0o700); err != nil {
+			return err
+		}
+		for range times {
+			writing++
+			if err := disk.WriteFile(fsys, name, []byte(text(writing)), 0o600); err != nil {
+				return err
+			}
+			acked = writing
+		}
+		return nil
+	}
+	check := func(fsys *disktest.FS) error {
+		data, err := fsys.ReadFile(name)
+		for i := acked; i <= writing; i++ {
+			if i == 0 || string(data) == text(i) {
+				return nil
+			}
+		}
+		return fmt.Errorf("the record is %q (%v), %d is acknowledged, %d was being written", data, err, acked, writing)
+	}
+	return disktest.Scenario{
+		Run: func(fsys *disktest.FS) error { return work(fsys, 3) },
+		Recover: func(fsys *disktest.FS) error {
+			if err := check(fsys); err != nil { // before the record is written over
+				return err
+			}
+			return work(fsys, 1)
+		},
+		Check: check,
+	}
+}
+
+func TestRecordsOutliveEveryCrash(t *testing.T) {
+	disktest.EveryCrash(t, disktest.Options{}, records)
+}
+
+func TestRecordsOutliveEveryFault(t *testing.T) {
+	disktest.EveryFault(t, disktest.Options{}, records)
+}
+
+func TestRecordsNeedEverySync(t *testing.T) {
+	const in = " in disk_test.records.func2 via disk."
+	require.Equal(t, []string{
+		"rename" + in + "WriteFile ahead of sync" + in + "WriteFile",
+		"unlink" + in + "WriteFile ahead of syncdir" + in + "MkdirAll",
+		"without sync" + in + "WriteFile",
+		"without syncdir" + in + "MkdirAll",
+		"without syncdir" + in + "WriteFile",
+	}, disktest.EverySync(t, disktest.Options{Harmless: map[string]string{
+		"unlink" + in + "WriteFile ahead of syncdir" + in + "MkdirAll": "it clears a temporary file that nobody reads",
+	}}, records))
+}
+
+// TestMkdirAllAfterAKill: the directories of a killed process are there, and are not durable.
+func TestMkdirAllAfterAKill(t *testing.T) {
+	fsys := disktest.New(1)
+	require.NoError(t, fsys.Mkdir("a", 0o700))
+	require.NoError(t, fsys.Mkdir("a/b", 0o700))
+	fsys = fsys.Crash(disktest.Killed())
+	require.NoError(t, disk.MkdirAll(fsys, "a/b", 0o700))
+	require.Contains(t, fsys.Crash(disktest.Nothing()).Files(), "a/b/")
+}
+
+func TestWriteFileTakesItsTemporaryFileAway(t *testing.T) {
+	for _, kind := range []disktest.Kind{disktest.Write, disktest.Sync, disktest.Close, disktest.Rename} {
+		fsys := disktest.New(1)
+		require.NoError(t, disk.WriteFile(fsys, "a", []byte("old"), 0o600))
+		fsys.Inject(disktest.Fault{Kind: kind})
+		err := disk.WriteFile(fsys, "a", []byte("new"), 0o600)
+		require.Error(t, err)
+		require.False(t, disk.IsUncertain(err))
+		require.Equal(t, map[string]string{"a": "old"}, fsys.Files())
+	}
+}
+
+func TestIsTemp(t *testing.T) {
+	fsys := disktest.New(1)
+	require.NoError(t, disk.WriteFile(fsys, "a", nil, 0o600))
+	temp := fsys.Ops()[0].Path
+	require.True(t, disk.IsTemp(temp))
+	require.True(t, disk.IsTemp("d/"+temp))
+	for _, name := range []string{"a", ".a", "a.tmp", ".tmp", "d/.tmp"} {
+		require.False(t, disk.IsTemp(name), name)
+	}
+}
+
+func TestChangeTimeFallsBackToTheModificationTime(t *testing.T) {
+	at := time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)
+	info, err := fs.Stat(fstest.MapFS{"a": {ModTime: at}}, "a")
+	require.NoError(t, err)
+	require.Equal(t, at, disk.ChangeTime(info))
+}
