@@ -1,0 +1,159 @@
+package echostream
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/smithy-go/encoding/httpbinding"
+	"github.com/klauspost/compress/gzip"
+)
+
+const (
+	maxAuditRecords  = 500
+	plainAuditRecord = 10 // more of them are gzip'd
+)
+
+// AuditRecord says that a message was sent or received.
+type AuditRecord struct {
+	TrackingID      string
+	PrevTrackingIDs []string
+	// SourceNode is the node that a received message came from. By default, the message was sent.
+	SourceNode string
+	// DateTime is when it happened.
+	DateTime time.Time
+	// Attributes are what the message type's auditor would find in the message, and more: strings, numbers,
+	// booleans and nil.
+	Attributes map[string]any
+}
+
+// MarshalJSON writes the record as the audit endpoint wants it.
+func (r AuditRecord) MarshalJSON() ([]byte, error) {
+	var source *string
+	if r.SourceNode != "" {
+		source = &r.SourceNode
+	}
+	var previous []string // null, not an empty list
+	if len(r.PrevTrackingIDs) > 0 {
+		previous = r.PrevTrackingIDs
+	}
+	return json.Marshal(struct {
+		Attributes map[string]any `json:"attributes,omitempty"`
+		DateTime   string         `json:"datetime"`
+		Previous   []string       `json:"previousTrackingIds"`
+		Source     *string        `json:"sourceNode"`
+		TrackingID string         `json:"trackingId"`
+	}{r.Attributes, r.DateTime.UTC().Format("2006-01-02T15:04:05.000000-07:00"), previous, source, r.TrackingID})
+}
+
+// Audit sends records of messages of one type, in requests of up to 500. A record may arrive twice if it is sent again
+// after an error. It sends them whether or not the tenant audits: ask node.Audit first.
+//
+// The error is permanent ([IsPermanent]) if the endpoint refuses the records for what they hold.
+func (c *Client) Audit(ctx context.Context, node *Node, messageType string, records []AuditRecord) error {
+	for part := range slices.Chunk(records, maxAuditRecords) {
+		if err := c.audit(ctx, node, messageType, part); err != nil {
+			return fmt.Errorf("sending %d audit records of %s: %w", len(part), node, err)
+		}
+	}
+	return nil
+}
+
+func (c *Client) audit(ctx context.Context, node *Node, messageType string, records []AuditRecord) error {
+	body, err := json.Marshal(struct {
+		MessageType string        `json:"messageType"`
+		Records     []AuditRecord `json:"auditRecords"`
+	}{messageType, records})
+	if err != nil {
+		return Permanent(fmt.Errorf("writing them as JSON: %w", err))
+	}
+	header := http.Header{"Content-Type": {"application/json"}}
+	if len(records) > plainAuditRecord {
+		body = gzipped(body)
+		header.Set("Content-Encoding", "gzip")
+	}
+	to, err := auditURL(node)
+	if err != nil {
+		return err
+	}
+	credentials := c.appCredentials(node)
+	for attempt := 1; ; attempt++ {
+		used, err := c.retrieve(ctx, credentials)
+		if err != nil {
+			return err
+		}
+		status, err := c.postSigned(ctx, to, header, body, func(r *http.Request) error {
+			sum := sha256.Sum256(body)
+			return v4.NewSigner().SignHTTP(ctx, used, r, hex.EncodeToString(sum[:]), "lambda", node.Region, c.opts.Now())
+		})
+		if err == nil {
+			return nil
+		}
+		if status != http.StatusForbidden && status != http.StatusUnauthorized {
+			return err
+		}
+		credentials.refused(used.AccessKeyID)
+		if attempt == 2 {
+			return err
+		}
+	}
+}
+
+// auditURL is the endpoint and the node's name. Every character of the name that has a meaning anywhere in a URL is
+// escaped, so that the signature's own escaping cannot be understood in two ways.
+func auditURL(node *Node) (*url.URL, error) {
+	u, err := url.Parse(node.AuditRecordsEndpoint)
+	if err != nil || u.Host == "" {
+		return nil, errors.New("the app's auditRecordsEndpoint is not a URL")
+	}
+	path, escaped := strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.EscapedPath(), "/")
+	u.Path, u.RawPath = path+"/"+node.Name, escaped+"/"+httpbinding.EscapePath(node.Name, true)
+	return u, nil
+}
+
+func (c *Client) postSigned(ctx context.Context, to *url.URL, header http.Header, body []byte, sign func(*http.Request) error) (status int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.CallTimeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), bytes.NewReader(body))
+	if err != nil {
+		return 0, withoutURLs(err)
+	}
+	r.Header = header.Clone()
+	if err := sign(r); err != nil {
+		return 0, fmt.Errorf("signing: %w", err)
+	}
+	answer, err := c.opts.HTTPClient.Do(r)
+	if err != nil {
+		return 0, withoutURLs(err)
+	}
+	defer answer.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10)) // so that the connection can be used again
+	if answer.StatusCode/100 == 2 {
+		return answer.StatusCode, nil
+	}
+	err = fmt.Errorf("the audit endpoint answered with HTTP status %d", answer.StatusCode)
+	switch answer.StatusCode {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		err = Permanent(err)
+	}
+	return answer.StatusCode, err
+}
+
+func gzipped(data []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, _ = w.Write(data) // a bytes.Buffer takes everything
+	_ = w.Close()
+	return b.Bytes()
+}

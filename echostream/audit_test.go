@@ -1,0 +1,184 @@
+package echostream
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// auditEndpoint checks each request's signature and keeps what it holds.
+type auditEndpoint struct {
+	t       *testing.T
+	api     *graphQL
+	mu      sync.Mutex
+	answers []int // of the first requests; then 204
+	paths   []string
+	types   []string
+	gzip    []bool
+	keys    []string
+	records [][]map[string]any
+}
+
+func (a *auditEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/graphql" {
+		a.api.ServeHTTP(w, r)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	body, err := io.ReadAll(r.Body)
+	assert.NoError(a.t, err)
+	a.verify(r, body)
+	if len(a.answers) > 0 {
+		w.WriteHeader(a.answers[0])
+		a.answers = a.answers[1:]
+		return
+	}
+	a.paths = append(a.paths, r.URL.EscapedPath())
+	a.gzip = append(a.gzip, r.Header.Get("Content-Encoding") == "gzip")
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		body = gunzip(a.t, body)
+	}
+	var in struct {
+		MessageType  string
+		AuditRecords []map[string]any
+	}
+	assert.NoError(a.t, json.Unmarshal(body, &in))
+	a.types = append(a.types, in.MessageType)
+	a.records = append(a.records, in.AuditRecords)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// verify signs the request again and compares.
+func (a *auditEndpoint) verify(r *http.Request, body []byte) {
+	at, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
+	assert.NoError(a.t, err)
+	session := r.Header.Get("X-Amz-Security-Token")
+	key := session[len("session of "):]
+	a.keys = append(a.keys, key)
+	again, err := http.NewRequest(http.MethodPost, "http://"+r.Host+r.URL.EscapedPath(), bytes.NewReader(body))
+	assert.NoError(a.t, err)
+	for _, name := range []string{"Content-Type", "Content-Encoding"} {
+		if v := r.Header.Get(name); v != "" {
+			again.Header.Set(name, v)
+		}
+	}
+	sum := sha256.Sum256(body)
+	creds := aws.Credentials{AccessKeyID: key, SecretAccessKey: "secret of " + key, SessionToken: session}
+	assert.NoError(a.t, v4.NewSigner().SignHTTP(context.Background(), creds, again, hex.EncodeToString(sum[:]), "lambda", "eu-west-1", at))
+	assert.Equal(a.t, again.Header.Get("Authorization"), r.Header.Get("Authorization"))
+}
+
+func newAudit(t *testing.T) (*Client, *auditEndpoint, *Node) {
+	t.Helper()
+	a := &auditEndpoint{t: t, api: staticCredentials()}
+	c, server, _ := newTestClient(t, a, Options{})
+	node := testNode()
+	node.AuditRecordsEndpoint = server.URL + "/audit/"
+	return c, a, node
+}
+
+func TestAudit(t *testing.T) {
+	c, a, node := newAudit(t)
+	at := time.Date(2026, 11, 22, 9, 8, 7, 123456789, time.FixedZone("CET", 3600))
+	err := c.Audit(t.Context(), node, "echo.file", []AuditRecord{
+		{TrackingID: "1", DateTime: at, Attributes: map[string]any{"name": "a.csv", "content_length": 3}},
+		{TrackingID: "2", DateTime: at, PrevTrackingIDs: []string{"0"}, SourceNode: "x"},
+	})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"/audit/My%20FTP%20node"}, a.paths)
+	assert.Equal(t, []string{"echo.file"}, a.types)
+	assert.Equal(t, []bool{false}, a.gzip)
+	assert.Equal(t, [][]map[string]any{{
+		{"trackingId": "1", "datetime": "2026-11-22T08:08:07.123456+00:00", "previousTrackingIds": nil, "sourceNode": nil,
+			"attributes": map[string]any{"name": "a.csv", "content_length": 3.0}},
+		{"trackingId": "2", "datetime": "2026-11-22T08:08:07.123456+00:00", "previousTrackingIds": []any{"0"}, "sourceNode": "x"},
+	}}, a.records)
+}
+
+func TestAuditRequests(t *testing.T) {
+	for _, test := range []struct {
+		records int
+		want    []int
+		gzip    []bool
+	}{
+		{0, nil, nil},
+		{10, []int{10}, []bool{false}},
+		{11, []int{11}, []bool{true}},
+		{1003, []int{500, 500, 3}, []bool{true, true, false}},
+	} {
+		t.Run(fmt.Sprint(test.records), func(t *testing.T) {
+			c, a, node := newAudit(t)
+			records := make([]AuditRecord, test.records)
+			for i := range records {
+				records[i].TrackingID = fmt.Sprint(i)
+			}
+			require.NoError(t, c.Audit(t.Context(), node, "echo.file", records))
+			var got []int
+			n := 0
+			for _, r := range a.records {
+				got = append(got, len(r))
+				for _, record := range r {
+					assert.Equal(t, fmt.Sprint(n), record["trackingId"])
+					n++
+				}
+			}
+			assert.Equal(t, test.want, got)
+			assert.Equal(t, test.gzip, a.gzip)
+		})
+	}
+}
+
+func TestAuditPath(t *testing.T) {
+	for name, want := range map[string]string{
+		"a/b?c#d": "/audit/a%2Fb%3Fc%23d", "a+b=c@d": "/audit/a%2Bb%3Dc%40d", "ünit 1": "/audit/%C3%BCnit%201", "..": "/audit/..", "100%": "/audit/100%25",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, a, node := newAudit(t)
+			node.Name = name
+			require.NoError(t, c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}}))
+			assert.Equal(t, []string{want}, a.paths)
+		})
+	}
+}
+
+func TestAuditFailures(t *testing.T) {
+	for _, test := range []struct {
+		status    int
+		permanent bool
+	}{{500, false}, {429, false}, {404, false}, {400, true}, {413, true}, {422, true}} {
+		c, a, node := newAudit(t)
+		a.answers = []int{test.status}
+		err := c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}})
+		assert.ErrorContains(t, err, fmt.Sprintf("the audit endpoint answered with HTTP status %d", test.status))
+		assert.Equal(t, test.permanent, IsPermanent(err))
+	}
+
+	c, a, node := newAudit(t)
+	a.answers = []int{403}
+	require.NoError(t, c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}}))
+	assert.Equal(t, []string{"KEY1", "KEY2"}, a.keys)
+
+	c, a, node = newAudit(t)
+	a.answers = []int{403, 403, 403}
+	err := c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}})
+	assert.False(t, IsPermanent(err))
+	assert.Len(t, a.keys, 2)
+	requireNoSecret(t, err, "KEY", "http://")
+
+	node.AuditRecordsEndpoint = "nowhere"
+	assert.ErrorContains(t, c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}}), "auditRecordsEndpoint is not a URL")
+}

@@ -1,0 +1,127 @@
+package echostream
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/Khan/genqlient/graphql"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/smithy-go/logging"
+)
+
+// Options of a Client. The zero value works.
+type Options struct {
+	// HTTPClient makes every request. By default, one that keeps connections, honours HTTPS_PROXY, SSL_CERT_FILE
+	// and AWS_CA_BUNDLE, and has no limit on the time that an upload takes.
+	HTTPClient aws.HTTPClient
+	// AWS are more options for the AWS SDK's configuration, such as config.WithBaseEndpoint in a test that cannot set
+	// variables. They win over what New sets. By default, none.
+	AWS []func(*config.LoadOptions) error
+	// Log gets what happens between the calls: log-ins, retries. By default, nothing is logged.
+	Log *slog.Logger
+	// Now is the clock. By default, time.Now.
+	Now func() time.Time
+	// CallTimeout bounds each request but the uploads. By default, 30 s.
+	CallTimeout time.Duration
+}
+
+// Client speaks with EchoStream for one node. It is safe for concurrent use and has nothing to close.
+type Client struct {
+	env  Environment
+	opts Options
+	log  *slog.Logger
+	aws  aws.Config
+	api  graphql.Client
+
+	mu   sync.Mutex
+	apps map[string]*appCredentials // by app
+	sqs  map[string]*sqs.Client     // by app; "" uses the machine's credentials
+}
+
+// tokens are the access tokens of the API.
+type tokens interface {
+	// Token returns one that should be valid; it logs in if it has to.
+	Token(ctx context.Context) (string, error)
+	// Invalidate says that the API refused a token.
+	Invalidate(token string)
+}
+
+// New makes a client and reaches out to nothing: the first call logs in. It reads the standard AWS variables, so
+// that AWS_ENDPOINT_URL and its kin point it at an emulator; the region is the user pool's and credentials are
+// EchoStream's (but see [Client.Credentials]).
+func New(env Environment, opts Options) (*Client, error) {
+	if err := env.Validate(); err != nil {
+		return nil, err
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.CallTimeout <= 0 {
+		opts.CallTimeout = 30 * time.Second
+	}
+	var client aws.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.MaxIdleConnsPerHost = 64 // lanes send side by side
+	})
+	if opts.HTTPClient != nil {
+		client = opts.HTTPClient
+	}
+	// The region is given, so that nothing asks the machine's metadata service for it. Retrying is the caller's, by
+	// one policy.
+	load := append([]func(*config.LoadOptions) error{
+		config.WithRegion(env.Region()),
+		config.WithHTTPClient(client),
+		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
+		config.WithLogger(sdkLogger(opts.Log)),
+	}, opts.AWS...)
+	cfg, err := config.LoadDefaultConfig(context.Background(), load...)
+	if err != nil {
+		return nil, fmt.Errorf("reading the AWS configuration of this machine: %w", withoutURLs(err))
+	}
+	if b, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
+		cfg.HTTPClient = b.Freeze() // else each service gets connections of its own
+	}
+	opts.HTTPClient = cfg.HTTPClient
+
+	cognito := cognitoidentityprovider.NewFromConfig(cfg, func(o *cognitoidentityprovider.Options) {
+		o.Credentials = aws.AnonymousCredentials{}
+	})
+	c := &Client{
+		env: env, opts: opts, log: opts.Log, aws: cfg,
+		api: &transport{
+			url: env.AppSyncEndpoint, http: cfg.HTTPClient, timeout: opts.CallTimeout,
+			tokens: newLogin(env, cognito, opts.Log, opts.Now),
+		},
+		apps: map[string]*appCredentials{},
+		sqs:  map[string]*sqs.Client{},
+	}
+	return c, nil
+}
+
+// sdkLogger takes what the AWS SDK has to say. By itself it would write to stderr, in a format of its own.
+func sdkLogger(log *slog.Logger) logging.Logger {
+	return logging.LoggerFunc(func(_ logging.Classification, format string, v ...any) {
+		log.Debug("the AWS SDK says", "message", shorten(fmt.Sprintf(format, v...)))
+	})
+}
+
+// retrieve bounds what a provider of credentials takes, since those of the machine may ask half a dozen places.
+func (c *Client) retrieve(ctx context.Context, from aws.CredentialsProvider) (aws.Credentials, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*c.opts.CallTimeout)
+	defer cancel()
+	credentials, err := from.Retrieve(ctx)
+	if err != nil {
+		return aws.Credentials{}, withoutURLs(err)
+	}
+	return credentials, nil
+}

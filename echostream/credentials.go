@@ -1,0 +1,143 @@
+package echostream
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/ftpnode/ftpnode/echostream/internal/api"
+)
+
+const (
+	credentialsDuration = time.Hour // asked for; 900 s to 12 h are allowed
+	// refreshAhead is how long before their end credentials are replaced; if they are shorter-lived than twice that, it
+	// is after half their life.
+	refreshAhead = 5 * time.Minute
+	// refreshPause is how long credentials that still work are used after a try to replace them failed.
+	refreshPause = 30 * time.Second
+)
+
+// Credentials are the AWS credentials that the node uses for its queues. They come from EchoStream and are replaced
+// before they expire; only the node of a CrossAccountApp uses those of the machine it runs on (AWS's default chain:
+// environment, shared files, container and instance roles).
+func (c *Client) Credentials(node *Node) aws.CredentialsProvider {
+	if node.CrossAccount {
+		return c.aws.Credentials
+	}
+	return c.appCredentials(node)
+}
+
+// appCredentials are those that EchoStream gives to an app, also to a CrossAccountApp: it audits with them.
+func (c *Client) appCredentials(node *Node) *appCredentials {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.apps[node.App] == nil {
+		app := node.App
+		c.apps[app] = &appCredentials{
+			fetch: func(ctx context.Context) (aws.Credentials, error) { return c.fetchCredentials(ctx, app) },
+			now:   c.opts.Now, log: c.log, turn: make(chan struct{}, 1),
+		}
+	}
+	return c.apps[node.App]
+}
+
+func (c *Client) fetchCredentials(ctx context.Context, app string) (aws.Credentials, error) {
+	answer, err := api.GetAwsCredentials(ctx, c.api, app, c.env.Tenant, int(credentialsDuration/time.Second))
+	if err != nil {
+		return aws.Credentials{}, fmt.Errorf("getting AWS credentials for app %q: %w", app, err)
+	}
+	if answer.GetApp == nil {
+		return aws.Credentials{}, fmt.Errorf("getting AWS credentials for app %q: tenant %q has no such app", app, c.env.Tenant)
+	}
+	holder, ok := answer.GetApp.(interface {
+		GetGetAwsCredentials() api.CredentialsFields
+	})
+	if !ok {
+		return aws.Credentials{}, fmt.Errorf("getting AWS credentials for app %q: it is a %s, expected a ManagedApp, an ExternalApp or a CrossAccountApp",
+			app, value(answer.GetApp.GetTypename()))
+	}
+	got := holder.GetGetAwsCredentials()
+	if got.AccessKeyId == "" || got.SecretAccessKey == "" || got.Expiration.IsZero() {
+		return aws.Credentials{}, fmt.Errorf("getting AWS credentials for app %q: the answer lacks a key or the expiration", app)
+	}
+	return aws.Credentials{
+		AccessKeyID: got.AccessKeyId, SecretAccessKey: got.SecretAccessKey, SessionToken: got.SessionToken,
+		CanExpire: true, Expires: got.Expiration, Source: "EchoStream",
+	}, nil
+}
+
+// appCredentials keeps credentials and replaces them in time. (aws.CredentialsCache would do so by its own clock,
+// and can only forget what it holds now, not the credentials that a service refused a moment ago.)
+type appCredentials struct {
+	fetch func(context.Context) (aws.Credentials, error)
+	now   func() time.Time
+	log   *slog.Logger
+	turn  chan struct{} // held while fetching
+
+	mu      sync.Mutex
+	held    aws.Credentials
+	renewAt time.Time
+}
+
+// Retrieve implements aws.CredentialsProvider.
+func (a *appCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	if creds, ok := a.current(); ok {
+		return creds, nil
+	}
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-ctx.Done():
+		return aws.Credentials{}, ctx.Err()
+	}
+	if creds, ok := a.current(); ok {
+		return creds, nil // someone else has just fetched them
+	}
+	creds, err := a.fetch(ctx)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	if err != nil {
+		if a.held.HasKeys() && now.Before(a.held.Expires) {
+			a.log.WarnContext(ctx, "AWS credentials could not be renewed, the old ones still work",
+				"until", a.held.Expires, "error", err)
+			a.renewAt = now.Add(refreshPause)
+			return a.held, nil
+		}
+		return aws.Credentials{}, err
+	}
+	a.held = creds
+	a.renewAt = creds.Expires.Add(-min(refreshAhead, creds.Expires.Sub(now)/2))
+	a.log.DebugContext(ctx, "got AWS credentials", "expires", creds.Expires)
+	return creds, nil
+}
+
+func (a *appCredentials) current() (aws.Credentials, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	return a.held, a.held.HasKeys() && now.Before(a.renewAt) && now.Before(a.held.Expires)
+}
+
+// refused forgets the credentials with this key, which a service would not take.
+func (a *appCredentials) refused(accessKeyID string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.held.AccessKeyID == accessKeyID {
+		a.held = aws.Credentials{}
+	}
+}
+
+// credentialsRefused tells whether AWS turned a request down for its credentials' sake.
+func credentialsRefused(code string) bool {
+	switch code {
+	case "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException",
+		"InvalidSecurity", "InvalidAccessKeyId", "InvalidToken", "RequestExpired":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,41 @@
+// Package echostream is an SDK for EchoStream nodes: programs that join other systems to an EchoStream tenant. It logs
+// in, reads the node's definition, sends messages and bulk data to the node's targets and audits them.
+//
+// # What it promises
+//
+// A nil error is an acknowledgement: SQS holds the message, S3 the bytes, the tenant the audit records. Everything else
+// is an error, and one of two kinds: permanent ([IsPermanent]: this message or content will never be taken) or
+// transient (the same call can succeed later; when it does, a message arrives once, in its order, as long as it goes out
+// under the same tracking id within SQS's five minutes). The package does not wait and try again, but for what it can cure
+// at once: a token or credentials that were refused are replaced, a message that failed out of a batch is sent
+// again. Retrying is the caller's, by one policy; package outbox has it, for what must not be lost.
+//
+// A call on a closed network fails in Options.CallTimeout. [New] reaches out to nothing, so that a program can start
+// without the cloud. Tokens, credentials and upload URLs are fetched when they are needed and replaced before they end.
+// Memory does not grow with the size of an upload. Everything may be used from several goroutines.
+//
+// No error and no log line holds a password, token, key or presigned URL.
+//
+// # Limits
+//
+// It is for nodes that send: ManagedNodes, and ExternalNodes of an ExternalApp or a CrossAccountApp. Receiving, the
+// app's DynamoDB table and bulk data in deflate are not there. The auditor of a message type is Python; whoever sends a
+// message says what its auditor would have found ([AuditRecord]). Messages are text of at most 256 KiB.
+//
+// # A bridge
+//
+// In the environment that EchoStream gives to a node:
+//
+//	env, err := echostream.EnvironmentFrom(os.Getenv)
+//	client, err := echostream.New(env, echostream.Options{Log: log})
+//	node, err := client.Node(ctx)
+//	body, err := echostream.MarshalMessage(map[string]any{"temperature": 21.5})
+//	message := echostream.Message{TrackingID: echostream.NewTrackingID(), Body: body}
+//	for _, target := range node.Targets {
+//		errs := client.Send(ctx, node, target.Queue, []echostream.Message{message})
+//	}
+//
+// A managed node's log handler is [NewLogHandler]. The standard AWS variables (AWS_ENDPOINT_URL and its kin, HTTPS_PROXY,
+// SSL_CERT_FILE, AWS_CA_BUNDLE) are honoured, so that the same program runs against an emulator; package echotest is one for
+// tests.
+package echostream

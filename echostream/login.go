@@ -1,0 +1,333 @@
+package echostream
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
+	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/ftpnode/ftpnode/echostream/internal/srp"
+)
+
+// ErrConfiguration is in the errors of a log-in that fails until a person changes something: a wrong password, an
+// unknown user or app client, a challenge that a program cannot answer. Retry slowly: Cognito locks users out who
+// fail too often. Such an error is not permanent in the sense of [IsPermanent], which is about one message.
+var ErrConfiguration = errors.New("configuration error")
+
+const (
+	// loginTimeout bounds one log-in: up to three requests.
+	loginTimeout = time.Minute
+	// renewMargin is how long before its end a token is renewed; for tokens that live shorter than
+	// 50 minutes it is a tenth of their life.
+	renewMargin = 5 * time.Minute
+	// renewPause is how long a token that is still valid is used on after it could not be renewed.
+	renewPause = 30 * time.Second
+	// defaultLifetime is assumed if Cognito names none: the shortest that it can be set to.
+	defaultLifetime = 5 * time.Minute
+	// refusedSoon is the age below which a refused token says that refreshing does not help.
+	refusedSoon = time.Minute
+)
+
+// cognito is the part of Cognito's client that logging in needs.
+type cognito interface {
+	InitiateAuth(context.Context, *cognitoidentityprovider.InitiateAuthInput, ...func(*cognitoidentityprovider.Options)) (
+		*cognitoidentityprovider.InitiateAuthOutput, error)
+	RespondToAuthChallenge(context.Context, *cognitoidentityprovider.RespondToAuthChallengeInput, ...func(*cognitoidentityprovider.Options)) (
+		*cognitoidentityprovider.RespondToAuthChallengeOutput, error)
+}
+
+// login keeps a valid access token. It logs in with SRP, refreshes the token before it ends, and logs in with SRP
+// again when the refresh token is dead. It never retries: an error is the caller's to wait on.
+type login struct {
+	env Environment
+	api cognito
+	log *slog.Logger
+	now func() time.Time
+
+	mu      sync.Mutex
+	access  string // "" if there is none
+	issued  time.Time
+	renew   time.Time // from when on a new one is fetched
+	expires time.Time
+	refresh string  // "" if there is none
+	flight  *flight // the log-in under way, or nil
+}
+
+// flight is a log-in that several callers may wait for. It ends early when the last of them has gone.
+type flight struct {
+	done    chan struct{}
+	cancel  context.CancelFunc
+	waiters int    // guarded by login.mu
+	token   string // set before done is closed, as is err
+	err     error
+}
+
+func newLogin(env Environment, api cognito, log *slog.Logger, now func() time.Time) *login {
+	return &login{env: env, api: api, log: log, now: now}
+}
+
+// Token returns an access token that should be valid. Callers that come while a log-in is under way share it, and
+// its outcome. ctx bounds the wait of this caller.
+func (l *login) Token(ctx context.Context) (string, error) {
+	l.mu.Lock()
+	if l.access != "" && l.now().Before(l.renew) {
+		defer l.mu.Unlock()
+		return l.access, nil
+	}
+	if err := ctx.Err(); err != nil {
+		l.mu.Unlock()
+		return "", fmt.Errorf("logging in: %w", err)
+	}
+	f := l.flight
+	if f == nil {
+		f = l.start(ctx)
+	}
+	f.waiters++
+	l.mu.Unlock()
+
+	select {
+	case <-f.done:
+		return f.token, f.err
+	case <-ctx.Done():
+		l.leave(f)
+		return "", fmt.Errorf("waiting for the log-in: %w", ctx.Err())
+	}
+}
+
+// Invalidate says that the API has refused the token (HTTP 401), so that the next Token fetches another. It does
+// nothing if the token is not the present one: somebody else was faster.
+func (l *login) Invalidate(token string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if token == "" || token != l.access {
+		return
+	}
+	if l.now().Sub(l.issued) < refusedSoon {
+		l.refresh = ""
+	}
+	l.access = ""
+}
+
+// start is called with l.mu held.
+func (l *login) start(ctx context.Context) *flight {
+	// The log-in is for all who will wait for it: the context of the first one gives only its values.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout)
+	f := &flight{done: make(chan struct{}), cancel: cancel}
+	l.flight = f
+	refresh := l.refresh
+	go func() {
+		defer cancel()
+		got, err := l.authenticate(ctx, refresh)
+		l.finish(f, got, err)
+	}()
+	return f
+}
+
+func (l *login) leave(f *flight) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f.waiters--
+	if f.waiters == 0 && l.flight == f {
+		l.flight = nil
+		f.cancel()
+	}
+}
+
+func (l *login) finish(f *flight, got tokenSet, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer close(f.done)
+	if l.flight != f { // nobody waits any more, and another may have begun
+		f.err = context.Canceled
+		return
+	}
+	l.flight = nil
+	now := l.now()
+	switch {
+	case err == nil:
+		l.access, l.refresh = got.access, got.refresh
+		l.issued, l.expires = now, now.Add(got.lifetime)
+		l.renew = l.expires.Add(-min(renewMargin, got.lifetime/10))
+	case l.access != "" && now.Before(l.expires):
+		l.renew = now.Add(renewPause)
+		if l.renew.After(l.expires) {
+			l.renew = l.expires
+		}
+		l.log.Warn("Could not renew the access token; the old one is still valid", "expires", l.expires, "err", err)
+	default:
+		f.err = err
+		return
+	}
+	f.token = l.access
+}
+
+// tokenSet is what Cognito hands out.
+type tokenSet struct {
+	access, refresh string
+	lifetime        time.Duration
+}
+
+func (l *login) authenticate(ctx context.Context, refresh string) (tokenSet, error) {
+	if refresh != "" {
+		got, err := l.refreshTokens(ctx, refresh)
+		if !errors.Is(err, ErrConfiguration) {
+			return got, err
+		}
+		// It has expired or was revoked, or the pool does not allow it. If more is wrong, SRP will tell.
+		l.log.Info("The refresh token is no longer valid; logging in again", "err", err)
+		l.mu.Lock()
+		if l.refresh == refresh {
+			l.refresh = ""
+		}
+		l.mu.Unlock()
+	}
+	return l.logIn(ctx)
+}
+
+func (l *login) refreshTokens(ctx context.Context, refresh string) (tokenSet, error) {
+	out, err := l.api.InitiateAuth(ctx, &cognitoidentityprovider.InitiateAuthInput{
+		AuthFlow:       types.AuthFlowTypeRefreshTokenAuth,
+		ClientId:       aws.String(l.env.ClientID),
+		AuthParameters: map[string]string{"REFRESH_TOKEN": refresh},
+	})
+	if err != nil {
+		return tokenSet{}, l.failed("InitiateAuth (refresh)", err)
+	}
+	got, err := l.result(out.ChallengeName, out.AuthenticationResult)
+	if err != nil {
+		return tokenSet{}, err
+	}
+	if got.refresh == "" { // Cognito sends a new one only if the pool rotates them
+		got.refresh = refresh
+	}
+	l.log.Debug("Refreshed the access token", "user", l.env.UserName, "lifetime", got.lifetime)
+	return got, nil
+}
+
+// logIn is the flow USER_SRP_AUTH.
+func (l *login) logIn(ctx context.Context) (tokenSet, error) {
+	client, err := srp.NewClient(rand.Reader)
+	if err != nil {
+		return tokenSet{}, err
+	}
+	out, err := l.api.InitiateAuth(ctx, &cognitoidentityprovider.InitiateAuthInput{
+		AuthFlow:       types.AuthFlowTypeUserSrpAuth,
+		ClientId:       aws.String(l.env.ClientID),
+		AuthParameters: map[string]string{"USERNAME": l.env.UserName, "SRP_A": client.A()},
+	})
+	if err != nil {
+		return tokenSet{}, l.failed("InitiateAuth", err)
+	}
+	if out.ChallengeName != types.ChallengeNameTypePasswordVerifier {
+		return l.result(out.ChallengeName, out.AuthenticationResult)
+	}
+	parameters := out.ChallengeParameters
+	userID := parameters["USER_ID_FOR_SRP"]
+	proof, err := client.Prove(l.env.poolName(), string(l.env.Password), srp.Challenge{
+		UserID:      userID,
+		Salt:        parameters["SALT"],
+		B:           parameters["SRP_B"],
+		SecretBlock: parameters["SECRET_BLOCK"],
+	}, l.now())
+	if err != nil {
+		return tokenSet{}, fmt.Errorf("%s: Cognito's challenge: %w", l.what(), err)
+	}
+	// USER_NAME may be an alias, such as a mail address; the answer must name the user as the challenge does.
+	userName := parameters["USERNAME"]
+	if userName == "" {
+		userName = userID
+	}
+	answer, err := l.api.RespondToAuthChallenge(ctx, &cognitoidentityprovider.RespondToAuthChallengeInput{
+		ChallengeName: types.ChallengeNameTypePasswordVerifier,
+		ClientId:      aws.String(l.env.ClientID),
+		Session:       out.Session,
+		ChallengeResponses: map[string]string{
+			"USERNAME":                    userName,
+			"PASSWORD_CLAIM_SECRET_BLOCK": parameters["SECRET_BLOCK"],
+			"PASSWORD_CLAIM_SIGNATURE":    proof.Signature,
+			"TIMESTAMP":                   proof.Timestamp,
+		},
+	})
+	if err != nil {
+		return tokenSet{}, l.failed("RespondToAuthChallenge", err)
+	}
+	got, err := l.result(answer.ChallengeName, answer.AuthenticationResult)
+	if err != nil {
+		return tokenSet{}, err
+	}
+	l.log.Info("Logged in", "user", l.env.UserName, "userPool", l.env.UserPoolID, "lifetime", got.lifetime)
+	return got, nil
+}
+
+// result takes the tokens out of an answer that should hold them.
+func (l *login) result(challenge types.ChallengeNameType, r *types.AuthenticationResultType) (tokenSet, error) {
+	if challenge != "" {
+		err := fmt.Errorf("%s: Cognito asks for %q, which a node cannot answer", l.what(), string(challenge))
+		hint := "see to it that the user needs no more than its password"
+		if challenge == types.ChallengeNameTypeNewPasswordRequired {
+			hint = "set a permanent password for the user, and PASSWORD to it"
+		}
+		return tokenSet{}, &configurationError{err, hint}
+	}
+	if r == nil || aws.ToString(r.AccessToken) == "" {
+		return tokenSet{}, fmt.Errorf("%s: Cognito's answer holds neither an access token nor a challenge", l.what())
+	}
+	lifetime := time.Duration(r.ExpiresIn) * time.Second
+	if lifetime <= 0 {
+		lifetime = defaultLifetime
+	}
+	return tokenSet{access: *r.AccessToken, refresh: aws.ToString(r.RefreshToken), lifetime: lifetime}, nil
+}
+
+func (l *login) what() string {
+	return fmt.Sprintf("logging in as %q to user pool %s", l.env.UserName, l.env.UserPoolID)
+}
+
+// failed says what a failed request means.
+func (l *login) failed(operation string, err error) error {
+	code := ""
+	var answer smithy.APIError
+	if errors.As(err, &answer) {
+		code = answer.ErrorCode()
+	}
+	err = fmt.Errorf("%s: %w", l.what(), awsError(operation, err))
+	if hint := configurationHint(code); hint != "" {
+		return &configurationError{err, hint}
+	}
+	return err
+}
+
+// configurationHint is what to check after an error that retrying does not cure, or "".
+func configurationHint(code string) string {
+	switch code {
+	case "NotAuthorizedException", "UserNotFoundException":
+		// A clock that is wrong makes a TIMESTAMP that Cognito refuses in the same words.
+		return "check USER_NAME, PASSWORD and the machine's clock"
+	case "PasswordResetRequiredException":
+		return "set a permanent password for the user, and PASSWORD to it"
+	case "UserNotConfirmedException":
+		return "confirm the user in the user pool"
+	case "ResourceNotFoundException":
+		return "check CLIENT_ID and USER_POOL_ID"
+	case "InvalidParameterException", "InvalidUserPoolConfigurationException":
+		return "check CLIENT_ID, and that this app client allows USER_SRP_AUTH and has no secret"
+	}
+	return ""
+}
+
+type configurationError struct {
+	err  error
+	hint string
+}
+
+func (e *configurationError) Error() string        { return e.err.Error() + "; " + e.hint }
+func (e *configurationError) Unwrap() error        { return e.err }
+func (e *configurationError) Is(target error) bool { return target == ErrConfiguration }

@@ -1,0 +1,220 @@
+package echostream
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/ftpnode/ftpnode/echostream/internal/api"
+)
+
+// Node is the definition of a node, as EchoStream holds it. It can be kept as JSON. It holds the config,
+// which may hold secrets: it does not print itself.
+type Node struct {
+	Name   string `json:"name"`
+	Tenant string `json:"tenant"`
+	// Region is the tenant's AWS region, such as "us-east-1".
+	Region string `json:"region"`
+	// App is the name of the app that the node belongs to.
+	App string `json:"app"`
+	// CrossAccount says that the node reaches its queues with the machine's own AWS credentials.
+	CrossAccount bool `json:"crossAccount,omitempty"`
+	// Config is a JSON object: the tenant's keys, replaced by the app's, replaced by the node's. Never empty.
+	Config json.RawMessage `json:"config"`
+	// Targets are the edges that the node sends to, Sources those it receives from, sorted by name.
+	Targets []Edge `json:"targets,omitempty"`
+	Sources []Edge `json:"sources,omitempty"`
+	// SendMessageType and ReceiveMessageType are nil for a node that does not send or not receive.
+	SendMessageType    *MessageType `json:"sendMessageType,omitempty"`
+	ReceiveMessageType *MessageType `json:"receiveMessageType,omitempty"`
+	// Stopped says that the node must neither send nor receive.
+	Stopped bool `json:"stopped,omitempty"`
+	// Audit says that the tenant wants an audit record for each message.
+	Audit                bool   `json:"audit,omitempty"`
+	AuditRecordsEndpoint string `json:"auditRecordsEndpoint"`
+	// LoggingLevel, Ports and Mounts are set on managed nodes only. A nil level means that none was chosen.
+	LoggingLevel *slog.Level `json:"loggingLevel,omitempty"`
+	Ports        []Port      `json:"ports,omitempty"`
+	Mounts       []Mount     `json:"mounts,omitempty"`
+}
+
+// Edge is a queue between this node and another one.
+type Edge struct {
+	Name  string `json:"name"`  // the node at the other end
+	Queue string `json:"queue"` // the URL of the SQS FIFO queue
+}
+
+// MessageType says what the messages of an edge look like. EchoStream does not enforce it.
+type MessageType struct {
+	Name          string `json:"name"`
+	SampleMessage string `json:"sampleMessage"`
+	Auditor       string `json:"auditor"` // Python source
+	Readme        string `json:"readme,omitempty"`
+}
+
+// Port is a port of a managed node's container and where it is published.
+type Port struct {
+	ContainerPort int    `json:"containerPort"`
+	HostAddress   string `json:"hostAddress,omitempty"` // "" is every address
+	HostPort      int    `json:"hostPort"`
+	Protocol      string `json:"protocol"` // tcp, udp or sctp
+}
+
+// Mount is a volume in a managed node's container.
+type Mount struct {
+	Source string `json:"source,omitempty"` // "" is an anonymous volume
+	Target string `json:"target"`
+}
+
+// LogValue shows what is needed to know a definition by, and not the config.
+func (n *Node) LogValue() slog.Value {
+	if n == nil {
+		return slog.StringValue("none")
+	}
+	return slog.GroupValue(
+		slog.String("name", n.Name), slog.String("tenant", n.Tenant), slog.String("region", n.Region),
+		slog.String("app", n.App), slog.Int("targets", len(n.Targets)), slog.Int("sources", len(n.Sources)),
+		slog.Bool("stopped", n.Stopped), slog.Bool("audit", n.Audit))
+}
+
+// String names the node and its tenant.
+func (n *Node) String() string {
+	if n == nil {
+		return "no node"
+	}
+	return fmt.Sprintf("node %q of tenant %q", n.Name, n.Tenant)
+}
+
+// Node reads the node's definition. The error holds [ErrNodeNotFound] if the tenant has no such node.
+func (c *Client) Node(ctx context.Context) (*Node, error) {
+	name, tenant := c.env.Name, c.env.Tenant
+	answer, err := api.GetNode(ctx, c.api, name, tenant)
+	var refused *APIError
+	if errors.As(err, &refused) && refused.onlyDispensable() && answer.GetNode != nil {
+		// The sample message, say, is no reason not to start.
+		c.log.WarnContext(ctx, "EchoStream kept a part of the node's definition back", "node", name, "error", err)
+		err = nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading node %q of tenant %q: %w", name, tenant, err)
+	}
+	if answer.GetNode == nil {
+		return nil, fmt.Errorf("reading node %q of tenant %q: %w", name, tenant, ErrNodeNotFound)
+	}
+	node, err := nodeOf(answer.GetNode)
+	if err != nil {
+		return nil, fmt.Errorf("reading node %q of tenant %q: %w", name, tenant, err)
+	}
+	return node, nil
+}
+
+func nodeOf(answer api.GetNodeGetNode) (*Node, error) {
+	var node *Node
+	var appConfig, nodeConfig *string
+	switch n := answer.(type) {
+	case *api.GetNodeGetNodeManagedNode:
+		node = &Node{
+			App: n.App.Name, AuditRecordsEndpoint: n.App.AuditRecordsEndpoint,
+			Targets: targets(n.SendEdges), Sources: sources(n.ReceiveEdges),
+			SendMessageType: messageType(n.SendMessageType), ReceiveMessageType: messageType(n.ReceiveMessageType),
+			Stopped: value(n.Stopped),
+		}
+		if n.LoggingLevel != nil {
+			node.LoggingLevel = logLevel(*n.LoggingLevel)
+		}
+		for _, p := range n.Ports {
+			node.Ports = append(node.Ports, Port{p.ContainerPort, value(p.HostAddress), p.HostPort, string(p.Protocol)})
+		}
+		for _, m := range n.Mounts {
+			node.Mounts = append(node.Mounts, Mount{value(m.Source), m.Target})
+		}
+		appConfig, nodeConfig = n.App.Config, n.Config
+	case *api.GetNodeGetNodeExternalNode:
+		node = &Node{
+			Targets: targets(n.SendEdges), Sources: sources(n.ReceiveEdges),
+			SendMessageType: messageType(n.SendMessageType), ReceiveMessageType: messageType(n.ReceiveMessageType),
+			Stopped: value(n.Stopped),
+		}
+		switch app := n.App.(type) {
+		case *api.GetNodeGetNodeExternalNodeAppExternalApp:
+			node.App, node.AuditRecordsEndpoint, appConfig = app.Name, app.AuditRecordsEndpoint, app.Config
+		case *api.GetNodeGetNodeExternalNodeAppCrossAccountApp:
+			node.App, node.AuditRecordsEndpoint, appConfig = app.Name, app.AuditRecordsEndpoint, app.Config
+			node.CrossAccount = true
+		}
+		nodeConfig = n.Config
+	default:
+		return nil, fmt.Errorf("it is a %s, expected a ManagedNode or an ExternalNode", value(answer.GetTypename()))
+	}
+	if node.App == "" {
+		return nil, fmt.Errorf("it belongs to no app, expected a ManagedApp, an ExternalApp or a CrossAccountApp")
+	}
+
+	tenant := answer.GetTenant()
+	node.Name, node.Tenant, node.Region, node.Audit = answer.GetName(), tenant.Name, tenant.Region, value(tenant.Audit)
+	var err error
+	node.Config, err = mergeConfig(
+		layer{"tenant", tenant.Name, tenant.Config}, layer{"app", node.App, appConfig}, layer{"node", node.Name, nodeConfig})
+	if err != nil {
+		return nil, err
+	}
+	return node, nil
+}
+
+func targets(edges []*api.TargetFields) []Edge {
+	var list []Edge
+	for _, e := range edges {
+		if e != nil { // the schema lets a list of edges hold null
+			list = append(list, Edge{e.Target.Name, e.Queue})
+		}
+	}
+	return sorted(list)
+}
+
+func sources(edges []*api.SourceFields) []Edge {
+	var list []Edge
+	for _, e := range edges {
+		if e != nil {
+			list = append(list, Edge{e.Source.Name, e.Queue})
+		}
+	}
+	return sorted(list)
+}
+
+// sorted makes two readings of the same definition equal.
+func sorted(edges []Edge) []Edge {
+	slices.SortFunc(edges, func(a, b Edge) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Queue, b.Queue))
+	})
+	return edges
+}
+
+func messageType(t *api.MessageTypeFields) *MessageType {
+	if t == nil {
+		return nil
+	}
+	return &MessageType{Name: t.Name, SampleMessage: t.SampleMessage, Auditor: t.Auditor, Readme: value(t.Readme)}
+}
+
+func logLevel(l api.LogLevel) *slog.Level {
+	levels := map[api.LogLevel]slog.Level{
+		api.LogLevelDebug: slog.LevelDebug, api.LogLevelInfo: slog.LevelInfo,
+		api.LogLevelWarning: slog.LevelWarn, api.LogLevelError: slog.LevelError,
+	}
+	if level, ok := levels[l]; ok {
+		return &level
+	}
+	return nil
+}
+
+// value is what p points to, and the zero value for nil: GraphQL's null.
+func value[T any](p *T) T {
+	if p == nil {
+		return *new(T)
+	}
+	return *p
+}

@@ -1,0 +1,92 @@
+package echostream
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func nodeFrom(t *testing.T, answer string) *Node {
+	t.Helper()
+	c, _, _ := newTestClient(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, answer)
+	}), Options{})
+	node, err := c.Node(t.Context())
+	require.NoError(t, err)
+	return node
+}
+
+func TestManagedNode(t *testing.T) {
+	warn := slog.LevelWarn
+	want := &Node{
+		Name: "My FTP node", Tenant: "acme", Region: "eu-west-1", App: "the app",
+		Config: json.RawMessage(`{"a":1,"b":2}`),
+		Targets: []Edge{
+			{"a", "https://sqs.eu-west-1.amazonaws.com/1/a.fifo"},
+			{"b", "https://sqs.eu-west-1.amazonaws.com/1/b.fifo"},
+		},
+		SendMessageType:      &MessageType{Name: "echo.file", SampleMessage: "{}", Auditor: "def auditor(*, message, **kwargs): ..."},
+		Audit:                true,
+		AuditRecordsEndpoint: "https://audit.example.com/",
+		LoggingLevel:         &warn,
+		Ports:                []Port{{ContainerPort: 2121, HostPort: 2121, Protocol: "tcp"}},
+		Mounts:               []Mount{{Target: "/data"}},
+	}
+	node := nodeFrom(t, nodeAnswer)
+	assert.Equal(t, want, node)
+
+	text, err := json.Marshal(node)
+	require.NoError(t, err)
+	var back *Node
+	require.NoError(t, json.Unmarshal(text, &back))
+	assert.Equal(t, want, back)
+}
+
+func TestExternalNode(t *testing.T) {
+	answer := `{"data":{"GetNode":{"__typename":"ExternalNode","name":"n","tenant":{"audit":null,"config":null,"name":"acme","region":"us-east-2"},
+	  "app":{"__typename":"%s","auditRecordsEndpoint":"https://a.example.com","config":"{\"k\":\"v\"}","name":"x"},
+	  "config":null,"receiveEdges":[{"queue":"https://q","source":{"name":"of an unknown kind"}}],
+	  "receiveMessageType":{"auditor":"","name":"echo.file","readme":"r","sampleMessage":"s"},
+	  "sendEdges":null,"sendMessageType":null,"stopped":true}}}`
+	for kind, cross := range map[string]bool{"ExternalApp": false, "CrossAccountApp": true} {
+		t.Run(kind, func(t *testing.T) {
+			assert.Equal(t, &Node{
+				Name: "n", Tenant: "acme", Region: "us-east-2", App: "x", CrossAccount: cross,
+				Config:               json.RawMessage(`{"k":"v"}`),
+				Sources:              []Edge{{"of an unknown kind", "https://q"}},
+				ReceiveMessageType:   &MessageType{Name: "echo.file", SampleMessage: "s", Readme: "r"},
+				Stopped:              true,
+				AuditRecordsEndpoint: "https://a.example.com",
+			}, nodeFrom(t, fmt.Sprintf(answer, kind)))
+		})
+	}
+}
+
+func TestNodeDoesNotPrintItsConfig(t *testing.T) {
+	n := testNode()
+	n.Config = json.RawMessage(`{"password":"pa55"}`)
+	var log strings.Builder
+	slog.New(slog.NewTextHandler(&log, nil)).Info("read", "node", n)
+	assert.Contains(t, log.String(), "node.region=eu-west-1")
+	assert.NotContains(t, log.String()+fmt.Sprint(n)+fmt.Sprintf("%+v", n), "pa55")
+}
+
+func TestCompareSample(t *testing.T) {
+	sample := &MessageType{Name: "echo.file", SampleMessage: `{"name":"a","contentLength":1,"data":"x"}`}
+	missing, extra, err := sample.CompareSample("name", "metadata", "contentLength", "content", "content")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"data"}, missing)
+	assert.Equal(t, []string{"content", "metadata"}, extra)
+
+	for _, text := range []string{"", "null", "[]", "plain text"} {
+		_, _, err := (&MessageType{Name: "t", SampleMessage: text}).CompareSample("name")
+		assert.EqualError(t, err, "the sample message of message type t is not a JSON object")
+	}
+}

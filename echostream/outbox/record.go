@@ -1,0 +1,228 @@
+package outbox
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// format is the version of what is written. Older ones are read, newer ones refused.
+const format = 1
+
+const (
+	dataSuffix    = ".data"
+	recordSuffix  = ".json"
+	journalSuffix = ".journal"
+)
+
+// record is all that is known about an entry, as it stands in a line of the journal. Later lines of an
+// entry do not replace earlier ones: what either knows to have happened has happened (see waiting.merge),
+// so the order in which lines are found does not matter.
+type record struct {
+	Seq       uint64          `json:"seq"`
+	ID        string          `json:"id"`
+	Name      string          `json:"name,omitempty"`
+	NameBytes []byte          `json:"nameBytes,omitempty"` // instead of Name, if that is not UTF-8
+	Lane      string          `json:"lane,omitempty"`
+	LaneBytes []byte          `json:"laneBytes,omitempty"`
+	Size      int64           `json:"size"`
+	ModTime   time.Time       `json:"modified"`
+	Accepted  time.Time       `json:"accepted"`
+	Meta      json.RawMessage `json:"meta,omitempty"`
+	origin
+	progress
+}
+
+// origin is where Put finds a file. With it, Open finishes a claim that a power cut has interrupted: the entry
+// keeps its place in the order, which those behind it rely on.
+type origin struct {
+	From    string    `json:"from,omitempty"`   // the path on the volume
+	Changed time.Time `json:"changed,omitzero"` // the file's change time there: no other file of that name has it
+	Void    bool      `json:"void,omitempty"`   // Put gave up: the file stays there
+}
+
+// progress is the part of a record that changes.
+type progress struct {
+	Retries int       `json:"retries,omitempty"` // attempts that failed
+	Acked   []string  `json:"acked,omitempty"`   // targets that have acknowledged the entry
+	Refused []refusal `json:"refused,omitempty"` // targets that never will
+	Sent    bool      `json:"sent,omitempty"`    // to all targets; the audit is pending
+	Round   int       `json:"round,omitempty"`   // how often it was taken back from failed/
+}
+
+// refusal is a permanent error of one target.
+type refusal struct {
+	Target string `json:"target"`
+	Error  string `json:"error"`
+}
+
+// setAside is the record beside a file in failed/.
+type setAside struct {
+	Format int `json:"format"`
+	record
+	Failure failure `json:"failure"`
+}
+
+// failure is why an entry was set aside.
+type failure struct {
+	Reason   string    `json:"reason"`
+	Error    string    `json:"error"`
+	Time     time.Time `json:"time"`
+	Attempts int       `json:"attempts"`
+}
+
+// header is the first line of a journal segment. Its first key and the framing of the line stay the same in
+// all formats to come.
+type header struct {
+	Format int    `json:"format"`
+	Next   uint64 `json:"next"` // no sequence number below this one is given again
+}
+
+// newerError is for what a newer program wrote.
+type newerError struct {
+	name   string
+	format int
+}
+
+func (e *newerError) Error() string {
+	return fmt.Sprintf("%s has format %d, and this program knows formats up to %d: "+
+		"run the newer program; nothing was changed", e.name, e.format, format)
+}
+
+func newRecord(seq uint64, e Entry) record {
+	r := record{Seq: seq, ID: e.ID, Size: e.Size, ModTime: jsonTime(e.ModTime), Accepted: jsonTime(e.Accepted), Meta: e.Meta, origin: e.origin}
+	r.Name, r.NameBytes = textOrBytes(e.Name)
+	r.Lane, r.LaneBytes = textOrBytes(e.Lane)
+	return r
+}
+
+// textOrBytes keeps text that is not UTF-8 from being mangled in JSON.
+func textOrBytes(s string) (string, []byte) {
+	if utf8.ValidString(s) {
+		return s, nil
+	}
+	return "", []byte(s)
+}
+
+// jsonTime brings t into what JSON can hold: a file whose time is odd must not be stuck.
+func jsonTime(t time.Time) time.Time {
+	t = t.UTC()
+	if t.Year() < 0 || t.Year() > 9999 {
+		return time.Unix(0, 0).UTC()
+	}
+	return t
+}
+
+func (r *record) lane() string {
+	if r.LaneBytes != nil {
+		return string(r.LaneBytes)
+	}
+	return r.Lane
+}
+
+func (r *record) entry(dir string) Entry {
+	e := Entry{
+		ID: r.ID, Name: r.Name, Lane: r.lane(), Meta: r.Meta, Size: r.Size, ModTime: r.ModTime, Accepted: r.Accepted, origin: r.origin,
+		Path: path.Join(dir, baseName(r.Seq, r.ID)+dataSuffix),
+	}
+	if r.NameBytes != nil {
+		e.Name = string(r.NameBytes)
+	}
+	return e
+}
+
+// baseName is what the names of an entry's files begin with.
+func baseName(seq uint64, id string) string { return fmt.Sprintf("%016d-%s", seq, id) }
+
+// key tells entries apart.
+type key struct {
+	seq uint64
+	id  trackingID
+}
+
+type trackingID [16]byte
+
+func (id trackingID) String() string { return hex.EncodeToString(id[:]) }
+
+func parseID(s string) (id trackingID, ok bool) {
+	if len(s) != hex.EncodedLen(len(id)) {
+		return id, false
+	}
+	_, err := hex.Decode(id[:], []byte(s))
+	return id, err == nil && id.String() == s
+}
+
+// parseBase is the inverse of baseName.
+func parseBase(base string) (k key, ok bool) {
+	digits, id, ok := strings.Cut(base, "-")
+	if !ok {
+		return k, false
+	}
+	seq, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil {
+		return k, false
+	}
+	k.seq = seq
+	k.id, ok = parseID(id)
+	return k, ok && baseName(k.seq, id) == base
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// errDamaged is the error for a line that is torn or was changed.
+var errDamaged = errors.New("the line is damaged")
+
+// encodeLine frames v as a line of the journal: 8 hex digits of the CRC-32C of the JSON, a space, the
+// JSON, a line feed. The checksum tells a line that a power cut has torn.
+func encodeLine(v any) ([]byte, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	line := make([]byte, 0, len(data)+10)
+	line = fmt.Appendf(line, "%08x ", crc32.Checksum(data, castagnoli))
+	return append(append(line, data...), '\n'), nil
+}
+
+// lineJSON is the JSON of a line, with or without its line feed.
+func lineJSON(line []byte) ([]byte, error) {
+	line = bytes.TrimSuffix(line, []byte("\n"))
+	if len(line) < 10 || line[8] != ' ' {
+		return nil, errDamaged
+	}
+	var sum [4]byte
+	if _, err := hex.Decode(sum[:], line[:8]); err != nil {
+		return nil, errDamaged
+	}
+	data := line[9:]
+	if crc := crc32.Checksum(data, castagnoli); [4]byte{byte(crc >> 24), byte(crc >> 16), byte(crc >> 8), byte(crc)} != sum {
+		return nil, errDamaged
+	}
+	return data, nil
+}
+
+// decodeSetAside reads a record from failed/.
+func decodeSetAside(name string, data []byte) (setAside, error) {
+	var version struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(data, &version); err != nil {
+		return setAside{}, fmt.Errorf("reading the record %s: %w", name, err)
+	}
+	if version.Format > format {
+		return setAside{}, &newerError{name, version.Format}
+	}
+	var r setAside
+	if err := json.Unmarshal(data, &r); err != nil {
+		return setAside{}, fmt.Errorf("reading the record %s: %w", name, err)
+	}
+	return r, nil
+}
