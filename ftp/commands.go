@@ -1,0 +1,347 @@
+package ftp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	maxJunk = 50 // unknown commands in a row
+	maxVerb = 12
+)
+
+// verb is a command that the server knows.
+type verb struct {
+	run   func(s *session, arg string) (pass string) // the line for the library, or "" if it was answered
+	early bool                                       // allowed before the login
+	names string                                     // its argument holds a file's name: "optional" or "required"
+}
+
+const (
+	noName       = ""
+	optionalName = "optional"
+	requiredName = "required"
+)
+
+// aliases are old names of commands. LIST's and others' own old forms are dealt with by their functions.
+var aliases = map[string]string{"XCWD": "CWD", "XCUP": "CDUP", "XPWD": "PWD", "XMKD": "MKD", "XRMD": "RMD"}
+
+func newVerbs() map[string]verb {
+	return map[string]verb{
+		"USER": {run: (*session).handleUser, early: true},
+		"PASS": {run: (*session).handlePass, early: true},
+		"ACCT": {run: say(202, "No account is needed."), early: true},
+		"AUTH": {run: (*session).handleAuth, early: true},
+		"PBSZ": {run: (*session).handlePbsz, early: true},
+		"PROT": {run: (*session).handleProt, early: true},
+		"CCC":  {run: say(533, "The control connection stays encrypted."), early: true},
+		"QUIT": {run: (*session).handleQuit, early: true},
+		"NOOP": {run: say(200, "I am here."), early: true},
+		"FEAT": {run: (*session).handleFeat, early: true},
+		"HELP": {run: (*session).handleHelp, early: true},
+		"OPTS": {run: (*session).handleOpts, early: true},
+		"CLNT": {run: say(200, "Good to know."), early: true},
+		"CSID": {run: say(200, "Name=ftpnode;"), early: true},
+		"SYST": {run: say(215, "UNIX Type: L8"), early: true},
+		"LANG": {run: say(200, "Replies are in English."), early: true},
+		"STAT": {run: (*session).handleStat, names: optionalName},
+		"ABOR": {run: say(226, "Nothing to abort.")},
+		"ALLO": {run: (*session).handleAllo},
+		"REST": {run: (*session).handleRest},
+		"TYPE": {run: (*session).handleType},
+		"MODE": {run: choice("MODE", "S", "Stream mode.")},
+		"STRU": {run: choice("STRU", "F", "File structure.")},
+		"SITE": {run: (*session).handleSite},
+		"SMNT": {run: say(202, "There is nothing to mount.")},
+		"MFF":  {run: (*session).handleMff, names: requiredName},
+		"MDTM": {run: (*session).handleMdtm, names: requiredName},
+		"MFMT": {run: (*session).handleMfmt, names: requiredName},
+		"PASV": {run: (*session).handlePasv},
+		"EPSV": {run: (*session).handleEpsv},
+		"PORT": {run: (*session).handlePort},
+		"EPRT": {run: (*session).handlePort},
+		"STOR": {run: (*session).handleTransfer, names: requiredName},
+		"APPE": {run: (*session).handleTransfer, names: requiredName},
+		"RETR": {run: (*session).handleTransfer, names: requiredName},
+		"STOU": {run: (*session).handleStou, names: optionalName},
+		"LIST": {run: (*session).handleList, names: optionalName},
+		"NLST": {run: (*session).handleList, names: optionalName},
+		"MLSD": {run: (*session).handleTransfer, names: optionalName},
+		"MLST": {run: (*session).pass, names: optionalName},
+		"SIZE": {run: (*session).pass, names: requiredName},
+		"CWD":  {run: (*session).pass, names: requiredName},
+		"CDUP": {run: (*session).pass},
+		"PWD":  {run: (*session).pass},
+		"MKD":  {run: (*session).pass, names: requiredName},
+		"RMD":  {run: (*session).pass, names: requiredName},
+		"DELE": {run: (*session).pass, names: requiredName},
+		"RNFR": {run: (*session).pass, names: requiredName},
+		"RNTO": {run: (*session).pass, names: requiredName},
+	}
+}
+
+// parse splits a command. Telnet's own commands, which some clients send before ABOR, are left out.
+func parse(line string) (verb, arg string) {
+	for len(line) > 0 && line[0] >= 0xF0 {
+		line = line[1:]
+	}
+	verb, arg, _ = strings.Cut(line, " ")
+	verb = strings.ToUpper(verb)
+	if original, ok := aliases[verb]; ok {
+		verb = original
+	}
+	return verb, arg
+}
+
+// dispatch answers a command, or returns the line that the library has to do.
+func (s *session) dispatch(line string) (pass string) {
+	name, arg := parse(line)
+	if !s.begin(name, arg) {
+		return ""
+	}
+	s.note(name, arg)
+	if !s.budget.spend(time.Now()) {
+		select {
+		case <-time.After(budgetPause):
+		case <-s.done:
+		}
+	}
+	v, known := s.srv.verbs[name]
+	if name != "PASS" { // its argument may be anything
+		if i := strings.IndexFunc(arg, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
+			return s.answer(501, "Control characters are not allowed.")
+		}
+	}
+	if s.account == nil {
+		if s.early++; s.early > maxEarly {
+			return s.dismiss("Too many commands without a login; goodbye.")
+		}
+		if known && !v.early {
+			return s.answer(530, "Log in with USER and PASS first.")
+		}
+	}
+	if !known {
+		if s.junk++; s.junk > maxJunk {
+			return s.dismiss("Too many unknown commands; goodbye.")
+		}
+		if len(name) > maxVerb {
+			name = name[:maxVerb]
+		}
+		return s.answer(500, fmt.Sprintf("%s is not known here.", quoted(printableASCII(name))))
+	}
+	s.junk = 0
+	if v.names == requiredName && arg == "" {
+		return s.answer(501, name+" needs a name.")
+	}
+	return v.run(s, arg)
+}
+
+// note logs a command, so that an operator sees what a device does. What may hold a secret is left out.
+func (s *session) note(name, arg string) {
+	if !s.log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	switch _, known := s.srv.verbs[name]; {
+	case !known, name == "PASS", name == "ACCT", name == "USER":
+		arg = ""
+	case name == "SITE":
+		arg, _, _ = strings.Cut(arg, " ")
+	}
+	if len(name) > maxVerb {
+		name = name[:maxVerb]
+	}
+	s.log.Debug("command", "verb", printableASCII(name), "argument", loggable(arg))
+}
+
+// answer replies to the command under way and ends it.
+func (s *session) answer(code int, text string) string {
+	return s.answerRaw(reply(code, text))
+}
+
+func (s *session) answerRaw(text string) string {
+	s.send(text)
+	s.finish(s.current())
+	return ""
+}
+
+// dismiss ends the session instead of answering.
+func (s *session) dismiss(text string) string {
+	s.bye(true, 421, text)
+	s.finish(s.current())
+	return ""
+}
+
+// pass hands the command to the library as it is.
+func (s *session) pass(arg string) string {
+	line := s.current().verb
+	if arg != "" {
+		line += " " + arg
+	}
+	return line
+}
+
+// say makes a function that always answers the same.
+func say(code int, text string) func(*session, string) string {
+	return func(s *session, _ string) string { return s.answer(code, text) }
+}
+
+// choice makes a function for a command with one value that is supported.
+func choice(name, only, text string) func(*session, string) string {
+	return func(s *session, arg string) string {
+		if strings.EqualFold(strings.TrimSpace(arg), only) {
+			return s.answer(200, text)
+		}
+		return s.answer(504, fmt.Sprintf("Only %s %s is supported.", name, only))
+	}
+}
+
+// handleType takes all types that do not change bytes, and ASCII, which does not either here: what was
+// sent is what is kept.
+func (s *session) handleType(arg string) string {
+	switch strings.ToUpper(strings.Join(strings.Fields(arg), " ")) {
+	case "I", "I N", "L 8", "L8":
+		return s.answer(200, "Type is binary.")
+	case "A", "A N", "A T", "A C":
+		return s.answer(200, "Type is ASCII; bytes are kept as they are.")
+	}
+	return s.answer(504, "Only TYPE I, A and L 8 are supported.")
+}
+
+// handleAllo takes "ALLO n" and "ALLO n R m". The number of bytes is the witness that the next upload is complete.
+func (s *session) handleAllo(arg string) string {
+	fields := strings.Fields(arg)
+	if len(fields) != 1 && !(len(fields) == 3 && strings.EqualFold(fields[1], "R")) {
+		return s.answer(501, "Expected ALLO and a number of bytes.")
+	}
+	n, err := strconv.ParseInt(fields[0], 10, 64)
+	if err != nil || n < 0 {
+		return s.answer(501, "Expected ALLO and a number of bytes.")
+	}
+	s.declared = n
+	if n == 0 {
+		s.declared = -1 // what clients send that do not know
+	}
+	return s.answer(200, "Noted.")
+}
+
+// handleRest keeps the offset for the next transfer.
+//
+// ftpserverlib: it takes negative offsets, and after a Seek that failed it closes the file as if it were
+// complete. The library never hears of REST; the driver begins at the offset (files.go).
+func (s *session) handleRest(arg string) string {
+	n, err := strconv.ParseInt(strings.TrimSpace(arg), 10, 64)
+	if err != nil || n < 0 {
+		return s.answer(501, "Expected REST and an offset.")
+	}
+	s.offset = n
+	return s.answer(350, fmt.Sprintf("The next transfer begins at %d.", n))
+}
+
+func (s *session) handleOpts(arg string) string {
+	fields := strings.Fields(strings.ToUpper(arg))
+	switch {
+	case len(fields) > 0 && (fields[0] == "UTF8" || fields[0] == "UTF-8"):
+		return s.answer(200, "Names are kept byte for byte, in UTF-8 or not.")
+	case len(fields) > 0 && fields[0] == "MLST":
+		return s.answer(200, "MLST OPTS Type;Size;Modify;")
+	}
+	return s.answer(501, "Only OPTS UTF8 and OPTS MLST are supported.")
+}
+
+func (s *session) handleFeat(string) string {
+	features := []string{"CLNT", "EPSV", "MDTM", "MFF Modify;", "MFMT", "MLST Type*;Size*;Modify*;", "REST STREAM", "SIZE", "TVFS", "UTF8"}
+	if s.srv.opts.ActiveMode {
+		features = append(features, "EPRT")
+	}
+	if s.srv.tls != nil {
+		features = append(features, "AUTH TLS", "PBSZ", "PROT")
+	}
+	slices.Sort(features)
+	return s.answerRaw(block(211, "Features:", features, "End"))
+}
+
+func (s *session) handleHelp(string) string {
+	var lines []string
+	line := ""
+	for _, name := range slices.Sorted(maps.Keys(s.srv.verbs)) {
+		if len(line) > 60 {
+			lines, line = append(lines, line), ""
+		}
+		line += fmt.Sprintf("%-5s", name)
+	}
+	return s.answerRaw(block(214, "The commands known here:", append(lines, line), "Upload with PASV and STOR; 226 means that the file is kept."))
+}
+
+func (s *session) handleQuit(string) string {
+	c := s.current()
+	s.bye(true, 221, "Goodbye.")
+	s.finish(c)
+	return ""
+}
+
+// handleStat is of the server, or of a path.
+func (s *session) handleStat(arg string) string {
+	if arg == "" {
+		return s.answerRaw(s.status(nil))
+	}
+	return s.pass(arg)
+}
+
+// status is the answer to STAT; c is the transfer under way, or nil.
+func (s *session) status(c *command) string {
+	lines := []string{fmt.Sprintf("Connected from %s for %v.", s.remote, time.Since(s.started).Round(time.Second))}
+	if s.secure {
+		lines = append(lines, "The control connection is encrypted.")
+	}
+	if c != nil {
+		s.mu.Lock()
+		bytes := c.bytes
+		s.mu.Unlock()
+		lines = append(lines, fmt.Sprintf("%s under way: %s bytes so far.", printableASCII(c.verb), grouped(bytes)))
+	}
+	return block(211, "Status:", lines, "End")
+}
+
+// printableASCII is for words that cannot be a name.
+func printableASCII(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, text)
+}
+
+// budget bounds the rate of commands: a client that is faster is slowed down.
+type budget struct {
+	left float64
+	last time.Time
+}
+
+const (
+	budgetRate  = 2000 // commands a second
+	budgetBurst = 4000
+	budgetPause = 10 * time.Millisecond
+)
+
+// spend tells if one more command is within the rate.
+func (b *budget) spend(now time.Time) bool {
+	if b.last.IsZero() {
+		b.left = budgetBurst
+	} else {
+		b.left = min(budgetBurst, b.left+now.Sub(b.last).Seconds()*budgetRate)
+	}
+	b.last = now
+	b.left--
+	if b.left >= 0 {
+		return true
+	}
+	b.left = 0
+	return false
+}

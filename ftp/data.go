@@ -1,0 +1,335 @@
+package ftp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Data connections.
+//
+// ftpserverlib: a passive range binds IPv4 only, ports are not shared as they could be, PASV needs an IPv4
+// literal, connections that stall are never cut, active ones cannot be wrapped at all, and the
+// address check compares zones. So whatever the client sends, PASV, EPSV, PORT or EPRT, the library is told EPSV;
+// its listener is put out of action, and a dataChannel takes its place.
+
+const firstFreePort = 1024
+
+// errNoData says that no data connection can be made ready now.
+var errNoData = errors.New("no data connection")
+
+// source is where a data channel gets its connection from: a port that the client connects to, or the client's port.
+type source interface {
+	Accept() (net.Conn, error)
+	Close() error
+}
+
+// dataChannel is what the library takes for its passive listener. It gives one connection.
+type dataChannel struct {
+	s       *session
+	source  source
+	port    int // to tell the client; 0 if the client listens
+	host    [4]byte
+	library net.Listener // put out of action, closed with the channel
+
+	mu     sync.Mutex
+	conn   *dataConn
+	closed bool
+}
+
+func (s *session) handlePasv(string) string {
+	if s.epsvAll {
+		return s.answer(501, "EPSV ALL was sent; only EPSV is allowed.")
+	}
+	local := addrOf(s.tcp.LocalAddr())
+	ctx, cancel := s.context()
+	defer cancel()
+	host, err := s.srv.public.resolve(ctx, local)
+	if err != nil {
+		s.log.Warn("no address for PASV", "error", err)
+		return s.answer(425, "Use EPSV; there is no IPv4 address to tell.")
+	}
+	return s.openPassive(host)
+}
+
+func (s *session) handleEpsv(arg string) string {
+	local := addrOf(s.tcp.LocalAddr())
+	switch arg = strings.ToUpper(strings.TrimSpace(arg)); {
+	case arg == "ALL":
+		s.epsvAll = true
+		return s.answer(200, "Only EPSV from now on.")
+	case arg == "1" && !local.Is4(), arg == "2" && local.Is4():
+		return s.answer(522, fmt.Sprintf("Use (%d).", map[bool]int{true: 1, false: 2}[local.Is4()]))
+	case arg != "" && arg != "1" && arg != "2":
+		return s.answer(501, "Expected EPSV, EPSV 1, EPSV 2 or EPSV ALL.")
+	}
+	return s.openPassive([4]byte{})
+}
+
+func (s *session) openPassive(host [4]byte) string {
+	s.closeData() // its port may be the only one
+	r, err := s.srv.ports.Reserve(s.remote, s.srv.opts.AllowForeignDataAddress)
+	if err != nil {
+		s.log.Warn("no passive port", "error", err)
+		return s.answer(425, "No passive port is free; try again later.")
+	}
+	s.setData(&dataChannel{s: s, source: r, port: r.Port(), host: host})
+	return "EPSV"
+}
+
+// handlePort is for PORT and EPRT.
+func (s *session) handlePort(arg string) string {
+	c := s.current()
+	if !s.srv.opts.ActiveMode {
+		return s.answer(502, "Active mode is off here; use passive mode (PASV or EPSV).")
+	}
+	if s.epsvAll {
+		return s.answer(501, "EPSV ALL was sent; only EPSV is allowed.")
+	}
+	parse := parsePort
+	if c.verb == "EPRT" {
+		parse = parseEprt
+	}
+	to, err := parse(arg)
+	if err != nil {
+		return s.answer(501, "The address cannot be understood.")
+	}
+	// Anything else could be used to attack others in the server's name (RFC 2577).
+	if to.Addr() != s.remote || to.Port() < firstFreePort {
+		s.log.Warn("data connection to a foreign address or a low port refused", "to", to)
+		return s.answer(504, "Data connections go to your own address only, and to no port below 1024.")
+	}
+	s.closeData()
+	s.setData(&dataChannel{s: s, source: newDialer(s, to)})
+	return "EPSV"
+}
+
+func parsePort(arg string) (netip.AddrPort, error) {
+	var n [6]byte
+	fields := strings.Split(strings.TrimSpace(arg), ",")
+	if len(fields) != len(n) {
+		return netip.AddrPort{}, errNoData
+	}
+	for i, f := range fields {
+		v, err := strconv.ParseUint(strings.TrimSpace(f), 10, 8)
+		if err != nil {
+			return netip.AddrPort{}, errNoData
+		}
+		n[i] = byte(v)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(n[:4])), uint16(n[4])<<8|uint16(n[5])), nil
+}
+
+func parseEprt(arg string) (netip.AddrPort, error) {
+	if arg == "" {
+		return netip.AddrPort{}, errNoData
+	}
+	fields := strings.Split(arg, arg[:1]) // "", family, address, port, ""
+	if len(fields) != 5 || (fields[1] != "1" && fields[1] != "2") {
+		return netip.AddrPort{}, errNoData
+	}
+	a, err := netip.ParseAddr(fields[2])
+	if err != nil || a.Is4() != (fields[1] == "1") {
+		return netip.AddrPort{}, errNoData
+	}
+	port, err := strconv.ParseUint(fields[3], 10, 16)
+	if err != nil {
+		return netip.AddrPort{}, errNoData
+	}
+	return netip.AddrPortFrom(a.Unmap().WithZone(""), uint16(port)), nil
+}
+
+func (s *session) setData(d *dataChannel) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.data = d
+}
+
+// adoptListener puts the session's channel in place of the library's listener, which is on a port that nobody
+// was told of. It stops listening at once; it stays open since the library sets its deadline.
+func (s *session) adoptListener(l net.Listener) (net.Listener, error) {
+	s.mu.Lock()
+	d := s.data
+	s.mu.Unlock()
+	if d == nil {
+		l.Close()
+		return nil, errNoData
+	}
+	if t, ok := l.(*net.TCPListener); ok {
+		if raw, err := t.SyscallConn(); err == nil {
+			raw.Control(func(fd uintptr) { syscall.Shutdown(int(fd), syscall.SHUT_RDWR) })
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.library = l
+	return d, nil
+}
+
+// reply is what the client is told.
+func (d *dataChannel) reply(verb string) (int, string) {
+	switch verb {
+	case "PASV":
+		h := d.host
+		return 227, fmt.Sprintf("Entering Passive Mode (%d,%d,%d,%d,%d,%d).", h[0], h[1], h[2], h[3], d.port>>8, d.port&0xff)
+	case "EPSV":
+		return 229, fmt.Sprintf("Entering Extended Passive Mode (|||%d|)", d.port)
+	}
+	return 200, verb + " is noted."
+}
+
+// Accept waits for the connection, and makes it a TLS one if the client asked for that.
+func (d *dataChannel) Accept() (net.Conn, error) {
+	accepted := make(chan struct{})
+	if !d.s.srv.opts.TrustHangups {
+		go d.giveUp(accepted)
+	}
+	raw, err := d.source.Accept()
+	close(accepted)
+	if err != nil {
+		return nil, err
+	}
+	conn := &dataConn{Conn: raw, stall: d.s.srv.opts.StallTimeout}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		raw.Close()
+		return nil, net.ErrClosed
+	}
+	d.conn = conn
+	if d.s.protected {
+		conn.tls = tls.Server(conn, d.s.srv.tls)
+		return conn.tls, nil
+	}
+	return conn, nil
+}
+
+// Close ends the waiting for a connection. One that was accepted is closed by itself, so that TLS can say that it ends.
+func (d *dataChannel) Close() error {
+	d.mu.Lock()
+	d.closed = true
+	library := d.library
+	d.mu.Unlock()
+	if library != nil {
+		library.Close()
+	}
+	return d.source.Close()
+}
+
+// cut ends the waiting, or the connection.
+func (d *dataChannel) cut() {
+	d.Close()
+	if conn := d.connection(); conn != nil {
+		conn.Close()
+	}
+}
+
+// giveUp ends the waiting for a connection when the client has gone: it can hardly come any more.
+func (d *dataChannel) giveUp(accepted <-chan struct{}) {
+	select {
+	case <-d.s.gone:
+		d.source.Close()
+	case <-accepted:
+	}
+}
+
+// usable tells if a connection can still come, or is there.
+func (d *dataChannel) usable() bool {
+	if d == nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.closed
+}
+
+func (d *dataChannel) Addr() net.Addr { return &net.TCPAddr{Port: d.port} }
+
+// connection is the one that was accepted, or nil.
+func (d *dataChannel) connection() *dataConn {
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.conn
+}
+
+// dataConn is a data connection that is cut when nothing moves for the stall timeout, however slow it is
+// otherwise. TLS, if there is any, is above it.
+type dataConn struct {
+	net.Conn
+	stall time.Duration
+	tls   *tls.Conn   // above this, or nil
+	ended atomic.Bool // the client has closed its side of the TCP connection, seen by reading
+}
+
+func (c *dataConn) Read(p []byte) (int, error) {
+	c.SetReadDeadline(time.Now().Add(c.stall))
+	n, err := c.Conn.Read(p)
+	if errors.Is(err, io.EOF) {
+		c.ended.Store(true)
+	}
+	return n, err
+}
+
+func (c *dataConn) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		c.SetWriteDeadline(time.Now().Add(c.stall))
+		var m int
+		m, err = c.Conn.Write(p[n:])
+		n += m
+		if err != nil && (m == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// endedByAlert tells if the client ended the TLS connection as TLS demands, with close_notify: then TLS is at
+// its end before TCP is. Only a client that still lives does that.
+func (c *dataConn) endedByAlert() bool { return c.tls != nil && !c.ended.Load() }
+
+// RemoteAddr has no zone: the library cannot parse it.
+func (c *dataConn) RemoteAddr() net.Addr {
+	if t, ok := c.Conn.RemoteAddr().(*net.TCPAddr); ok {
+		return &net.TCPAddr{IP: t.IP, Port: t.Port}
+	}
+	return c.Conn.RemoteAddr()
+}
+
+// dialer is the source of an active data connection.
+type dialer struct {
+	to     string
+	ctx    context.Context // ends when the channel is closed
+	cancel context.CancelFunc
+	dialer net.Dialer
+}
+
+func newDialer(s *session, to netip.AddrPort) *dialer {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &dialer{
+		to:     to.String(),
+		ctx:    ctx,
+		cancel: cancel,
+		dialer: net.Dialer{Timeout: min(s.srv.opts.StallTimeout, maxDataConnectionWait)},
+	}
+}
+
+func (d *dialer) Accept() (net.Conn, error) { return d.dialer.DialContext(d.ctx, "tcp", d.to) }
+
+func (d *dialer) Close() error {
+	d.cancel()
+	return nil
+}

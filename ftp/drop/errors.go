@@ -1,0 +1,70 @@
+package drop
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// The errors that a caller answers differently. Beside them an error may wrap fs.ErrNotExist, fs.ErrExist
+// (a file or directory of that name is there), syscall.ENOTEMPTY or syscall.ENOTDIR; any other is trouble
+// with the disk, which may pass: 451. The texts name the file as the client named it and no path of the volume.
+var (
+	// ErrFull says that the free-space floor, the spool limit or the file limit is reached, or the disk is
+	// full: try later (452).
+	ErrFull = errors.New("no space now, try again later")
+	// ErrTooLarge says that the file is larger than Options.MaxSize (552).
+	ErrTooLarge = errors.New("larger than the largest file accepted here")
+	// ErrBusy says that the file is being finished, claimed or delivered, or that an upload holds it: try later (450).
+	ErrBusy = errors.New("in use, try again later")
+	// ErrNoPartial says that there is nothing to resume or to append to (550, or 554 for REST).
+	ErrNoPartial = errors.New("nothing to resume or to append to, send the file from its start with STOR")
+	// ErrOffset says that a REST offset lies beyond the end of what is there (554).
+	ErrOffset = errors.New("offset beyond the end of what was received")
+	// ErrName says that the name is not accepted: too long, or with control characters (553).
+	ErrName = errors.New("name not allowed")
+	// ErrIncomplete says that the upload holds fewer bytes than were declared, or that the operation needs
+	// a finished file and this is an interrupted upload (550; 426 or 451 at the end of a transfer).
+	ErrIncomplete = errors.New("upload is not complete")
+	// ErrSuperseded says that a newer upload of the same name has taken this one's place (426 or 451).
+	ErrSuperseded = errors.New("superseded by a newer upload of the same name")
+)
+
+// named says which file of the client err is about, without the path of the volume that the
+// disk's errors hold, and tells a full disk by ErrFull.
+func named(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var pathErr *fs.PathError
+	var linkErr *os.LinkError
+	switch {
+	case errors.As(err, &pathErr):
+		err = pathErr.Err
+	case errors.As(err, &linkErr):
+		err = linkErr.Err
+	}
+	switch {
+	case isFull(err) && !errors.Is(err, ErrFull):
+		err = fmt.Errorf("%w: %w", ErrFull, err)
+	case errors.Is(err, syscall.EFBIG):
+		err = fmt.Errorf("%w: %w", ErrTooLarge, err)
+	}
+	return fmt.Errorf("%q: %w", name, err)
+}
+
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// isDiskTrouble tells whether err is about the volume as a whole, and not about one file on it.
+func isDiskTrouble(err error) bool {
+	return isFull(err) || errors.Is(err, ErrFull) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS)
+}
+
+func isPermanent(err error) bool {
+	var p interface{ Permanent() bool }
+	return errors.As(err, &p) && p.Permanent()
+}

@@ -1,0 +1,110 @@
+package drop
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"time"
+
+	"github.com/ftpnode/ftpnode/internal/disk"
+)
+
+// Options of a Drop. FS and Taker are required.
+type Options struct {
+	// FS is the volume; the Drop keeps its files below "partial" and "drop" in it.
+	FS disk.FS
+	// Taker gets the finished files.
+	Taker Taker
+	// Log gets one line for each thing that an operator may want to know. By default, nothing is logged.
+	Log *slog.Logger
+	// WatchDir is the path by which the operating system knows the directory "drop" of FS; it is watched with
+	// fsnotify. By default, files that other programs put there are found by the rescan only.
+	WatchDir string
+
+	// Ignore holds patterns (path.Match) of temporary names: a file whose name, or one of whose
+	// directories' names, matches is left alone until it is renamed. By default, "*.tmp", "*.part",
+	// "*.filepart" and ".*". An empty non-nil slice ignores nothing.
+	Ignore []string
+
+	// Settle is how long an FTP upload rests before it is claimed, so that the client can still rename
+	// it or set its time. By default, 1 s; negative: none.
+	Settle time.Duration
+	// Quiet is how long a file of another program must not have changed before it is claimed. By default, 10 s.
+	Quiet time.Duration
+	// Rescan is how often the whole directory is read, since events get lost. By default, 30 s.
+	Rescan time.Duration
+	// PartialExpiry is how long an interrupted upload is kept for resuming. By default, 72 h. Until then it counts
+	// towards the limits and none is removed to make room for another: a 452 can be tried again, what was received cannot be had back.
+	PartialExpiry time.Duration
+
+	// MaxSize is the size of the largest file that is accepted, in bytes. By default, 5,000,000,000; negative: no limit.
+	MaxSize int64
+	// SpoolLimit bounds the bytes of all files that are being sent, finished or taken and not yet
+	// delivered. By default, there is no limit.
+	SpoolLimit int64
+	// MinFree is how many bytes of the volume are left free. By default, 1,000,000,000; negative: no floor.
+	MinFree int64
+	// MaxFiles and MaxDirs bound what may stand below one top directory of "drop" (which is one
+	// user's, unless users share it). By default, 1,000,000 files and 10,000 directories.
+	MaxFiles, MaxDirs int
+
+	// Batch is how many files at most are handed to the Taker at once. By default, 256.
+	Batch int
+}
+
+// withDefaults returns a copy with the defaults filled in, or an error for each value that cannot be used.
+func (o Options) withDefaults() (Options, error) {
+	var errs []error
+	if o.FS == nil {
+		errs = append(errs, errors.New("FS: required"))
+	}
+	if o.Taker == nil {
+		errs = append(errs, errors.New("Taker: required"))
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Ignore == nil {
+		o.Ignore = []string{"*.tmp", "*.part", "*.filepart", ".*"}
+	}
+	for _, pattern := range o.Ignore {
+		if _, err := path.Match(pattern, ""); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %q: expected a pattern of path.Match: %w", "Ignore", pattern, err))
+		}
+	}
+	positive := func(field string, d *time.Duration, byDefault time.Duration) {
+		if *d == 0 {
+			*d = byDefault
+		}
+		if *d < 0 {
+			errs = append(errs, fmt.Errorf("%s: %v: expected a positive duration", field, *d))
+		}
+	}
+	positive("Quiet", &o.Quiet, 10*time.Second)
+	positive("Rescan", &o.Rescan, 30*time.Second)
+	positive("PartialExpiry", &o.PartialExpiry, 72*time.Hour)
+	if o.Settle == 0 {
+		o.Settle = time.Second
+	}
+	o.Settle = max(o.Settle, 0)
+	if o.MaxSize == 0 {
+		o.MaxSize = 5_000_000_000
+	}
+	if o.MinFree == 0 {
+		o.MinFree = 1_000_000_000
+	}
+	o.MinFree = max(o.MinFree, 0)
+	count := func(field string, n *int, byDefault int) {
+		if *n == 0 {
+			*n = byDefault
+		}
+		if *n < 0 {
+			errs = append(errs, fmt.Errorf("%s: %d: expected a positive number", field, *n))
+		}
+	}
+	count("MaxFiles", &o.MaxFiles, 1_000_000)
+	count("MaxDirs", &o.MaxDirs, 10_000)
+	count("Batch", &o.Batch, 256)
+	return o, errors.Join(errs...)
+}

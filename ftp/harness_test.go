@@ -1,0 +1,312 @@
+package ftp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net"
+	"net/textproto"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/ftp/drop"
+	"github.com/ftpnode/ftpnode/ftp/internal/guard"
+	"github.com/ftpnode/ftpnode/internal/disk"
+)
+
+const patience = 20 * time.Second
+
+// noTaker takes nothing: in these tests finished files stay in the drop directory.
+type noTaker struct{}
+
+func (noTaker) Take(_ context.Context, files []drop.File) ([]string, []error) {
+	errs := make([]error, len(files))
+	for i := range errs {
+		errs[i] = errors.New("not taken")
+	}
+	return make([]string, len(files)), errs
+}
+
+func (noTaker) Waiting() iter.Seq2[string, drop.File] { return func(func(string, drop.File) bool) {} }
+
+// syncBuffer is a log that can be read while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// node is a server under test on loopback, with one user "dock", password "pass", who may read, and "blind", who may not.
+type node struct {
+	*Server
+	dir    string // the volume
+	addr   string
+	log    *syncBuffer
+	drop   *drop.Drop
+	cancel context.CancelFunc
+	served chan error
+}
+
+// start serves on the network address ("127.0.0.1:0" by default) with options that change may adjust.
+func start(t testing.TB, change func(*Options, *drop.Options)) *node {
+	t.Helper()
+	n := &node{dir: t.TempDir(), log: &syncBuffer{}, served: make(chan error, 1)}
+	volume, err := disk.Open(n.dir)
+	require.NoError(t, err)
+	log := slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	files := drop.Options{FS: volume, Taker: noTaker{}, Log: log, Settle: time.Hour, MinFree: -1}
+	opts := Options{
+		Users: []User{{Name: "dock", Password: "pass", Readable: true}, {Name: "blind", Password: "pass"}},
+		Log:   log,
+		guard: guard.Options{Delay: time.Millisecond},
+	}
+	if change != nil {
+		change(&opts, &files)
+	}
+	n.drop, err = drop.Open(files)
+	require.NoError(t, err)
+	opts.Drop = n.drop
+	if opts.Listener == nil {
+		opts.Listener, err = net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+	}
+	if opts.TLS != "" && opts.CertificateFS == nil {
+		opts.CertificateFS = volume
+	}
+	n.addr = opts.Listener.Addr().String()
+	n.Server, err = New(opts)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	go func() { n.served <- n.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		n.Close()
+		select {
+		case err := <-n.served:
+			require.NoError(t, err)
+		case <-time.After(patience):
+			t.Error("Serve does not return")
+		}
+		volume.Close()
+		if t.Failed() {
+			t.Log(n.log.String())
+		}
+	})
+	return n
+}
+
+func (n *node) port() string {
+	_, port, _ := net.SplitHostPort(n.addr)
+	return port
+}
+
+func (n *node) url(name string) string { return fmt.Sprintf("ftp://dock:pass@%s/%s", n.addr, name) }
+
+// finished is where a finished file of dock stands.
+func (n *node) finished(name string) string { return filepath.Join(n.dir, "drop", "dock", name) }
+
+// requireFile waits for nothing: after the client's 226 the file is there.
+func (n *node) requireFile(t testing.TB, name string, want []byte) {
+	t.Helper()
+	got, err := os.ReadFile(n.finished(name))
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(want, got), "%s has %d bytes, or others; expected %d", name, len(got), len(want))
+}
+
+func (n *node) requireNoFile(t testing.TB, name string) {
+	t.Helper()
+	require.NoFileExists(t, n.finished(name))
+}
+
+// sessions is how many there are.
+func (n *node) sessionCount() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.Server.sessions)
+}
+
+func eventually(t testing.TB, condition func() bool, what string, args ...any) {
+	t.Helper()
+	require.Eventually(t, condition, patience, 2*time.Millisecond, append([]any{what}, args...)...)
+}
+
+// client speaks the protocol line by line.
+type client struct {
+	t    testing.TB
+	conn net.Conn
+	text *textproto.Conn
+}
+
+func (n *node) dial(t testing.TB) *client {
+	t.Helper()
+	conn, err := net.Dial("tcp", n.addr)
+	require.NoError(t, err)
+	return wrap(t, conn)
+}
+
+func wrap(t testing.TB, conn net.Conn) *client {
+	conn.SetDeadline(time.Now().Add(patience))
+	c := &client{t: t, conn: conn, text: textproto.NewConn(conn)}
+	t.Cleanup(func() { conn.Close() })
+	return c
+}
+
+// connect reads the greeting and logs in.
+func (n *node) login(t testing.TB) *client {
+	t.Helper()
+	c := n.dial(t)
+	c.expect(220)
+	c.login("dock", "pass")
+	return c
+}
+
+func (c *client) login(user, password string) {
+	c.t.Helper()
+	c.do(331, "USER %s", user)
+	c.do(230, "PASS %s", password)
+}
+
+func (c *client) send(format string, args ...any) {
+	c.t.Helper()
+	_, err := fmt.Fprintf(c.conn, format+"\r\n", args...)
+	require.NoError(c.t, err)
+}
+
+// expect reads a reply with the code, and returns its text.
+func (c *client) expect(code int) string {
+	c.t.Helper()
+	got, text, err := c.text.ReadResponse(code)
+	require.NoError(c.t, err, "expected %d, got %d %s", code, got, text)
+	return text
+}
+
+func (c *client) do(code int, format string, args ...any) string {
+	c.t.Helper()
+	c.send(format, args...)
+	return c.expect(code)
+}
+
+// passive opens a data connection.
+func (c *client) passive() *net.TCPConn {
+	c.t.Helper()
+	text := c.do(229, "EPSV")
+	_, rest, _ := strings.Cut(text, "(|||")
+	port, _, _ := strings.Cut(rest, "|")
+	host, _, err := net.SplitHostPort(c.conn.RemoteAddr().String())
+	require.NoError(c.t, err)
+	return c.data(net.JoinHostPort(host, port))
+}
+
+func (c *client) data(addr string) *net.TCPConn {
+	c.t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: c.conn.LocalAddr().(*net.TCPAddr).IP}}
+	conn, err := d.Dial("tcp", addr)
+	require.NoError(c.t, err)
+	conn.SetDeadline(time.Now().Add(patience))
+	c.t.Cleanup(func() { conn.Close() })
+	return conn.(*net.TCPConn)
+}
+
+// store uploads and returns the reply's text.
+func (c *client) store(name string, content []byte) string {
+	c.t.Helper()
+	return c.upload(226, "STOR "+name, content)
+}
+
+func (c *client) upload(code int, command string, content []byte) string {
+	c.t.Helper()
+	data := c.passive()
+	c.do(150, "%s", command)
+	_, err := data.Write(content)
+	require.NoError(c.t, err)
+	require.NoError(c.t, data.Close())
+	return c.expect(code)
+}
+
+// fetch is for RETR, LIST and their like.
+func (c *client) fetch(command string, args ...any) string {
+	c.t.Helper()
+	data := c.passive()
+	c.do(150, command, args...)
+	var b bytes.Buffer
+	_, err := b.ReadFrom(data)
+	require.NoError(c.t, err)
+	c.expect(226)
+	return b.String()
+}
+
+// refused is for transfers that do not begin.
+func (c *client) refused(code int, command string, args ...any) string {
+	c.t.Helper()
+	data := c.passive()
+	defer data.Close()
+	return c.do(code, command, args...)
+}
+
+// requireClosed waits for the server to hang up.
+func (c *client) requireClosed() {
+	c.t.Helper()
+	_, err := c.text.ReadLine()
+	require.Error(c.t, err)
+}
+
+// run runs an external program, which must be there, and returns its output.
+func run(t testing.TB, dir, program string, args ...string) (string, error) {
+	t.Helper()
+	return runWith(t, dir, "", program, args...)
+}
+
+func runWith(t testing.TB, dir, input, program string, args ...string) (string, error) {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	require.NoError(t, err, "%s is needed for this test", program)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Dir = dir
+	cmd.Stdin = strings.NewReader(input)
+	cmd.Env = append(os.Environ(), "HOME="+dir, "LC_ALL=C.UTF-8", "no_proxy=*")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// noise is n bytes that any conversion would change.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = "\r\n\x00\xff\n\r\x1a\r\r\nabcdefg"[(i*7+i/17)%17]
+	}
+	return b
+}
+
+func portOf(t testing.TB, addr string) int {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	require.NoError(t, err)
+	n, err := strconv.Atoi(port)
+	require.NoError(t, err)
+	return n
+}

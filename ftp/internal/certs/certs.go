@@ -1,0 +1,248 @@
+// Package certs gives the server its TLS certificate.
+//
+// It comes from PEM texts, from files that are read again when they change (a broken new pair is reported
+// once and the old one stays), or, without either, from a self-signed certificate that is made once and
+// kept, with its key, in one file of mode 0600.
+//
+//	source, err := certs.New(certs.Options{FS: volume, Hosts: []string{"ftp.example.com"}})
+//	config := &tls.Config{GetCertificate: source.Get}
+package certs
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math/big"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ftpnode/ftpnode/internal/disk"
+)
+
+// SelfSignedFile is the name that the self-signed certificate and its key are kept under.
+const SelfSignedFile = "ftp-certificate.pem"
+
+// Options of a source.
+type Options struct {
+	Certificate, PrivateKey string   // PEM, or the paths of PEM files. By default, a self-signed certificate
+	FS                      disk.FS  // where the self-signed one is kept
+	Hosts                   []string // the names and addresses in the self-signed one
+	Log                     *slog.Logger
+}
+
+// Source is safe for concurrent use.
+type Source struct {
+	log                 *slog.Logger
+	certPath, keyPath   string       // "" if the PEM was given
+	reload              func() error // nil if there are no files
+	mu                  sync.Mutex
+	current             *tls.Certificate
+	certStamp, keyStamp stamp
+}
+
+// stamp tells a file's state apart from later ones.
+type stamp struct {
+	size  int64
+	mtime time.Time
+	ino   uint64
+}
+
+// New loads or makes the certificate, and logs its fingerprint. Its errors hold nothing of the key.
+func New(opts Options) (*Source, error) {
+	s := &Source{log: opts.Log}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case opts.Certificate == "" && opts.PrivateKey == "":
+		c, err := selfSigned(opts)
+		if err != nil {
+			return nil, fmt.Errorf("self-signed certificate: %w", err)
+		}
+		s.current = c
+	case opts.Certificate == "" || opts.PrivateKey == "":
+		return nil, errors.New("certificate and privateKey belong together; expected both or none")
+	default:
+		if !isPEM(opts.Certificate) {
+			s.certPath = opts.Certificate
+		}
+		if !isPEM(opts.PrivateKey) {
+			s.keyPath = opts.PrivateKey
+		}
+		load := func() error { return s.load(opts.Certificate, opts.PrivateKey) }
+		if err := load(); err != nil {
+			return nil, err
+		}
+		if s.certPath != "" || s.keyPath != "" {
+			s.reload = load
+		}
+	}
+	s.report("TLS certificate")
+	return s, nil
+}
+
+// Get is for tls.Config.GetCertificate.
+func (s *Source) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reload == nil || (stampOf(s.certPath) == s.certStamp && stampOf(s.keyPath) == s.keyStamp) {
+		return s.current, nil
+	}
+	if err := s.reload(); err != nil {
+		s.log.Warn("the changed TLS certificate cannot be used, the former one stays", "error", err)
+	} else {
+		s.report("TLS certificate changed")
+	}
+	return s.current, nil
+}
+
+// Fingerprint is the SHA-256 of the certificate, as clients show it.
+func (s *Source) Fingerprint() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fingerprint(s.current)
+}
+
+func (s *Source) report(message string) {
+	attrs := []any{"sha256", fingerprint(s.current)}
+	if leaf := s.current.Leaf; leaf != nil {
+		attrs = append(attrs, "subject", leaf.Subject.String(), "notAfter", leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	s.log.Info(message, attrs...)
+}
+
+// load reads the pair. The stamps are taken first, so that a change while reading is seen next time, and kept
+// even if it fails, so that a broken pair is reported once.
+func (s *Source) load(cert, key string) error {
+	var certPEM, keyPEM []byte
+	var err error
+	if s.certPath == "" {
+		certPEM = []byte(cert)
+	} else {
+		s.certStamp = stampOf(cert)
+		if certPEM, err = os.ReadFile(cert); err != nil {
+			return fmt.Errorf("certificate: expected PEM or the path of a PEM file: %w", err)
+		}
+	}
+	if s.keyPath == "" {
+		keyPEM = []byte(key)
+	} else {
+		s.keyStamp = stampOf(key)
+		if keyPEM, err = os.ReadFile(key); err != nil {
+			return fmt.Errorf("privateKey: expected PEM or the path of a PEM file: %w", cause(err))
+		}
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return fmt.Errorf("certificate and privateKey: %w", err)
+	}
+	s.current = &pair
+	return nil
+}
+
+// cause leaves out the path: a key that was pasted without its PEM lines would be taken for one.
+func cause(err error) error {
+	if e := new(fs.PathError); errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
+func isPEM(text string) bool { return strings.Contains(text, "-----BEGIN ") }
+
+func fingerprint(c *tls.Certificate) string {
+	sum := sha256.Sum256(c.Certificate[0])
+	return strings.ReplaceAll(fmt.Sprintf("% X", sum), " ", ":")
+}
+
+func selfSigned(opts Options) (*tls.Certificate, error) {
+	if opts.FS == nil {
+		return nil, errors.New("there is no directory to keep it in")
+	}
+	text, err := readFile(opts.FS, SelfSignedFile)
+	if err == nil {
+		pair, err := tls.X509KeyPair(text, text)
+		if err == nil && time.Now().Before(pair.Leaf.NotAfter) {
+			return &pair, nil
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if text, err = generate(opts.Hosts); err != nil {
+		return nil, err
+	}
+	if err := disk.WriteFile(opts.FS, SelfSignedFile, text, 0o600); err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(text, text)
+	return &pair, err
+}
+
+func readFile(fsys disk.FS, name string) ([]byte, error) {
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 1<<20))
+}
+
+func generate(hosts []string) ([]byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber:          serial,
+		Subject:               pkix.Name{CommonName: "ftpnode"},
+		NotBefore:             now.Add(-24 * time.Hour), // devices' clocks
+		NotAfter:              now.AddDate(10, 0, 0),
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
+	}
+	for _, h := range hosts {
+		if a, err := netip.ParseAddr(h); err == nil {
+			template.IPAddresses = append(template.IPAddresses, a.AsSlice())
+		} else if h != "" {
+			template.DNSNames = append(template.DNSNames, h)
+		}
+	}
+	for _, h := range hosts {
+		if h != "" {
+			template.Subject.CommonName = h
+			break
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return nil, err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: der})
+	pem.Encode(&b, &pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+	return b.Bytes(), nil
+}

@@ -1,0 +1,106 @@
+package certs
+
+import (
+	"bytes"
+	"crypto/x509"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/internal/disk"
+)
+
+func openDir(t *testing.T) (*disk.OS, string) {
+	t.Helper()
+	dir := t.TempDir()
+	fsys, err := disk.Open(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { fsys.Close() })
+	return fsys, dir
+}
+
+// pairOf makes a certificate for host, as the PEM of both.
+func pairOf(t *testing.T, host string) string {
+	t.Helper()
+	text, err := generate([]string{host})
+	require.NoError(t, err)
+	return string(text)
+}
+
+func subject(t *testing.T, s *Source) string {
+	t.Helper()
+	c, err := s.Get(nil)
+	require.NoError(t, err)
+	leaf, err := x509.ParseCertificate(c.Certificate[0])
+	require.NoError(t, err)
+	return leaf.Subject.CommonName
+}
+
+func TestSelfSignedIsMadeOnceAndKept(t *testing.T) {
+	fsys, dir := openDir(t)
+	opts := Options{FS: fsys, Hosts: []string{"", "ftp.example.com", "192.0.2.10"}}
+	a, err := New(opts)
+	require.NoError(t, err)
+	require.Equal(t, "ftp.example.com", subject(t, a))
+	info, err := os.Stat(filepath.Join(dir, SelfSignedFile))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
+
+	var log bytes.Buffer
+	opts.Log = slog.New(slog.NewTextHandler(&log, nil))
+	b, err := New(opts)
+	require.NoError(t, err)
+	require.Equal(t, a.Fingerprint(), b.Fingerprint())
+	require.Len(t, a.Fingerprint(), 32*3-1)
+	require.Contains(t, log.String(), a.Fingerprint())
+	require.NotContains(t, log.String(), "PRIVATE")
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, SelfSignedFile), []byte("torn"), 0o600))
+	c, err := New(opts)
+	require.NoError(t, err)
+	require.NotEqual(t, a.Fingerprint(), c.Fingerprint())
+}
+
+func TestFilesAreReadAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "both.pem")
+	require.NoError(t, os.WriteFile(path, []byte(pairOf(t, "one")), 0o600))
+	var log bytes.Buffer
+	s, err := New(Options{Certificate: path, PrivateKey: path, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	require.Equal(t, "one", subject(t, s))
+
+	require.NoError(t, os.WriteFile(path, []byte("half a fi"), 0o600))
+	for range 3 {
+		require.Equal(t, "one", subject(t, s))
+	}
+	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte("level=WARN")))
+
+	require.NoError(t, os.WriteFile(path, []byte(pairOf(t, "another")), 0o600))
+	require.NoError(t, os.Chtimes(path, time.Now(), time.Now().Add(time.Minute)))
+	require.Equal(t, "another", subject(t, s))
+}
+
+func TestPEMAndErrors(t *testing.T) {
+	both := pairOf(t, "pem")
+	s, err := New(Options{Certificate: both, PrivateKey: both})
+	require.NoError(t, err)
+	require.Equal(t, "pem", subject(t, s))
+
+	for name, opts := range map[string]Options{
+		"key alone":     {PrivateKey: both},
+		"no such file":  {Certificate: "/no/such/file", PrivateKey: both},
+		"not a pair":    {Certificate: both, PrivateKey: pairOf(t, "other")},
+		"bare key":      {Certificate: both, PrivateKey: "MIGHAgEAMBMGByqGSM49"},
+		"nowhere to be": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := New(opts)
+			require.Error(t, err)
+			require.NotContains(t, err.Error(), "MIGHAg")
+		})
+	}
+}

@@ -1,0 +1,187 @@
+// Package guard slows down and shuts out those who guess passwords.
+//
+// Each failed login of an address makes its next answer wait longer, and too many of them ban it for a
+// while. Failures for one user, from wherever they come, ban the user too, save for addresses from which
+// that user has logged in before: a guesser cannot lock out the device he wants to be.
+//
+// An address from which someone has logged in before is given ten times as many failures: behind it may be a
+// whole site, which one misconfigured device should not shut out.
+//
+// Limits: it remembers [maxEntries] addresses, users and pairs of them each, and forgets the ones that were
+// silent longest. An IPv6 address counts as its /64, which is what one client is given.
+package guard
+
+import (
+	"container/list"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	maxEntries    = 10_000
+	trustedFactor = 10
+)
+
+// Options say how strict to be.
+type Options struct {
+	Failures     int           // of one address, until it is banned. By default, 10
+	UserFailures int           // for one user, until it is banned. By default, 50
+	Ban          time.Duration // how long. By default, 5 minutes; failures are forgotten after as long
+	Delay        time.Duration // of the answer to the first failure, twice as long for each further one. By default, 500 ms
+	MaxDelay     time.Duration // By default, 8 s
+	Now          func() time.Time
+}
+
+// Guard is safe for concurrent use.
+type Guard struct {
+	opts Options
+
+	mu        sync.Mutex
+	addresses *memory[netip.Prefix]
+	users     *memory[string]
+	known     *memory[pair]
+}
+
+type pair struct {
+	user    string
+	address netip.Prefix
+}
+
+// New makes a guard; zero values in opts mean the defaults.
+func New(opts Options) *Guard {
+	if opts.Failures == 0 {
+		opts.Failures = 10
+	}
+	if opts.UserFailures == 0 {
+		opts.UserFailures = 50
+	}
+	if opts.Ban == 0 {
+		opts.Ban = 5 * time.Minute
+	}
+	if opts.Delay == 0 {
+		opts.Delay = 500 * time.Millisecond
+	}
+	if opts.MaxDelay == 0 {
+		opts.MaxDelay = 8 * time.Second
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	return &Guard{opts: opts, addresses: newMemory[netip.Prefix](), users: newMemory[string](), known: newMemory[pair]()}
+}
+
+// Banned tells if the address may not connect now.
+func (g *Guard) Banned(a netip.Addr) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	t := g.addresses.get(network(a))
+	return t != nil && g.opts.Now().Before(t.banned)
+}
+
+// UserBanned tells if no one may log in as the user from the address now.
+func (g *Guard) UserBanned(user string, a netip.Addr) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	t := g.users.get(user)
+	return t != nil && g.opts.Now().Before(t.banned) && g.known.get(pair{user, network(a)}) == nil
+}
+
+// Failed notes a failed login. The answer must wait for delay; ban tells that the address is banned from now on.
+// It counts against the user if countUser says so, which must be false for names that no user has: they are not remembered.
+func (g *Guard) Failed(user string, countUser bool, a netip.Addr) (delay time.Duration, ban bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.opts.Now()
+	t := g.addresses.add(network(a))
+	limit := g.opts.Failures
+	if t.trusted {
+		limit *= trustedFactor
+	}
+	g.count(t, now, limit)
+	if countUser {
+		g.count(g.users.add(user), now, g.opts.UserFailures)
+	}
+	delay = g.opts.MaxDelay
+	if shift := t.failures - 1; shift < 16 && g.opts.Delay<<shift < delay {
+		delay = g.opts.Delay << shift
+	}
+	return delay, now.Before(t.banned)
+}
+
+func (g *Guard) count(t *trace, now time.Time, limit int) {
+	if now.Sub(t.last) > g.opts.Ban {
+		t.failures = 0
+	}
+	t.failures++
+	t.last = now
+	if t.failures >= limit {
+		t.banned = now.Add(g.opts.Ban)
+	}
+}
+
+// Succeeded notes a login. It forgives the address half of its failures only: else a client with one
+// right password could guess others for ever.
+func (g *Guard) Succeeded(user string, a netip.Addr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.known.add(pair{user, network(a)})
+	t := g.addresses.add(network(a))
+	t.trusted = true
+	t.failures /= 2
+}
+
+func network(a netip.Addr) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	bits := 32
+	if a.Is6() {
+		bits = 64
+	}
+	p, _ := a.Prefix(bits) // the zero Addr gives the zero Prefix
+	return p
+}
+
+// trace is what is remembered of one address or user.
+type trace struct {
+	failures int
+	last     time.Time
+	banned   time.Time // until then
+	trusted  bool      // of an address: someone has logged in from there
+}
+
+// memory maps keys to traces and forgets the key that was not added to for longest.
+type memory[K comparable] struct {
+	items map[K]*list.Element
+	order *list.List // of entry[K], the newest in front
+}
+
+type entry[K comparable] struct {
+	key   K
+	trace trace
+}
+
+func newMemory[K comparable]() *memory[K] {
+	return &memory[K]{items: make(map[K]*list.Element), order: list.New()}
+}
+
+func (m *memory[K]) get(key K) *trace {
+	if e, ok := m.items[key]; ok {
+		return &e.Value.(*entry[K]).trace
+	}
+	return nil
+}
+
+func (m *memory[K]) add(key K) *trace {
+	if e, ok := m.items[key]; ok {
+		m.order.MoveToFront(e)
+		return &e.Value.(*entry[K]).trace
+	}
+	if len(m.items) >= maxEntries {
+		oldest := m.order.Back()
+		delete(m.items, oldest.Value.(*entry[K]).key)
+		m.order.Remove(oldest)
+	}
+	e := &entry[K]{key: key}
+	m.items[key] = m.order.PushFront(e)
+	return &e.trace
+}

@@ -1,0 +1,276 @@
+// Package passive holds the ports that clients open their data connections to.
+//
+// A port of the range is shared by many clients, told apart by their addresses, so that a handful of mapped
+// ports serves a whole site; one client has each port for one connection at a time. A port is listened on,
+// in IPv4 and IPv6, only while someone is expected there. A connection from anyone else is closed at once.
+//
+// Limits: clients behind one address have as many data connections being opened at a time as there are ports
+// (open ones do not count). With anyone allowed to connect (see [Pool.Reserve]) all clients together have.
+//
+//	pool := passive.New(passive.Options{First: 30000, Last: 30009})
+//	r, err := pool.Reserve(client, false) // tell the client r.Port()
+//	conn, err := r.Accept()
+package passive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// ErrNoPort is returned when each port is already waiting for a connection from the client.
+var ErrNoPort = errors.New("no passive port is free")
+
+// Options of a pool.
+type Options struct {
+	First, Last int           // the range of ports. By default, any port
+	Host        string        // the address to listen on. By default, all
+	Timeout     time.Duration // for the connection to come, from the reservation on and in each Accept. By default, 30 s
+}
+
+// Pool is safe for concurrent use.
+type Pool struct {
+	opts Options
+
+	mu     sync.Mutex
+	next   int // the port of the range to begin with: the one used longest ago
+	ports  map[int]*port
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// New makes a pool; it listens on nothing yet.
+func New(opts Options) *Pool {
+	if opts.Timeout == 0 {
+		opts.Timeout = 30 * time.Second
+	}
+	p := &Pool{opts: opts, ports: make(map[int]*port)}
+	if opts.First > 0 {
+		p.next = opts.First + rand.IntN(opts.Last-opts.First+1)
+	}
+	return p
+}
+
+// Close closes all ports and fails all reservations.
+func (p *Pool) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	var waiting []*Reservation
+	for _, o := range p.ports {
+		for _, r := range o.expected {
+			waiting = append(waiting, r)
+		}
+	}
+	p.mu.Unlock()
+	for _, r := range waiting {
+		r.Close()
+	}
+	p.wg.Wait()
+	return nil
+}
+
+// Reserve makes one connection expected, from the address client, or from anyone.
+func (p *Pool) Reserve(client netip.Addr, anyone bool) (*Reservation, error) {
+	key := client.Unmap().WithZone("")
+	if anyone {
+		key = netip.Addr{}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, net.ErrClosed
+	}
+	if p.opts.First == 0 {
+		o, err := p.listen(0)
+		if err != nil {
+			return nil, err
+		}
+		return o.expect(key), nil
+	}
+	var problem error
+	for range p.opts.Last - p.opts.First + 1 {
+		n := p.next
+		if p.next++; p.next > p.opts.Last {
+			p.next = p.opts.First
+		}
+		o := p.ports[n]
+		if o == nil {
+			var err error
+			if o, err = p.listen(n); err != nil {
+				problem = err // another program has it
+				continue
+			}
+		}
+		if o.expected[key] == nil {
+			return o.expect(key), nil
+		}
+	}
+	if problem != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoPort, problem)
+	}
+	return nil, ErrNoPort
+}
+
+// listen opens a port. The pool is locked.
+func (p *Pool) listen(n int) (*port, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(p.opts.Host, strconv.Itoa(n)))
+	if err != nil {
+		return nil, err
+	}
+	o := &port{pool: p, listener: l, number: l.Addr().(*net.TCPAddr).Port, expected: make(map[netip.Addr]*Reservation)}
+	p.ports[o.number] = o
+	p.wg.Go(o.serve)
+	return o, nil
+}
+
+// port is one that is listened on. Its map is guarded by the pool's lock.
+type port struct {
+	pool     *Pool
+	listener net.Listener
+	number   int
+	expected map[netip.Addr]*Reservation // by the client's address; the zero one for anyone
+}
+
+func (o *port) expect(key netip.Addr) *Reservation {
+	r := &Reservation{port: o, key: key, conn: make(chan net.Conn, 1), done: make(chan struct{})}
+	o.expected[key] = r
+	r.expiry = time.AfterFunc(o.pool.opts.Timeout, r.release)
+	return r
+}
+
+// forget ends the waiting for a connection, and closes the port when no one else is waited for. The pool is locked.
+func (o *port) forget(r *Reservation) {
+	if o.expected[r.key] != r {
+		return
+	}
+	delete(o.expected, r.key)
+	if len(o.expected) == 0 {
+		delete(o.pool.ports, o.number)
+		o.listener.Close()
+	}
+}
+
+func (o *port) serve() {
+	for {
+		c, err := o.listener.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil: // out of file descriptors, or the client has gone again
+			o.pool.mu.Lock()
+			gone := o.pool.ports[o.number] != o
+			o.pool.mu.Unlock()
+			if gone {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		if r := o.whose(c); r == nil {
+			c.Close()
+		} else {
+			r.deliver(c)
+		}
+	}
+}
+
+// whose finds and ends the reservation that the connection is for.
+func (o *port) whose(c net.Conn) *Reservation {
+	from, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil {
+		return nil
+	}
+	o.pool.mu.Lock()
+	defer o.pool.mu.Unlock()
+	r := o.expected[from.Addr().Unmap().WithZone("")]
+	if r == nil {
+		r = o.expected[netip.Addr{}]
+	}
+	if r != nil {
+		r.expiry.Stop()
+		o.forget(r)
+	}
+	return r
+}
+
+// Reservation is a listener that accepts one connection.
+type Reservation struct {
+	port   *port
+	key    netip.Addr
+	expiry *time.Timer
+
+	mu     sync.Mutex
+	conn   chan net.Conn // of 1
+	closed bool
+	done   chan struct{} // closed by Close
+}
+
+// Port is where the connection is expected.
+func (r *Reservation) Port() int { return r.port.number }
+
+// Addr is the address of the port.
+func (r *Reservation) Addr() net.Addr { return r.port.listener.Addr() }
+
+// Accept waits for the connection, until the pool's timeout (os.ErrDeadlineExceeded) or Close (net.ErrClosed).
+func (r *Reservation) Accept() (net.Conn, error) {
+	timer := time.NewTimer(r.port.pool.opts.Timeout)
+	defer timer.Stop()
+	select {
+	case c := <-r.conn:
+		return c, nil
+	default:
+	}
+	select {
+	case c := <-r.conn:
+		return c, nil
+	case <-r.done:
+		return nil, net.ErrClosed
+	case <-timer.C:
+		return nil, os.ErrDeadlineExceeded
+	}
+}
+
+// Close ends the reservation, and closes the connection if there is one that was not accepted.
+func (r *Reservation) Close() error {
+	r.release()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil
+	}
+	r.closed = true
+	close(r.done)
+	select {
+	case c := <-r.conn:
+		return c.Close()
+	default:
+		return nil
+	}
+}
+
+// release gives the port back; a connection that came before can still be accepted.
+func (r *Reservation) release() {
+	p := r.port.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.expiry.Stop()
+	r.port.forget(r)
+}
+
+func (r *Reservation) deliver(c net.Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		c.Close()
+		return
+	}
+	r.conn <- c // there is room: a reservation is found once
+}

@@ -1,0 +1,166 @@
+package passive
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	loopback4 = netip.MustParseAddr("127.0.0.1")
+	loopback6 = netip.MustParseAddr("::1")
+	second    = netip.MustParseAddr("127.0.0.2")
+)
+
+// rangeOf finds n ports in a row that are free now.
+func rangeOf(t *testing.T, n int) (first, last int) {
+	t.Helper()
+	for first = 42000; first < 60000; first += n {
+		free := true
+		for p := first; p < first+n; p++ {
+			l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(p)))
+			if err != nil {
+				free = false
+				break
+			}
+			l.Close()
+		}
+		if free {
+			return first, first + n - 1
+		}
+	}
+	t.Fatal("no free ports")
+	return 0, 0
+}
+
+func newPool(t *testing.T, opts Options) *Pool {
+	t.Helper()
+	p := New(opts)
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func dial(t *testing.T, from, to netip.Addr, port int) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
+	c, err := d.Dial("tcp", netip.AddrPortFrom(to, uint16(port)).String())
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// same tells by a byte that both ends are of one connection.
+func same(t *testing.T, client, server net.Conn) {
+	t.Helper()
+	_, err := client.Write([]byte{7})
+	require.NoError(t, err)
+	b := make([]byte, 1)
+	_, err = io.ReadFull(server, b)
+	require.NoError(t, err)
+	server.Close()
+}
+
+func TestBothFamilies(t *testing.T) {
+	first, last := rangeOf(t, 1)
+	for _, opts := range []Options{{First: first, Last: last}, {}} {
+		for _, a := range []netip.Addr{loopback4, loopback6} {
+			p := newPool(t, opts)
+			r, err := p.Reserve(a, false)
+			require.NoError(t, err)
+			c := dial(t, a, a, r.Port())
+			s, err := r.Accept()
+			require.NoError(t, err)
+			same(t, c, s)
+			require.Empty(t, p.ports, "no one is expected any more")
+		}
+	}
+}
+
+func TestOnePortForManyClients(t *testing.T) {
+	first, last := rangeOf(t, 1)
+	p := newPool(t, Options{First: first, Last: last})
+	r1, err := p.Reserve(loopback4, false)
+	require.NoError(t, err)
+	r2, err := p.Reserve(second, false)
+	require.NoError(t, err)
+	_, err = p.Reserve(second, false)
+	require.ErrorIs(t, err, ErrNoPort)
+
+	c2 := dial(t, second, loopback4, r2.Port())
+	c1 := dial(t, loopback4, loopback4, r1.Port())
+	s1, err := r1.Accept()
+	require.NoError(t, err)
+	s2, err := r2.Accept()
+	require.NoError(t, err)
+	same(t, c1, s1)
+	same(t, c2, s2)
+	_, err = p.Reserve(second, false)
+	require.NoError(t, err, "the port is free again")
+}
+
+func TestStrangersAreClosed(t *testing.T) {
+	first, last := rangeOf(t, 1)
+	p := newPool(t, Options{First: first, Last: last})
+	r, err := p.Reserve(second, false)
+	require.NoError(t, err)
+	thief := dial(t, loopback4, loopback4, r.Port())
+	_, err = thief.Read(make([]byte, 1))
+	require.Error(t, err)
+	c := dial(t, second, loopback4, r.Port())
+	s, err := r.Accept()
+	require.NoError(t, err)
+	same(t, c, s)
+
+	r, err = p.Reserve(second, true)
+	require.NoError(t, err)
+	c = dial(t, loopback4, loopback4, r.Port())
+	s, err = r.Accept()
+	require.NoError(t, err)
+	same(t, c, s)
+}
+
+func TestTakenPortsAreSkipped(t *testing.T) {
+	first, last := rangeOf(t, 2)
+	other, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(first)))
+	require.NoError(t, err)
+	defer other.Close()
+	p := newPool(t, Options{First: first, Last: last})
+	r, err := p.Reserve(loopback4, false)
+	require.NoError(t, err)
+	require.Equal(t, last, r.Port())
+	_, err = p.Reserve(loopback4, false)
+	require.ErrorIs(t, err, ErrNoPort)
+}
+
+func TestTimeoutAndClose(t *testing.T) {
+	p := newPool(t, Options{Timeout: 20 * time.Millisecond})
+	r, err := p.Reserve(loopback4, false)
+	require.NoError(t, err)
+	_, err = r.Accept()
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.Eventually(t, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.ports) == 0 }, 5*time.Second, time.Millisecond)
+
+	p = newPool(t, Options{})
+	r, err = p.Reserve(loopback4, false)
+	require.NoError(t, err)
+	c := dial(t, loopback4, loopback4, r.Port())
+	require.Eventually(t, func() bool { return len(r.conn) == 1 }, 5*time.Second, time.Millisecond)
+	require.NoError(t, r.Close())
+	require.NoError(t, r.Close())
+	_, err = c.Read(make([]byte, 1))
+	require.Error(t, err, "the connection that no one accepted is closed")
+
+	r, err = p.Reserve(loopback4, false)
+	require.NoError(t, err)
+	require.NoError(t, p.Close())
+	_, err = r.Accept()
+	require.ErrorIs(t, err, net.ErrClosed)
+	_, err = p.Reserve(loopback4, false)
+	require.ErrorIs(t, err, net.ErrClosed)
+}

@@ -1,0 +1,223 @@
+// Package secret checks the passwords of FTP users.
+//
+// It promises that a wrong password takes as long as a name that nobody has: every check that fails does
+// the same work, one hash for each kind of hash that the users have. A password that was right before is
+// told by a keyed digest kept in memory, so that a device that logs in for each file costs no hash each time.
+//
+// Limits: hashes that would let one login use more than 256 MiB or many seconds are refused by [New]; two
+// hashes at most are computed at the same time, the others wait.
+//
+//	book, err := secret.New(map[string]secret.Entry{"scanner": {Hash: "$2y$12$…"}})
+//	ok := book.Check(ctx, "scanner", password)
+package secret
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/crypto/argon2"
+	"golang.org/x/crypto/bcrypt"
+)
+
+// Entry is how one user proves who it is: by Password or by a Hash of it, never both.
+type Entry struct {
+	Password string
+	Hash     string // bcrypt ("$2a$", "$2b$", "$2y$") or argon2id in the PHC form
+}
+
+// Book holds the secrets of all users. It is safe for concurrent use.
+type Book struct {
+	users map[string]*user
+	kinds map[string]hash // one hash of each kind and cost that the users have, of no user's password
+	key   []byte          // of the digests
+	slots chan struct{}
+}
+
+type user struct {
+	digest []byte // of the plain password; nil if there is a hash
+	hash   hash
+	kind   string
+
+	mu   sync.Mutex
+	seen []byte // the digest of the password that the hash matched last
+}
+
+// hash tells if a password is the one it was made of.
+type hash interface{ matches(password string) bool }
+
+const concurrentHashes = 2
+
+// New checks the entries. Its error names each user and what is wrong, and holds no secret.
+func New(entries map[string]Entry) (*Book, error) {
+	b := &Book{
+		users: make(map[string]*user, len(entries)),
+		kinds: make(map[string]hash),
+		key:   make([]byte, sha256.Size),
+		slots: make(chan struct{}, concurrentHashes),
+	}
+	rand.Read(b.key) // never fails
+	var problems []error
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		u, err := b.user(entries[name])
+		if err != nil {
+			problems = append(problems, fmt.Errorf("user %q: %w", name, err))
+			continue
+		}
+		b.users[name] = u
+	}
+	return b, errors.Join(problems...)
+}
+
+func (b *Book) user(e Entry) (*user, error) {
+	switch {
+	case e.Password != "" && e.Hash != "":
+		return nil, errors.New("has both password and passwordHash; expected one of them")
+	case e.Password != "":
+		return &user{digest: b.digest(e.Password)}, nil
+	case e.Hash == "":
+		return nil, errors.New("has neither password nor passwordHash; expected one of them")
+	}
+	h, kind, decoy, err := parse(e.Hash)
+	if err != nil {
+		return nil, fmt.Errorf("passwordHash: %w", err)
+	}
+	b.kinds[kind] = decoy
+	return &user{hash: h, kind: kind}, nil
+}
+
+// Check tells if the password is the user's. A context that ends while it waits for its turn makes it false.
+func (b *Book) Check(ctx context.Context, name, password string) bool {
+	digest := b.digest(password)
+	u := b.users[name]
+	quick, hashed := false, false
+	if u != nil {
+		u.mu.Lock()
+		known := u.digest
+		if known == nil {
+			known = u.seen
+		}
+		u.mu.Unlock()
+		quick = subtle.ConstantTimeCompare(known, digest) == 1
+	}
+	if quick {
+		return true
+	}
+	if len(b.kinds) == 0 {
+		return false
+	}
+	select {
+	case b.slots <- struct{}{}:
+		defer func() { <-b.slots }()
+	case <-ctx.Done():
+		return false
+	}
+	for kind, decoy := range b.kinds {
+		if u != nil && u.hash != nil && u.kind == kind {
+			hashed = u.hash.matches(password)
+		} else {
+			decoy.matches(password)
+		}
+	}
+	if hashed {
+		u.mu.Lock()
+		u.seen = digest
+		u.mu.Unlock()
+	}
+	return hashed
+}
+
+func (b *Book) digest(password string) []byte {
+	mac := hmac.New(sha256.New, b.key)
+	mac.Write([]byte(password))
+	return mac.Sum(nil)
+}
+
+// parse reads a hash and makes a decoy of the same kind and cost.
+func parse(text string) (h hash, kind string, decoy hash, err error) {
+	if strings.HasPrefix(text, "$argon2id$") {
+		a, err := parseArgon(text)
+		if err != nil {
+			return nil, "", nil, err
+		}
+		other := *a
+		other.sum = make([]byte, len(a.sum))
+		rand.Read(other.sum)
+		return a, fmt.Sprintf("argon2id m=%d t=%d p=%d", a.memory, a.time, a.threads), &other, nil
+	}
+	cost, err := bcrypt.Cost([]byte(text))
+	if err != nil {
+		return nil, "", nil, errors.New("is neither bcrypt ($2a$, $2b$, $2y$) nor argon2id in the PHC form ($argon2id$v=19$m=…,t=…,p=…$salt$hash)")
+	}
+	if cost > maxBcryptCost {
+		return nil, "", nil, fmt.Errorf("bcrypt cost is %d; expected at most %d", cost, maxBcryptCost)
+	}
+	other, err := bcrypt.GenerateFromPassword([]byte(rand.Text()), cost)
+	if err != nil {
+		return nil, "", nil, fmt.Errorf("making a decoy: %w", err)
+	}
+	return bcryptHash(text), fmt.Sprintf("bcrypt %d", cost), bcryptHash(other), nil
+}
+
+const maxBcryptCost = 14
+
+type bcryptHash []byte
+
+func (h bcryptHash) matches(password string) bool {
+	return bcrypt.CompareHashAndPassword(h, []byte(password)) == nil
+}
+
+const (
+	maxArgonMemory = 256 << 10 // KiB
+	maxArgonTime   = 20
+)
+
+type argonHash struct {
+	memory, time uint32
+	threads      uint8
+	salt, sum    []byte
+}
+
+func (h *argonHash) matches(password string) bool {
+	got := argon2.IDKey([]byte(password), h.salt, h.time, h.memory, h.threads, uint32(len(h.sum)))
+	return subtle.ConstantTimeCompare(got, h.sum) == 1
+}
+
+func parseArgon(text string) (*argonHash, error) {
+	parts := strings.Split(text, "$") // "", argon2id, v=, m=,t=,p=, salt, hash
+	if len(parts) != 6 || parts[2] != "v="+strconv.Itoa(argon2.Version) {
+		return nil, fmt.Errorf("argon2id must be $argon2id$v=%d$m=…,t=…,p=…$salt$hash", argon2.Version)
+	}
+	h := &argonHash{}
+	fields := map[string]uint64{}
+	for field := range strings.SplitSeq(parts[3], ",") {
+		key, value, _ := strings.Cut(field, "=")
+		n, err := strconv.ParseUint(value, 10, 32)
+		if err != nil || (key != "m" && key != "t" && key != "p") {
+			return nil, fmt.Errorf("argon2id parameter %q; expected m, t and p with whole numbers", field)
+		}
+		fields[key] = n
+	}
+	m, t, p := fields["m"], fields["t"], fields["p"]
+	if m < 8 || m > maxArgonMemory || t < 1 || t > maxArgonTime || p < 1 || p > 16 {
+		return nil, fmt.Errorf("argon2id m=%d,t=%d,p=%d; expected m 8 to %d (KiB), t 1 to %d, p 1 to 16", m, t, p, maxArgonMemory, maxArgonTime)
+	}
+	h.memory, h.time, h.threads = uint32(m), uint32(t), uint8(p)
+	var err1, err2 error
+	h.salt, err1 = base64.RawStdEncoding.DecodeString(parts[4])
+	h.sum, err2 = base64.RawStdEncoding.DecodeString(parts[5])
+	if err1 != nil || err2 != nil || len(h.salt) < 8 || len(h.sum) < 12 || len(h.sum) > 128 {
+		return nil, errors.New("argon2id salt and hash must be unpadded base64 of at least 8 and of 12 to 128 bytes")
+	}
+	return h, nil
+}

@@ -1,0 +1,92 @@
+package secret
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/argon2"
+	"golang.org/x/crypto/bcrypt"
+)
+
+func bcryptOf(t *testing.T, password string) string {
+	t.Helper()
+	h, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	require.NoError(t, err)
+	return string(h)
+}
+
+func argonOf(password string) string {
+	salt := []byte("0123456789abcdef")
+	enc := base64.RawStdEncoding.EncodeToString
+	return fmt.Sprintf("$argon2id$v=19$m=64,t=1,p=1$%s$%s", enc(salt), enc(argon2.IDKey([]byte(password), salt, 1, 64, 1, 32)))
+}
+
+func TestCheck(t *testing.T) {
+	b, err := New(map[string]Entry{
+		"plain":  {Password: "pä ss"},
+		"bcrypt": {Hash: bcryptOf(t, "b")},
+		"php":    {Hash: strings.Replace(bcryptOf(t, "y"), "$2a$", "$2y$", 1)},
+		"argon":  {Hash: argonOf("a")},
+	})
+	require.NoError(t, err)
+	for _, c := range []struct {
+		name, password string
+		want           bool
+	}{
+		{"plain", "pä ss", true}, {"plain", "pä s", false}, {"plain", "", false},
+		{"bcrypt", "b", true}, {"bcrypt", "b", true}, {"bcrypt", "a", false},
+		{"php", "y", true}, {"argon", "a", true}, {"argon", "b", false}, {"argon", "a", true},
+		{"nobody", "", false}, {"nobody", "a", false}, {"", "", false},
+	} {
+		require.Equal(t, c.want, b.Check(t.Context(), c.name, c.password), "%s with %q", c.name, c.password)
+	}
+}
+
+// counter is a hash that counts how often it is computed.
+type counter struct{ n *int }
+
+func (c counter) matches(string) bool { *c.n++; return false }
+
+func TestEveryFailureDoesTheSameWork(t *testing.T) {
+	b, err := New(map[string]Entry{"plain": {Password: "p"}, "bcrypt": {Hash: bcryptOf(t, "b")}, "argon": {Hash: argonOf("a")}})
+	require.NoError(t, err)
+	require.Len(t, b.kinds, 2)
+	n := 0
+	for kind := range b.kinds {
+		b.kinds[kind] = counter{&n}
+	}
+	b.users["bcrypt"].hash = counter{&n}
+	b.users["argon"].hash = counter{&n}
+	for _, name := range []string{"plain", "bcrypt", "argon", "nobody"} {
+		n = 0
+		require.False(t, b.Check(t.Context(), name, "wrong"))
+		require.Equal(t, 2, n, name)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		entry Entry
+		want  string
+	}{
+		"both":         {Entry{Password: "s3cret", Hash: argonOf("x")}, "both"},
+		"neither":      {Entry{}, "neither"},
+		"sha":          {Entry{Hash: "s3cret5e884898da"}, "neither bcrypt"},
+		"short":        {Entry{Hash: "$2y$12$s3cret"}, "neither bcrypt"},
+		"bcrypt cost":  {Entry{Hash: strings.Replace(bcryptOf(t, "x"), "$04$", "$20$", 1)}, "cost is 20"},
+		"argon memory": {Entry{Hash: "$argon2id$v=19$m=9999999,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo"}, "m=9999999"},
+		"argon part":   {Entry{Hash: "$argon2id$v=19$m=64,t=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo"}, "p=0"},
+		"argon salt":   {Entry{Hash: "$argon2id$v=19$m=64,t=1,p=1$!$aGFzaGhhc2hoYXNo"}, "base64"},
+		"argon2i":      {Entry{Hash: "$argon2i$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$aGFzaA"}, "neither bcrypt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := New(map[string]Entry{"dock": c.entry})
+			require.ErrorContains(t, err, c.want)
+			require.ErrorContains(t, err, `user "dock"`)
+			require.NotContains(t, err.Error(), "s3cret")
+		})
+	}
+}

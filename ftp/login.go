@@ -1,0 +1,103 @@
+package ftp
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	maxFailures = 3  // logins in one session
+	maxEarly    = 50 // commands before the login
+)
+
+func (s *session) handleUser(arg string) string {
+	switch {
+	case arg == "":
+		return s.answer(501, "Send a name with USER.")
+	case s.mustSecure():
+		return s.answer(530, "TLS is required; send AUTH TLS first.")
+	case s.account != nil && arg == s.account.Name:
+		return s.answer(331, "Already logged in; any password will do.")
+	case s.account != nil:
+		return s.answer(530, "Already logged in as another user.")
+	}
+	s.user = arg
+	return s.answer(331, "Send the password.")
+}
+
+func (s *session) mustSecure() bool {
+	return s.srv.opts.TLS == TLSRequired && !s.secure
+}
+
+func (s *session) handlePass(password string) string {
+	switch {
+	case s.account != nil:
+		return s.answer(230, "Already logged in.")
+	case s.user == "":
+		return s.answer(503, "Send USER first.")
+	case s.mustSecure():
+		return s.answer(530, "TLS is required; send AUTH TLS first.")
+	}
+	name := s.user
+	s.user = ""
+	ctx, cancel := s.context()
+	defer cancel()
+	right := s.srv.secrets.Check(ctx, name, password)
+	if !right || s.srv.guard.UserBanned(name, s.remote) {
+		return s.refuseLogin(ctx, name, right)
+	}
+	account := s.srv.users[name]
+	dir, err := s.srv.userDir(account)
+	if err != nil {
+		s.log.Error("a user's directory cannot be opened", "user", loggable(name), "error", err)
+		return s.answer(refusal("PASS", err))
+	}
+	s.srv.guard.Succeeded(name, s.remote)
+	s.account = account
+	s.files = dir.Session(s.remote)
+	s.loggedIn.Store(true)
+	s.login.Stop()
+	s.log = s.log.With("user", loggable(name))
+	s.log.Debug("logged in", "tls", s.secure)
+	// ftpserverlib: a failed PASS ends the connection. The library sees the ones that succeed only; it asks for
+	// no USER before.
+	return "PASS -"
+}
+
+// refuseLogin answers the same, after the same time, whatever was wrong.
+func (s *session) refuseLogin(ctx context.Context, name string, right bool) string {
+	_, known := s.srv.users[name]
+	delay, banned := s.srv.guard.Failed(name, known && !right, s.remote)
+	s.failures++
+	attrs := []any{"user", loggable(name), "failures", s.failures}
+	if right {
+		attrs = append(attrs, "reason", "too many failures for this user")
+	}
+	if banned {
+		attrs = append(attrs, "banned", true)
+	}
+	s.log.Warn("login failed", attrs...)
+	wait := time.NewTimer(delay)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-ctx.Done():
+	}
+	if banned || s.failures >= maxFailures {
+		return s.dismiss("Too many failed logins; goodbye.")
+	}
+	return s.answer(530, "The name or the password is wrong.")
+}
+
+// context ends with the session.
+func (s *session) context() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		select {
+		case <-s.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}

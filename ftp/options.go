@@ -1,0 +1,188 @@
+package ftp
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ftpnode/ftpnode/ftp/drop"
+	"github.com/ftpnode/ftpnode/ftp/internal/guard"
+	"github.com/ftpnode/ftpnode/internal/disk"
+)
+
+// User is one who may log in.
+type User struct {
+	Name         string
+	Password     string // this, or
+	PasswordHash string // bcrypt, or argon2id in the PHC form; never both
+	Directory    string // a relative path below the drop directory. By default, the name
+	Readable     bool   // RETR is allowed. By default, files can be sent, listed, renamed and deleted only
+}
+
+// TLSMode says if connections are encrypted.
+type TLSMode string
+
+// The modes. With TLSRequired and TLSImplicit data connections are encrypted too.
+const (
+	TLSOff      TLSMode = "off"
+	TLSOptional TLSMode = "optional" // AUTH TLS is offered
+	TLSRequired TLSMode = "required" // nobody logs in without AUTH TLS
+	TLSImplicit TLSMode = "implicit" // TLS from the first byte
+)
+
+// PortRange is a range of TCP ports, both ends included. The zero value means any port.
+type PortRange struct{ First, Last int }
+
+// Options of a server. Listener, Drop and Users are required.
+type Options struct {
+	Listener net.Listener // for control connections; Serve closes it
+	Drop     *drop.Drop
+	Users    []User
+
+	// PublicAddress is the IPv4 address, or a host name that has one (looked up for each PASV), that clients
+	// are told to open data connections to. By default, the address that the client reached.
+	PublicAddress string
+	PassivePorts  PortRange
+	// AllowForeignDataAddress lets data connections come from other addresses than the client's, as some
+	// NATs make them. Anyone who is faster than the client can then take its data connection.
+	AllowForeignDataAddress bool
+	// ActiveMode allows PORT and EPRT: to the client's own address, and to no port below 1024.
+	ActiveMode bool
+
+	TLS TLSMode // By default, TLSOff
+	// Certificate and PrivateKey are PEM, or paths of PEM files, which are read again when they change.
+	// By default, a self-signed certificate is made once and kept in CertificateFS.
+	Certificate, PrivateKey string
+	CertificateFS           disk.FS
+
+	IdleTimeout  time.Duration // between commands, transfers not counted. By default, 5 minutes
+	StallTimeout time.Duration // without any byte in a transfer, and for a data connection to come (at most 30 s). By default, 60 s
+	LoginTimeout time.Duration // from connecting to being logged in. By default, 60 s
+	Drain        time.Duration // for transfers to end when Serve's context ends. By default, 5 s
+
+	MaxConnections           int // By default, 200
+	MaxConnectionsPerAddress int // By default, 20
+
+	// TrustHangups takes an upload as complete when its data connection ends, also if the client hung up
+	// the control connection without waiting for the reply. By default, such an upload is interrupted.
+	TrustHangups bool
+
+	Banner string       // By default, "ftpnode ready."
+	Log    *slog.Logger // By default, nothing is logged
+
+	guard guard.Options // for tests
+}
+
+const (
+	defaultIdleTimeout    = 5 * time.Minute
+	defaultStallTimeout   = 60 * time.Second
+	defaultLoginTimeout   = 60 * time.Second
+	defaultDrain          = 5 * time.Second
+	defaultMaxConnections = 200
+	defaultMaxPerAddress  = 20
+	defaultBanner         = "ftpnode ready."
+	maxDataConnectionWait = 30 * time.Second
+)
+
+var hostName = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$`)
+
+// complete checks the options and fills in the defaults. It reports every problem at once.
+func (o *Options) complete() error {
+	var problems []error
+	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+
+	if o.Listener == nil {
+		problem("Listener is missing")
+	}
+	if o.Drop == nil {
+		problem("Drop is missing")
+	}
+	o.Users = slices.Clone(o.Users)
+	problems = append(problems, completeUsers(o.Users))
+
+	if a, err := netip.ParseAddr(o.PublicAddress); err == nil && !a.Is4() {
+		problem("PublicAddress %q: expected an IPv4 address or a host name (clients over IPv6 use EPSV, which needs none)", o.PublicAddress)
+	} else if err != nil && o.PublicAddress != "" && (!hostName.MatchString(o.PublicAddress) || len(o.PublicAddress) > 253) {
+		problem("PublicAddress %q: expected an IPv4 address or a host name", o.PublicAddress)
+	}
+	if p := o.PassivePorts; p != (PortRange{}) && (p.First < 1 || p.Last > 65535 || p.First > p.Last) {
+		problem("PassivePorts %d-%d: expected two ports from 1 to 65535, the smaller one first", p.First, p.Last)
+	}
+	switch o.TLS {
+	case "":
+		o.TLS = TLSOff
+	case TLSOff, TLSOptional, TLSRequired, TLSImplicit:
+	default:
+		problem("TLS %q: expected off, optional, required or implicit", string(o.TLS))
+	}
+	for _, d := range []struct {
+		name  string
+		value *time.Duration
+		zero  time.Duration
+	}{
+		{"IdleTimeout", &o.IdleTimeout, defaultIdleTimeout},
+		{"StallTimeout", &o.StallTimeout, defaultStallTimeout},
+		{"LoginTimeout", &o.LoginTimeout, defaultLoginTimeout},
+		{"Drain", &o.Drain, defaultDrain},
+	} {
+		if *d.value == 0 {
+			*d.value = d.zero
+		}
+		if *d.value < 0 {
+			problem("%s %v: expected a duration above 0", d.name, *d.value)
+		}
+	}
+	for _, n := range []struct {
+		name  string
+		value *int
+		zero  int
+	}{
+		{"MaxConnections", &o.MaxConnections, defaultMaxConnections},
+		{"MaxConnectionsPerAddress", &o.MaxConnectionsPerAddress, defaultMaxPerAddress},
+	} {
+		if *n.value == 0 {
+			*n.value = n.zero
+		}
+		if *n.value < 0 {
+			problem("%s %d: expected a number above 0", n.name, *n.value)
+		}
+	}
+	if o.Banner == "" {
+		o.Banner = defaultBanner
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return errors.Join(problems...)
+}
+
+func completeUsers(users []User) error {
+	var problems []error
+	seen := make(map[string]bool)
+	for i := range users {
+		u := &users[i]
+		switch {
+		case u.Name == "":
+			problems = append(problems, fmt.Errorf("user %d has no name", i+1))
+		case strings.ContainsFunc(u.Name, func(r rune) bool { return r < ' ' || r == 0x7f }):
+			problems = append(problems, fmt.Errorf("user %q: control characters in the name", u.Name))
+		case seen[u.Name]:
+			problems = append(problems, fmt.Errorf("user %q is there twice", u.Name))
+		}
+		seen[u.Name] = true
+		if u.Directory == "" {
+			u.Directory = u.Name
+		}
+		if d := u.Directory; path.IsAbs(d) || path.Clean(d) != d || d == "." || d == ".." || strings.HasPrefix(d, "../") {
+			problems = append(problems, fmt.Errorf("user %q: directory %q: expected a clean path below the drop directory", u.Name, d))
+		}
+	}
+	return errors.Join(problems...)
+}

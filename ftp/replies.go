@@ -1,0 +1,298 @@
+package ftp
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/ftpnode/ftpnode/ftp/drop"
+)
+
+// What clients read. Rules: one short sentence that says what happened and, if it helps, what to do; the
+// code decides what a client does next (4xx: it tries again, 5xx: it does not); no path of the volume,
+// no text of the library or the operating system, and no control characters, whatever a name holds.
+
+var (
+	errStopped     = errors.New("the server stops")
+	errAborted     = errors.New("the client aborted it")
+	errNotReadable = errors.New("the user may not read files")
+	errUnsupported = errors.New("not supported")
+	errPanic       = errors.New("internal error")
+)
+
+// hangupError says why an upload that seemed to end well is taken as interrupted.
+type hangupError string
+
+func (e hangupError) Error() string { return string(e) }
+
+// reply formats one for the wire; text may have several lines.
+func reply(code int, text string) string {
+	var b strings.Builder
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	for i, line := range lines {
+		separator := byte('-')
+		if i == len(lines)-1 {
+			separator = ' '
+		}
+		fmt.Fprintf(&b, "%03d%c%s\r\n", code, separator, printable(line))
+	}
+	return b.String()
+}
+
+// block formats a reply with lines that are indented, as FEAT, HELP and STAT have it.
+func block(code int, first string, lines []string, last string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%03d-%s\r\n", code, printable(first))
+	for _, line := range lines {
+		fmt.Fprintf(&b, " %s\r\n", printable(line))
+	}
+	fmt.Fprintf(&b, "%03d %s\r\n", code, printable(last))
+	return b.String()
+}
+
+// replyLine is a line of the library.
+type replyLine struct {
+	code  int
+	text  string // after the code
+	whole string
+	kind  replyKind
+}
+
+type replyKind int
+
+const (
+	replyFinal       replyKind = iota // of one line
+	replyPreliminary                  // 1xx
+	replyPart                         // of several lines, not the last
+	replyLast                         // the last of several
+)
+
+// replyParser finds out where replies of several lines end. Its zero value is ready.
+type replyParser struct {
+	open string // the code of the one that has begun
+}
+
+func (p *replyParser) parse(line string) replyLine {
+	r := replyLine{whole: line, text: line, kind: replyPart}
+	code := ""
+	if len(line) >= 3 {
+		if n, err := strconv.Atoi(line[:3]); err == nil && n >= 100 {
+			code, r.code = line[:3], n
+		}
+	}
+	end := len(line) == 3 || (len(line) > 3 && line[3] == ' ')
+	switch {
+	case p.open != "":
+		if code == p.open && end {
+			p.open = ""
+			r.kind = replyLast
+		}
+		return r
+	case code == "":
+		return r
+	case len(line) > 3 && line[3] == '-':
+		p.open = code
+		return r
+	}
+	r.text = strings.TrimPrefix(line[3:], " ")
+	r.kind = replyFinal
+	if r.code < 200 {
+		r.kind = replyPreliminary
+	}
+	return r
+}
+
+// relay sends the client what the library replied to the command under way, in our words.
+func (s *session) relay(r replyLine) {
+	c := s.current()
+	if c == nil {
+		return // the library's greeting, which came after ours
+	}
+	switch r.kind {
+	case replyPart, replyLast:
+		// ftpserverlib: STAT of a directory has a "%s" before each entry. It can go when handleSTATFile
+		// formats its lines.
+		s.send(printable(strings.Replace(r.whole, " %s", " ", 1)) + "\r\n")
+	case replyPreliminary:
+		s.send(reply(r.code, s.preliminary(c)))
+	case replyFinal:
+		code, text := s.translate(c, r)
+		s.send(reply(code, text))
+	}
+	if r.kind == replyFinal || r.kind == replyLast {
+		s.finish(c)
+	}
+}
+
+func (s *session) preliminary(c *command) string {
+	switch c.verb {
+	case "STOU":
+		return "FILE: " + c.name // RFC 1123, 4.1.2.9
+	case "STOR", "APPE":
+		return "Send the file."
+	default:
+		return "Here it comes."
+	}
+}
+
+// translate puts the library's last reply to a command into our words.
+//
+// ftpserverlib: it replies 550 to all errors but two, with the driver's text; "try later" cannot be
+// said. It can go when an error can bring its own code.
+func (s *session) translate(c *command, r replyLine) (int, string) {
+	s.mu.Lock()
+	err, aborted, bytes := c.err, c.aborted, c.bytes
+	s.mu.Unlock()
+	if r.code >= 400 {
+		if aborted {
+			err = errAborted
+		}
+		if err == nil {
+			return libraryRefusal(c, r)
+		}
+		return refusal(c.verb, err)
+	}
+	switch c.verb {
+	case "STOR", "APPE", "STOU":
+		return 226, fmt.Sprintf("Received %s bytes; on its way.", grouped(bytes))
+	case "RETR":
+		return 226, fmt.Sprintf("Sent %s bytes.", grouped(bytes))
+	case "LIST", "NLST", "MLSD":
+		return 226, "End of the list."
+	case "PASS":
+		return 230, "Welcome; send your files."
+	case "CWD", "CDUP":
+		return 250, fmt.Sprintf("Now in %s.", quoted(s.cc.Path()))
+	case "MKD":
+		// ftpserverlib: its 257 does not begin with the path (RFC 959, appendix II).
+		return 257, fmt.Sprintf("%s is made.", quoted(s.abs(c.arg)))
+	case "RMD":
+		return 250, "The directory is removed."
+	case "DELE":
+		return 250, "The file is deleted."
+	case "RNFR":
+		return 350, "Send the new name with RNTO."
+	case "RNTO":
+		return 250, "Renamed."
+	case "PASV", "EPSV", "PORT", "EPRT":
+		return s.data.reply(c.verb)
+	}
+	return r.code, r.text
+}
+
+// libraryRefusal is for what the library refused by itself.
+func libraryRefusal(c *command, r replyLine) (int, string) {
+	switch {
+	case r.code == 500: // a panic, or a driver's error that it did not expect
+		return 451, "Internal error; try again later."
+	case r.code == 425:
+		return 425, "The data connection did not come; check that the passive ports can be reached."
+	case r.code == 503 && c.verb == "RNTO":
+		return 503, "Send RNFR first."
+	case c.verb == "PASV" || c.verb == "EPSV" || c.verb == "PORT" || c.verb == "EPRT":
+		return 425, "No data connection can be opened now; try again later."
+	case c.verb == "SIZE":
+		return 550, "It is a directory."
+	case c.verb == "CWD" || c.verb == "MLSD":
+		return 550, "It is not a directory."
+	}
+	return r.code, r.text
+}
+
+// refusal is the one place that says how errors are told to clients.
+func refusal(verb string, err error) (int, string) {
+	is := func(target error) bool { return errors.Is(err, target) }
+	var hangup hangupError
+	var network net.Error
+	switch {
+	case is(errAborted):
+		return 426, "Aborted; what came so far is kept and can be resumed."
+	case is(errStopped):
+		return 426, "The server stops; what came so far is kept and can be resumed."
+	case errors.As(err, &hangup):
+		return 426, "Interrupted: " + hangup.Error() + "."
+	case is(drop.ErrFull):
+		return 452, "No space now; try again later."
+	case is(drop.ErrTooLarge):
+		return 552, "The file is larger than what is accepted here."
+	case is(drop.ErrBusy):
+		return 450, "The file is in use; try again later."
+	case is(drop.ErrName):
+		return 553, "This name is not allowed."
+	case is(drop.ErrNoPartial):
+		return 554, "There is nothing to resume; send the file from its start."
+	case is(drop.ErrOffset):
+		return 554, "The offset is beyond what was received; ask SIZE."
+	case is(drop.ErrIncomplete) && isUpload(verb):
+		return 426, "The file is shorter than declared; what came so far is kept and can be resumed."
+	case is(drop.ErrIncomplete):
+		return 550, "The upload of this file is not complete."
+	case is(drop.ErrSuperseded):
+		return 426, "A newer upload of the same name took its place."
+	case is(errNotReadable):
+		return 550, "Files cannot be read here, only sent."
+	case is(errUnsupported):
+		return 504, "That is not supported."
+	case is(fs.ErrNotExist):
+		return 550, "There is no such file or directory."
+	case is(syscall.ENOTEMPTY):
+		return 550, "The directory is not empty."
+	case is(syscall.ENOTDIR):
+		return 550, "It is not a directory."
+	case is(syscall.EISDIR):
+		return 550, "It is a directory."
+	case is(fs.ErrExist):
+		return 550, "There is a file or directory of that name."
+	case is(syscall.ENAMETOOLONG):
+		return 553, "This name is too long."
+	case is(syscall.ELOOP), is(fs.ErrPermission):
+		return 550, "It cannot be reached."
+	case is(os.ErrDeadlineExceeded):
+		return 426, "Nothing came for too long; what came so far is kept and can be resumed."
+	case errors.As(err, &network), is(net.ErrClosed):
+		return 426, "The data connection broke."
+	default:
+		return 451, "Trouble on the server; try again later."
+	}
+}
+
+func isUpload(verb string) bool { return verb == "STOR" || verb == "APPE" || verb == "STOU" }
+
+// printable replaces control characters, which could forge lines of a reply or steer a terminal. Bytes that
+// are not UTF-8 stay as they are: names are bytes.
+func printable(text string) string {
+	clean := []byte(text)
+	for i, b := range clean {
+		if b < ' ' || b == 0x7f {
+			clean[i] = '?'
+		}
+	}
+	return string(clean)
+}
+
+// quoted is a path in a reply, its quotes doubled (RFC 959, appendix II).
+func quoted(path string) string { return `"` + strings.ReplaceAll(path, `"`, `""`) + `"` }
+
+// loggable is a text of a client for the log: as it is if that is plain, else quoted in ASCII.
+func loggable(text string) string {
+	for i := range len(text) {
+		if b := text[i]; b < ' ' || b > '~' || b == '"' || b == '\\' {
+			return strconv.QuoteToASCII(text)
+		}
+	}
+	return text
+}
+
+// grouped is a number with commas.
+func grouped(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}

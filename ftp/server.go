@@ -1,0 +1,311 @@
+package ftp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ftpnode/ftpnode/ftp/drop"
+	"github.com/ftpnode/ftpnode/ftp/internal/certs"
+	"github.com/ftpnode/ftpnode/ftp/internal/guard"
+	"github.com/ftpnode/ftpnode/ftp/internal/passive"
+	"github.com/ftpnode/ftpnode/ftp/internal/secret"
+)
+
+// Server is one FTP server. Make it with New.
+type Server struct {
+	opts    Options
+	users   map[string]*User
+	secrets *secret.Book
+	guard   *guard.Guard
+	tls     *tls.Config // nil if TLS is off
+	ports   *passive.Pool
+	public  publicAddress
+	verbs   map[string]verb
+	lastID  atomic.Uint64
+
+	dirsMu sync.Mutex
+	dirs   map[string]*drop.UserDir
+
+	mu        sync.Mutex
+	sessions  map[*session]struct{}
+	perClient map[netip.Addr]int
+	closing   bool
+	wg        sync.WaitGroup
+
+	force     chan struct{} // closed by Close
+	forceOnce sync.Once
+}
+
+// New checks the options. It starts nothing; a certificate is loaded or made if TLS is on.
+func New(opts Options) (*Server, error) {
+	if err := opts.complete(); err != nil {
+		return nil, fmt.Errorf("ftp: %w", err)
+	}
+	s := &Server{
+		opts:      opts,
+		verbs:     newVerbs(),
+		users:     make(map[string]*User),
+		guard:     guard.New(opts.guard),
+		dirs:      make(map[string]*drop.UserDir),
+		sessions:  make(map[*session]struct{}),
+		perClient: make(map[netip.Addr]int),
+		force:     make(chan struct{}),
+		public:    publicAddress{name: opts.PublicAddress, log: opts.Log},
+	}
+	entries := make(map[string]secret.Entry)
+	for i := range opts.Users {
+		u := &opts.Users[i]
+		s.users[u.Name] = u
+		entries[u.Name] = secret.Entry{Password: u.Password, Hash: u.PasswordHash}
+	}
+	var err error
+	if s.secrets, err = secret.New(entries); err != nil {
+		return nil, fmt.Errorf("ftp: %w", err)
+	}
+	if opts.TLS != TLSOff {
+		source, err := certs.New(certs.Options{
+			Certificate: opts.Certificate,
+			PrivateKey:  opts.PrivateKey,
+			FS:          opts.CertificateFS,
+			Hosts:       []string{opts.PublicAddress},
+			Log:         opts.Log,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("ftp: %w", err)
+		}
+		s.tls = tlsConfig(source)
+	}
+	s.ports = passive.New(passive.Options{
+		First:   opts.PassivePorts.First,
+		Last:    opts.PassivePorts.Last,
+		Host:    listenHost(opts.Listener.Addr()),
+		Timeout: min(opts.StallTimeout, maxDataConnectionWait),
+	})
+	return s, nil
+}
+
+// listenHost is the address of control connections, unless it is all of them.
+func listenHost(a net.Addr) string {
+	if t, ok := a.(*net.TCPAddr); ok && !t.IP.IsUnspecified() {
+		return (&net.IPAddr{IP: t.IP, Zone: t.Zone}).String()
+	}
+	return ""
+}
+
+// Serve accepts connections until ctx ends. Then it stops accepting, tells idle clients, lets transfers
+// under way end for Options.Drain, interrupts the rest, and returns nil when all has ended. If a
+// disk hangs, it returns an error a few seconds later. If the listener fails, it does the same and
+// returns the listener's error. It is called once.
+func (s *Server) Serve(ctx context.Context) error {
+	for _, u := range s.opts.Users {
+		if _, err := s.userDir(&u); err != nil {
+			s.opts.Log.Warn("a user's directory cannot be made now", "user", loggable(u.Name), "error", err)
+		}
+	}
+	stop := context.AfterFunc(ctx, func() { s.opts.Listener.Close() })
+	defer stop()
+	err := s.accept(ctx)
+	s.opts.Listener.Close()
+	if hang := s.shutdown(); hang != nil {
+		err = errors.Join(err, hang)
+	}
+	return err
+}
+
+// Close interrupts transfers and makes Serve return without draining.
+func (s *Server) Close() error {
+	s.forceOnce.Do(func() { close(s.force) })
+	if err := s.opts.Listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+func (s *Server) accept(ctx context.Context) error {
+	const firstPause, longestPause = 5 * time.Millisecond, time.Second
+	pause := firstPause
+	for {
+		conn, err := s.opts.Listener.Accept()
+		switch {
+		case err == nil:
+			pause = firstPause
+			s.welcome(conn)
+		case ctx.Err() != nil || s.forced():
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("ftp: accepting: %w", err)
+		default: // out of file descriptors, or the client has gone again
+			s.opts.Log.Warn("cannot accept connections now", "error", err)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			case <-s.force:
+			}
+			pause = min(2*pause, longestPause)
+		}
+	}
+}
+
+func (s *Server) forced() bool {
+	select {
+	case <-s.force:
+		return true
+	default:
+		return false
+	}
+}
+
+// welcome starts a session, or refuses the connection.
+func (s *Server) welcome(conn net.Conn) {
+	remote := addrOf(conn.RemoteAddr())
+	if reason := s.refusal(remote); reason != "" {
+		s.opts.Log.Debug("connection refused", "remote", remote, "reason", reason)
+		if s.opts.TLS != TLSImplicit { // else the client would take it for a broken TLS
+			conn.SetWriteDeadline(time.Now().Add(time.Second))
+			fmt.Fprintf(conn, "421 %s\r\n", reason)
+		}
+		conn.Close()
+		return
+	}
+	c := newSession(s, conn, remote)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		conn.Close()
+		return
+	}
+	s.sessions[c] = struct{}{}
+	s.perClient[remote]++
+	s.wg.Go(func() {
+		defer s.leave(c)
+		c.run()
+	})
+}
+
+// refusal says why the address may not connect, or nothing.
+func (s *Server) refusal(remote netip.Addr) string {
+	if s.guard.Banned(remote) {
+		return "Too many failed logins; try again later."
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.perClient[remote] >= s.opts.MaxConnectionsPerAddress {
+		return "Too many connections from your address; try again later."
+	}
+	if len(s.sessions) >= s.opts.MaxConnections && !s.makeRoom() {
+		return "Too many connections; try again later."
+	}
+	return ""
+}
+
+// makeRoom ends the session that has been without a login for longest, so that connections which only
+// wait cannot keep others out; it leaves each a moment to log in. The server is locked.
+func (s *Server) makeRoom() bool {
+	const grace = 3 * time.Second
+	if len(s.sessions) > s.opts.MaxConnections {
+		return false // room is being made
+	}
+	var oldest *session
+	for c := range s.sessions {
+		if !c.loggedIn.Load() && time.Since(c.started) > grace && (oldest == nil || c.started.Before(oldest.started)) {
+			oldest = c
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	go oldest.kill("made room for another client")
+	return true
+}
+
+func (s *Server) leave(c *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, c)
+	if s.perClient[c.remote]--; s.perClient[c.remote] <= 0 {
+		delete(s.perClient, c.remote)
+	}
+}
+
+// shutdown ends all sessions.
+func (s *Server) shutdown() error {
+	const afterKill = 3 * time.Second
+	s.mu.Lock()
+	s.closing = true
+	sessions := s.list()
+	s.mu.Unlock()
+	for _, c := range sessions {
+		c.drain()
+	}
+	ended := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(ended)
+	}()
+	drain := time.NewTimer(s.opts.Drain)
+	defer drain.Stop()
+	select {
+	case <-ended:
+	case <-drain.C:
+	case <-s.force:
+	}
+	s.mu.Lock()
+	sessions = s.list()
+	s.mu.Unlock()
+	for _, c := range sessions {
+		c.kill("the server stops")
+	}
+	s.ports.Close()
+	patience := time.NewTimer(afterKill)
+	defer patience.Stop()
+	select {
+	case <-ended:
+		return nil
+	case <-patience.C:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return fmt.Errorf("ftp: %d sessions still hang", len(s.sessions))
+	}
+}
+
+func (s *Server) list() []*session {
+	sessions := make([]*session, 0, len(s.sessions))
+	for c := range s.sessions {
+		sessions = append(sessions, c)
+	}
+	return sessions
+}
+
+// userDir makes and opens the user's directory, once.
+func (s *Server) userDir(u *User) (*drop.UserDir, error) {
+	s.dirsMu.Lock()
+	defer s.dirsMu.Unlock()
+	if dir := s.dirs[u.Name]; dir != nil {
+		return dir, nil
+	}
+	dir, err := s.opts.Drop.User(u.Name, u.Directory)
+	if err != nil {
+		return nil, err
+	}
+	s.dirs[u.Name] = dir
+	return dir, nil
+}
+
+// addrOf is the address of a TCP peer without its port, IPv4 in its own form, and without the zone.
+func addrOf(a net.Addr) netip.Addr {
+	if a == nil {
+		return netip.Addr{}
+	}
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}

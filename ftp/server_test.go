@@ -1,0 +1,20 @@
+package ftp
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestUpload(t *testing.T) {
+	n := start(t, nil)
+	c := n.login(t)
+	content := noise(5 << 20)
+	require.Equal(t, "Received 5,242,880 bytes; on its way.", c.store("a b.csv", content))
+	n.requireFile(t, "a b.csv", content)
+	c.do(213, "SIZE a b.csv")
+	require.Equal(t, string(content), c.fetch("RETR a b.csv"))
+	c.do(221, "QUIT")
+	c.requireClosed()
+	eventually(t, func() bool { return n.sessionCount() == 0 }, "the session ends")
+}

@@ -1,0 +1,395 @@
+package ftp
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	ftpserver "github.com/fclairamb/ftpserverlib"
+
+	"github.com/ftpnode/ftpnode/ftp/drop"
+)
+
+const (
+	maxLine      = 4000 // bytes of a command with its line end: less than the library's buffer
+	lineQueue    = 16   // commands that wait for the one under way, before the client's TCP has to
+	writeTimeout = 30 * time.Second
+	lingerTime   = 2 * time.Second // for the client to read the last reply
+)
+
+// session is one control connection.
+//
+// Its goroutines: read takes lines from the client; the library's own one fetches them through next (by
+// way of the bridge), which answers or hands them on, one at a time; and the library runs each
+// transfer in one more. run waits for them all.
+type session struct {
+	srv     *Server
+	id      uint64
+	log     *slog.Logger
+	tcp     net.Conn // as accepted
+	remote  netip.Addr
+	started time.Time
+
+	writing sync.Mutex
+	conn    net.Conn // tcp, or TLS over it; changed under writing
+
+	lines    chan string   // from read; closed when the client has gone
+	secured  chan net.Conn // to read: go on with this after AUTH; nil: as before
+	gone     chan struct{} // closed when the client has hung up
+	done     chan struct{} // closed when the server has ended the session
+	doneOnce sync.Once
+	ended    chan struct{} // closed when the library has
+
+	login, idle *time.Timer
+	loggedIn    atomic.Bool
+
+	mu       sync.Mutex
+	cur      *command // under way
+	data     *dataChannel
+	closing  bool // no more commands
+	draining bool // closing after the command under way
+	reason   string
+
+	// Of the library's goroutine.
+	state
+}
+
+// state is what commands have set.
+type state struct {
+	backlog      []string // lines that came while a transfer was under way
+	cc           ftpserver.ClientContext
+	secure       bool // the control connection has TLS
+	protected    bool // PROT P
+	epsvAll      bool
+	user         string // as in USER
+	failures     int    // of logins
+	early, junk  int    // commands before the login; unknown ones in a row
+	budget       budget
+	account      *User
+	files        *drop.Session
+	offset       int64 // REST
+	declared     int64 // ALLO; -1 if it was not sent
+	closeNotify  bool  // the client ends its data connections as TLS demands
+	abortReplies int   // ABORs to answer after the transfer
+}
+
+// command is one that is under way, from its line to its last reply.
+type command struct {
+	verb, arg string
+	offset    int64  // REST
+	declared  int64  // ALLO; -1 if it was not sent
+	name      string // made up for STOU
+
+	// Guarded by session.mu.
+	err     error // why the driver refused or failed it
+	aborted bool
+	bytes   int64 // transferred
+	done    chan struct{}
+}
+
+func newSession(srv *Server, conn net.Conn, remote netip.Addr) *session {
+	s := &session{
+		srv:     srv,
+		id:      srv.lastID.Add(1),
+		tcp:     conn,
+		conn:    conn,
+		remote:  remote,
+		started: time.Now(),
+		lines:   make(chan string, lineQueue),
+		secured: make(chan net.Conn, 1),
+		gone:    make(chan struct{}),
+		done:    make(chan struct{}),
+		ended:   make(chan struct{}),
+	}
+	s.declared = -1
+	s.log = srv.opts.Log.With("session", s.id, "remote", remote)
+	return s
+}
+
+// run serves the client until either side ends the session and all its goroutines have ended.
+func (s *session) run() {
+	s.log.Debug("session started")
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.log.Debug("session ended", "reason", s.reason, "duration", time.Since(s.started).Round(time.Millisecond))
+	}()
+	defer s.tcp.Close()
+
+	s.login = time.AfterFunc(s.srv.opts.LoginTimeout, func() { s.bye(true, 421, "Too long without a login; goodbye.") })
+	defer s.login.Stop()
+	s.idle = time.AfterFunc(s.srv.opts.IdleTimeout, func() {
+		s.bye(false, 421, fmt.Sprintf("Idle for %v; goodbye.", s.srv.opts.IdleTimeout))
+	})
+	defer s.idle.Stop()
+
+	if s.srv.opts.TLS == TLSImplicit {
+		if err := s.startTLS(); err != nil {
+			s.kill("TLS handshake: " + err.Error())
+			return
+		}
+		s.protected = true
+	}
+	s.send(reply(220, s.srv.opts.Banner))
+
+	var reading sync.WaitGroup
+	reading.Go(s.read)
+	s.startLibrary()
+	<-s.ended
+	s.settle()
+	s.stop("the session's commands ended")
+	reading.Wait()
+}
+
+// settle waits for the command under way: the library ends its session without waiting for its transfer.
+func (s *session) settle() {
+	s.closeData()
+	s.mu.Lock()
+	c := s.cur
+	s.mu.Unlock()
+	if c != nil {
+		<-c.done
+	}
+}
+
+// read takes lines from the client until it hangs up or the session ends.
+func (s *session) read() {
+	defer close(s.lines)
+	defer close(s.gone)
+	defer s.recovered()
+	r := bufio.NewReaderSize(s.conn, maxLine)
+	for {
+		line, err := r.ReadSlice('\n')
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			s.bye(true, 500, "The command is too long; goodbye.")
+			s.linger(r)
+			return
+		case err != nil:
+			s.hangUp(err)
+			return
+		}
+		text := strings.TrimRight(string(line), "\r\n")
+		select {
+		case s.lines <- text:
+		case <-s.done:
+			s.linger(r)
+			return
+		}
+		if verb, _ := parse(text); verb == "AUTH" {
+			// What came along with AUTH was not encrypted, and must not be taken for what comes after.
+			if r.Buffered() > 0 && s.srv.tls != nil {
+				s.kill("commands were sent along with AUTH")
+				return
+			}
+			select {
+			case conn := <-s.secured:
+				if conn != nil { // else AUTH was refused, and what came along with it is still to be read
+					r.Reset(conn)
+				}
+			case <-s.done:
+				s.linger(s.tcp)
+				return
+			}
+		}
+	}
+}
+
+// hangUp notes that the client has gone.
+func (s *session) hangUp(err error) {
+	s.mu.Lock()
+	if s.reason == "" {
+		s.reason = "the client hung up"
+		if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+			s.reason += ": " + err.Error()
+		}
+	}
+	s.mu.Unlock()
+}
+
+// linger reads what the client still sends, so that the kernel does not take the last reply back with a RST.
+func (s *session) linger(r io.Reader) {
+	s.tcp.SetReadDeadline(time.Now().Add(lingerTime))
+	io.Copy(io.Discard, io.LimitReader(r, 1<<20))
+}
+
+// bye ends the session with a last reply; unless it is urgent, only between two commands.
+func (s *session) bye(urgent bool, code int, text string) {
+	s.mu.Lock()
+	if s.closing || (!urgent && s.cur != nil) {
+		s.mu.Unlock()
+		return
+	}
+	s.close(text)
+	s.mu.Unlock()
+	s.send(reply(code, text))
+	s.endSoon()
+}
+
+// stop ends the session between two commands without a reply.
+func (s *session) stop(reason string) {
+	s.mu.Lock()
+	s.close(reason)
+	s.mu.Unlock()
+	s.endSoon()
+}
+
+// close makes the session take no more commands. The session is locked.
+func (s *session) close(reason string) {
+	s.closing = true
+	if s.reason == "" {
+		s.reason = reason
+	}
+}
+
+// endSoon closes this end of the connection, and gives the client a moment to read the last reply and to
+// close the other.
+func (s *session) endSoon() {
+	s.doneOnce.Do(func() { close(s.done) })
+	s.tcp.SetDeadline(time.Now().Add(lingerTime))
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	for _, conn := range []net.Conn{s.conn, s.tcp} {
+		if c, ok := conn.(interface{ CloseWrite() error }); ok {
+			c.CloseWrite()
+		}
+	}
+}
+
+// kill ends the session at once; an upload under way is interrupted.
+func (s *session) kill(reason string) {
+	s.mu.Lock()
+	s.close(reason)
+	if s.cur != nil {
+		s.cur.fail(errStopped)
+	}
+	s.mu.Unlock()
+	s.doneOnce.Do(func() { close(s.done) })
+	s.tcp.Close()
+	s.closeData()
+}
+
+// drain ends the session now, or after the transfer under way.
+func (s *session) drain() {
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
+	s.bye(false, 421, "The server stops; goodbye.")
+}
+
+func (s *session) closeData() {
+	s.mu.Lock()
+	d := s.data
+	s.mu.Unlock()
+	if d != nil {
+		d.cut()
+	}
+}
+
+// startTLS makes the control connection a TLS one. No one else reads it meanwhile.
+func (s *session) startTLS() error {
+	conn := tls.Server(s.tcp, s.srv.tls)
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	s.writing.Lock()
+	s.conn = conn
+	s.writing.Unlock()
+	s.secure = true
+	return nil
+}
+
+// send writes to the client. An error is seen by read.
+func (s *session) send(text string) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if !s.ending() {
+		s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	}
+	if _, err := io.WriteString(s.conn, text); err != nil {
+		s.tcp.Close()
+	}
+}
+
+func (s *session) ending() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// begin makes a line the command under way; false if the session is closing.
+func (s *session) begin(verb, arg string) bool {
+	c := &command{verb: verb, arg: arg, done: make(chan struct{})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.cur = c
+	return true
+}
+
+// finish ends the command under way, after its last reply.
+func (s *session) finish(c *command) {
+	s.mu.Lock()
+	if s.cur != c {
+		s.mu.Unlock()
+		return
+	}
+	s.cur = nil
+	draining := s.draining
+	s.mu.Unlock()
+	s.idle.Reset(s.srv.opts.IdleTimeout)
+	close(c.done)
+	if draining {
+		s.bye(false, 421, "The server stops; goodbye.")
+	}
+}
+
+// current is the command under way, or nil.
+func (s *session) current() *command {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cur
+}
+
+// fail notes why the command failed: the first reason stands. The session is locked.
+func (c *command) fail(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+}
+
+// failed notes why the command under way failed, and returns the reason.
+func (s *session) failed(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil && s.cur != nil {
+		s.cur.fail(err)
+	}
+	return err
+}
+
+// recovered keeps a panic of ours from ending the program: it ends the session.
+func (s *session) recovered() {
+	if r := recover(); r != nil {
+		s.log.Error("panic in a session", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+		s.kill("panic")
+	}
+}

@@ -1,0 +1,174 @@
+package ftp
+
+import (
+	"crypto/tls"
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/ftp/drop"
+)
+
+func withTLS(mode TLSMode) func(*Options, *drop.Options) {
+	return func(o *Options, _ *drop.Options) { o.TLS = mode }
+}
+
+func insecure() *tls.Config {
+	return &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(4)}
+}
+
+// secure goes on over TLS.
+func (c *client) secure(config *tls.Config) (*client, *tls.Conn) {
+	c.t.Helper()
+	c.do(234, "AUTH TLS")
+	conn := tls.Client(c.conn, config)
+	require.NoError(c.t, conn.Handshake())
+	return wrap(c.t, conn), conn
+}
+
+func TestRequiredTLS(t *testing.T) {
+	n := start(t, withTLS(TLSRequired))
+	c := n.dial(t)
+	c.expect(220)
+	c.do(530, "USER dock")
+	c.do(503, "PROT P")
+	require.Contains(t, c.do(211, "FEAT"), "AUTH TLS")
+	s, _ := c.secure(insecure())
+	s.do(503, "AUTH TLS")
+	s.login("dock", "pass")
+	s.do(521, "STOR x")
+	s.do(521, "LIST")
+	s.do(200, "PBSZ 0")
+	s.do(534, "PROT C")
+	s.do(536, "PROT S")
+	s.do(200, "PROT P")
+	s.do(533, "CCC")
+	s.do(229, "EPSV")
+}
+
+func TestCommandsSentAlongWithAuth(t *testing.T) {
+	n := start(t, withTLS(TLSOptional))
+	c := n.dial(t)
+	c.expect(220)
+	c.send("AUTH TLS\r\nUSER dock\r\nPASS pass\r\nMKD injected")
+	if line, err := c.text.ReadLine(); err == nil {
+		require.Contains(t, line, "234")
+		c.requireClosed()
+	}
+	n.requireNoFile(t, "injected")
+}
+
+func TestUserBeforeAuthIsForgotten(t *testing.T) {
+	c := start(t, withTLS(TLSOptional)).dial(t)
+	c.expect(220)
+	c.do(331, "USER dock")
+	s, _ := c.secure(insecure())
+	s.do(503, "PASS pass")
+	s.login("dock", "pass")
+}
+
+func TestHandshake(t *testing.T) {
+	n := start(t, withTLS(TLSImplicit))
+	handshake := func(config *tls.Config) (*tls.Conn, error) {
+		conn, err := net.Dial("tcp", n.addr)
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		c := tls.Client(conn, config)
+		return c, c.Handshake()
+	}
+	for _, protocols := range [][]string{nil, {"ftp"}, {"h2", "ftp"}, {"http/1.1"}} {
+		config := insecure()
+		config.NextProtos = protocols
+		c, err := handshake(config)
+		require.NoError(t, err, protocols)
+		wrap(t, c).expect(220)
+		if len(protocols) > 0 && protocols[0] != "http/1.1" {
+			require.Equal(t, "ftp", c.ConnectionState().NegotiatedProtocol)
+		}
+	}
+	old := insecure()
+	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+	_, err := handshake(old)
+	require.Error(t, err)
+}
+
+// TestDataConnectionsResume is what FileZilla and others do: the data connection resumes the TLS session of
+// the control connection.
+func TestDataConnectionsResume(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		n := start(t, withTLS(TLSRequired))
+		config := insecure()
+		config.ServerName = "node"
+		config.MaxVersion = version
+		c := n.dial(t)
+		c.expect(220)
+		s, _ := c.secure(config)
+		s.login("dock", "pass")
+		s.do(200, "PROT P")
+		for _, name := range []string{"a", "b"} {
+			data := tls.Client(s.passive(), config)
+			s.send("STOR %s", name)
+			s.expect(150)
+			_, err := data.Write(noise(100_000))
+			require.NoError(t, err)
+			require.True(t, data.ConnectionState().DidResume)
+			require.NoError(t, data.Close())
+			s.expect(226)
+			n.requireFile(t, name, noise(100_000))
+		}
+	}
+}
+
+// TestCloseNotify: a client that ended one data connection as TLS demands and not the next has died.
+func TestCloseNotify(t *testing.T) {
+	n := start(t, withTLS(TLSRequired))
+	c := n.dial(t)
+	c.expect(220)
+	s, _ := c.secure(insecure())
+	s.login("dock", "pass")
+	s.do(200, "PROT P")
+	send := func(name string, notify bool, code int) {
+		t.Helper()
+		raw := s.passive()
+		data := tls.Client(raw, insecure())
+		s.send("STOR %s", name)
+		s.expect(150)
+		_, err := data.Write(noise(1000))
+		require.NoError(t, err)
+		if notify {
+			require.NoError(t, data.CloseWrite())
+		}
+		raw.CloseWrite()
+		s.expect(code)
+	}
+	raw := s.passive()
+	s.send("STOR no handshake")
+	s.expect(150)
+	require.NoError(t, raw.Close())
+	s.expect(426)
+	n.requireNoFile(t, "no handshake")
+
+	send("never did", false, 226)
+	send("does", true, 226)
+	send("does not", false, 426)
+	n.requireFile(t, "never did", noise(1000))
+	n.requireFile(t, "does", noise(1000))
+	n.requireNoFile(t, "does not")
+}
+
+func TestDownloadsEndWithCloseNotify(t *testing.T) {
+	n := start(t, withTLS(TLSImplicit))
+	conn, err := tls.Dial("tcp", n.addr, insecure())
+	require.NoError(t, err)
+	s := wrap(t, conn)
+	s.expect(220)
+	s.login("dock", "pass")
+	raw := s.passive()
+	data := tls.Client(raw, insecure())
+	s.send("LIST")
+	s.expect(150)
+	_, err = data.Read(make([]byte, 1))
+	require.EqualError(t, err, "EOF")
+	s.expect(226)
+}

@@ -1,0 +1,299 @@
+package ftp
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/ftp/drop"
+)
+
+func TestBytesAreKept(t *testing.T) {
+	n := start(t, nil)
+	c := n.login(t)
+	for _, size := range []int{0, 1, 6, 4096, 65536, 65537, 300_000} {
+		for _, kind := range []string{"I", "A"} {
+			c.do(200, "TYPE %s", kind)
+			name := fmt.Sprintf("%s%d", kind, size)
+			c.store(name, noise(size))
+			n.requireFile(t, name, noise(size))
+			require.Equal(t, fmt.Sprint(size), c.do(213, "SIZE %s", name))
+			require.Equal(t, string(noise(size)), c.fetch("RETR %s", name))
+		}
+	}
+}
+
+func TestStou(t *testing.T) {
+	n := start(t, nil)
+	c := n.login(t)
+	for _, command := range []string{"STOU", "STOU scan.pdf"} {
+		data := c.passive()
+		text := c.do(150, "%s", command)
+		name, ok := strings.CutPrefix(text, "FILE: /")
+		require.True(t, ok, text)
+		_, err := data.Write([]byte("abc"))
+		require.NoError(t, err)
+		data.Close()
+		c.expect(226)
+		n.requireFile(t, name, []byte("abc"))
+		require.Equal(t, strings.Contains(command, "pdf"), strings.HasSuffix(name, ".pdf"))
+	}
+}
+
+// interrupt sends content and cuts the data connection so that the server sees it.
+func (c *client) interrupt(command string, content []byte) {
+	c.t.Helper()
+	data := c.passive()
+	c.do(150, "%s", command)
+	_, err := data.Write(content)
+	require.NoError(c.t, err)
+	require.Eventually(c.t, func() bool {
+		return strings.Contains(c.do(211, "STAT"), fmt.Sprintf("%s bytes so far", grouped(int64(len(content)))))
+	}, patience, time.Millisecond)
+	require.NoError(c.t, data.SetLinger(0)) // RST
+	data.Close()
+	c.expect(426)
+}
+
+func TestResume(t *testing.T) {
+	content := noise(100_000)
+	for name, resume := range map[string]func(c *client, size string){
+		"REST and STOR": func(c *client, size string) {
+			c.do(350, "REST %s", size)
+			c.upload(226, "STOR x", content[60_000:])
+		},
+		"APPE":           func(c *client, size string) { c.upload(226, "APPE x", content[60_000:]) },
+		"from the start": func(c *client, size string) { c.store("x", content) },
+		"REST, other commands, STOR": func(c *client, size string) {
+			c.do(350, "REST %s", size)
+			c.do(200, "TYPE I")
+			c.upload(226, "STOR x", content[60_000:])
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := start(t, nil)
+			n.login(t).interrupt("STOR x", content[:60_000])
+			n.requireNoFile(t, "x")
+			require.Contains(t, n.log.String(), "level=WARN")
+			c := n.login(t)
+			size := c.do(213, "SIZE x")
+			require.Equal(t, "60000", size)
+			resume(c, size)
+			n.requireFile(t, "x", content)
+		})
+	}
+}
+
+func TestRefusedUploads(t *testing.T) {
+	n := start(t, func(_ *Options, d *drop.Options) { d.MaxSize = 1000; d.SpoolLimit = 1500 })
+	c := n.login(t)
+	c.do(350, "REST 10")
+	require.Contains(t, c.refused(554, "STOR x"), "nothing to resume")
+	c.do(257, "MKD dir")
+	c.refused(550, "STOR dir")
+	c.refused(553, "STOR "+strings.Repeat("n", 300))
+	c.refused(550, "STOR nowhere/x")
+
+	c.do(200, "ALLO 1001")
+	require.Contains(t, c.refused(552, "STOR x"), "larger")
+	c.store("x", noise(1000))
+	c.do(200, "ALLO 600")
+	require.Contains(t, c.refused(452, "STOR y"), "No space")
+
+	data := c.passive() // what was not declared is seen when it comes
+	c.do(150, "STOR y")
+	data.Write(noise(1000))
+	data.Close()
+	c.expect(452)
+	data = c.passive()
+	c.do(150, "STOR x")
+	data.Write(noise(1001))
+	data.Close()
+	code, _, _ := c.text.ReadResponse(0)
+	require.Contains(t, []int{452, 552}, code)
+	n.requireFile(t, "x", noise(1000))
+	n.requireNoFile(t, "y")
+}
+
+func TestShorterThanDeclared(t *testing.T) {
+	n := start(t, nil)
+	c := n.login(t)
+	c.do(200, "ALLO 100")
+	c.upload(426, "STOR x", noise(99))
+	n.requireNoFile(t, "x")
+	c.do(200, "ALLO 100")
+	c.upload(226, "STOR x", noise(100))
+	n.requireFile(t, "x", noise(100))
+	c.upload(226, "STOR y", noise(5)) // ALLO is for one transfer
+}
+
+func TestAbort(t *testing.T) {
+	n := start(t, nil)
+	c := n.login(t)
+	for _, abort := range []string{"ABOR", "\xff\xf4\xff\xf2ABOR", "\xf2ABOR"} {
+		data := c.passive()
+		c.do(150, "STOR x")
+		_, err := data.Write(noise(1000))
+		require.NoError(t, err)
+		c.send("%s", abort)
+		c.expect(426)
+		c.expect(226)
+		n.requireNoFile(t, "x")
+	}
+	// One that comes when the file is complete finds it kept: both replies say so.
+	c.do(200, "ALLO 3")
+	data := c.passive()
+	c.do(150, "STOR y")
+	_, err := data.Write([]byte("abc"))
+	require.NoError(t, err)
+	data.Close()
+	c.send("ABOR")
+	code, _, err := c.text.ReadResponse(0)
+	require.NoError(t, err)
+	c.expect(226)
+	if code == 226 {
+		n.requireFile(t, "y", []byte("abc"))
+	} else {
+		require.Equal(t, 426, code)
+		n.requireNoFile(t, "y")
+	}
+	// And while the data connection is awaited.
+	c.do(229, "EPSV")
+	c.send("STOR z")
+	c.send("ABOR")
+	c.expect(426)
+	c.expect(226)
+	c.store("z", []byte("z"))
+	n.requireFile(t, "z", []byte("z"))
+}
+
+// TestHangUps holds the ways in which the control connection can end around an upload.
+func TestHangUps(t *testing.T) {
+	hangUp := map[string]func(c *client){
+		"close":      func(c *client) { c.conn.Close() },
+		"half close": func(c *client) { c.conn.(*net.TCPConn).CloseWrite() },
+		"reset":      func(c *client) { c.conn.(*net.TCPConn).SetLinger(0); c.conn.Close() },
+		"quit and close": func(c *client) {
+			c.send("QUIT")
+			c.conn.Close()
+		},
+	}
+	for name, end := range hangUp {
+		for _, first := range []string{"control", "data"} {
+			for _, trust := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %s first, trust %v", name, first, trust), func(t *testing.T) {
+					if trust && name == "reset" && first == "control" {
+						first = "data" // the order makes no difference that a device could rely on
+					}
+					n := start(t, func(o *Options, _ *drop.Options) { o.TrustHangups = trust })
+					c := n.login(t)
+					data := c.passive()
+					c.do(150, "STOR x")
+					_, err := data.Write(noise(70_000))
+					require.NoError(t, err)
+					if first == "control" {
+						end(c)
+						data.Close()
+					} else {
+						data.Close()
+						end(c)
+					}
+					eventually(t, func() bool { return n.sessionCount() == 0 }, "the session ends")
+					if trust {
+						n.requireFile(t, "x", noise(70_000))
+					} else {
+						n.requireNoFile(t, "x")
+						require.Contains(t, n.log.String(), "hung up without waiting")
+						require.Equal(t, "70000", n.login(t).do(213, "SIZE x"), "it can be resumed")
+					}
+				})
+			}
+		}
+	}
+}
+
+// complete is how many uploads TestHangUpAfterTheReplyIsFine makes; CI asks for more.
+var complete = flag.Int("complete", 20, "how many complete uploads to make that must raise no alarm")
+
+func TestHangUpAfterTheReplyIsFine(t *testing.T) {
+	n := start(t, nil)
+	for i := range *complete {
+		c := n.login(t)
+		name := fmt.Sprint("f", i%100)
+		c.store(name, noise(i%100*1000))
+		require.NoError(t, c.conn.Close())
+		n.requireFile(t, name, noise(i%100*1000))
+	}
+}
+
+func TestDeclaredSizeOutlivesTheClient(t *testing.T) {
+	n := start(t, nil)
+	c := n.login(t)
+	c.do(200, "ALLO 1000")
+	data := c.passive()
+	c.do(150, "STOR x")
+	_, err := data.Write(noise(1000))
+	require.NoError(t, err)
+	data.Close()
+	c.conn.Close()
+	eventually(t, func() bool { return n.sessionCount() == 0 }, "the session ends")
+	n.requireFile(t, "x", noise(1000))
+}
+
+func TestStallAndSlowUploads(t *testing.T) {
+	const stall = 300 * time.Millisecond
+	n := start(t, func(o *Options, _ *drop.Options) { o.StallTimeout = stall; o.IdleTimeout = stall })
+	slow := n.login(t)
+	data := slow.passive()
+	slow.do(150, "STOR slow")
+	var sent bytes.Buffer
+	tick := time.NewTicker(stall / 6)
+	defer tick.Stop()
+	for range 18 { // three times each limit
+		<-tick.C
+		_, err := data.Write([]byte{byte(sent.Len())})
+		require.NoError(t, err)
+		sent.WriteByte(byte(sent.Len()))
+	}
+	data.Close()
+	slow.expect(226)
+	n.requireFile(t, "slow", sent.Bytes())
+
+	stalled := n.login(t)
+	data = stalled.passive()
+	stalled.do(150, "STOR stalled")
+	_, err := data.Write([]byte("some"))
+	require.NoError(t, err)
+	require.Contains(t, stalled.expect(426), "nothing came for 300ms")
+	n.requireNoFile(t, "stalled")
+
+	absent := n.login(t)
+	absent.do(229, "EPSV")
+	require.Contains(t, absent.do(425, "STOR absent"), "passive ports")
+	require.Contains(t, absent.expect(421), "Idle for 300ms")
+	absent.requireClosed()
+}
+
+func TestPanicInDriver(t *testing.T) {
+	n := start(t, nil)
+	conn, _ := net.Pipe()
+	defer conn.Close()
+	s := newSession(n.Server, conn, netip.Addr{}) // without a user's directory: every use of it panics
+	require.True(t, s.begin("STOR", "x"))
+	_, err := (&driver{s}).Stat("x")
+	require.ErrorIs(t, err, errPanic)
+	u := &upload{s: s, c: s.current()}
+	_, err = u.ReadFrom(strings.NewReader("content"))
+	require.ErrorIs(t, err, errPanic)
+	require.ErrorIs(t, u.Close(), errPanic)
+	code, text := refusal("STOR", err)
+	require.Equal(t, 451, code)
+	require.Equal(t, "Trouble on the server; try again later.", text)
+}
