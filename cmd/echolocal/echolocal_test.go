@@ -1,0 +1,312 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/textproto"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/echostream/echotest"
+)
+
+// The test binary is also the node that the tests run.
+func TestMain(m *testing.M) {
+	switch os.Getenv("ECHOLOCAL_TEST_NODE") {
+	case "":
+		os.Exit(m.Run())
+	case "environment":
+		for _, pair := range os.Environ() {
+			fmt.Println("env", pair)
+		}
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, syscall.SIGTERM)
+		fmt.Println("node is up")
+		<-signals
+		fmt.Println("node was asked to end")
+	case "stubborn":
+		signal.Ignore(syscall.SIGTERM)
+		fmt.Println("node is up")
+		select {}
+	case "failing":
+		os.Exit(7)
+	}
+}
+
+const waitFor, tick = 60 * time.Second, 10 * time.Millisecond
+
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func (o *output) wait(t *testing.T, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return strings.Contains(o.String(), text) }, waitFor, tick, "no %q in:\n%s", text, o)
+}
+
+// started runs echolocal until the test, or stop, ends it.
+func started(t *testing.T, args ...string) (out *output, kill func(), stop func() error) {
+	out = &output{}
+	ctx, cancel := context.WithCancel(context.Background())
+	killed := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, killed, args, out, out) }()
+	var once sync.Once
+	var err error
+	stop = func() error {
+		once.Do(func() {
+			cancel()
+			select {
+			case err = <-ended:
+			case <-time.After(waitFor):
+				assert.Fail(t, "it does not end", "%s", out)
+			}
+		})
+		return err
+	}
+	t.Cleanup(func() { _ = stop() })
+	return out, sync.OnceFunc(func() { close(killed) }), stop
+}
+
+func directories(t *testing.T) []string {
+	dir := t.TempDir()
+	return []string{"-received", filepath.Join(dir, "received"), "-data", filepath.Join(dir, "data")}
+}
+
+func TestNodeGetsTheEnvironmentAndEndsOnCtrlC(t *testing.T) {
+	t.Setenv("ECHOLOCAL_TEST_NODE", "environment")
+	t.Setenv("NAME", "this-computer")
+	t.Setenv("AWS_PROFILE", "production")
+	out, _, stop := started(t, append(directories(t), "-ftp", "127.0.0.1:0", "--", os.Args[0])...)
+	out.wait(t, "node is up")
+	require.NoError(t, stop())
+	assert.Contains(t, out.String(), "node was asked to end")
+	for _, name := range []string{"APPSYNC_ENDPOINT", "CLIENT_ID", "NODE", "PASSWORD", "TENANT", "USER_POOL_ID", "USER_NAME", "AWS_ENDPOINT_URL", "FTPNODE_DATA", "FTPNODE_FTP_ADDR"} {
+		assert.Regexp(t, `(?m)^env `+name+`=.+$`, out.String())
+	}
+	assert.NotContains(t, out.String(), "env NAME=", "it would win over NODE")
+	assert.NotContains(t, out.String(), "env AWS_PROFILE=")
+}
+
+func TestSecondCtrlCKills(t *testing.T) {
+	t.Setenv("ECHOLOCAL_TEST_NODE", "stubborn")
+	out, kill, stop := started(t, append(directories(t), "--", os.Args[0])...)
+	out.wait(t, "node is up")
+	kill()
+	began := time.Now()
+	require.NoError(t, stop())
+	assert.Less(t, time.Since(began), stopTime)
+}
+
+func TestNodeThatFails(t *testing.T) {
+	t.Setenv("ECHOLOCAL_TEST_NODE", "failing")
+	err := run(t.Context(), nil, append(directories(t), "--", os.Args[0]), io.Discard, io.Discard)
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit)
+	assert.Equal(t, 7, exitCode(err))
+
+	err = run(t.Context(), nil, append(directories(t), "--", "/no/such/program"), io.Discard, io.Discard)
+	require.ErrorContains(t, err, "starting the node")
+	assert.Equal(t, 1, exitCode(err))
+}
+
+// What is printed can be pasted into a shell.
+func TestCloudAlone(t *testing.T) {
+	out, _, stop := started(t, append(directories(t), "-targets", "it's, b")...)
+	out.wait(t, "Ctrl-C ends it")
+	script := out.String() + "\nprintf '%s' \"$NODE|$TENANT|$APPSYNC_ENDPOINT\"\n"
+	got, err := exec.Command("sh", "-c", script).Output()
+	require.NoError(t, err)
+	assert.Regexp(t, `^ftp-node\|acme\|http://127\.0\.0\.1:\d+/graphql$`, string(got))
+	require.NoError(t, stop())
+}
+
+// The README's command, with the node as a program of its own: a file goes in by FTP and comes out below received/.
+func TestWithTheNode(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "ftpnode")
+	build, err := exec.Command("go", "build", "-o", binary, "../ftpnode").CombinedOutput()
+	require.NoError(t, err, "%s", build)
+	address := freeAddress(t)
+	dirs := directories(t)
+	config := filepath.Join(t.TempDir(), "config.json")
+	require.NoError(t, os.WriteFile(config, []byte(`{"ftp": {"users": [{"name": "demo", "password": "it's me"}],
+		"passivePorts": "`+freePorts(t)+`"}, "files": {"settle": "50ms", "minFree": "1MB"}}`), 0o600))
+	out, _, stop := started(t, append(dirs, "-ftp", address, "-config", config, "-targets", "a,b", "-audit",
+		"-fault", "sqs:reply-lost:count=1", "-fault", "s3:error:count=1", "--", binary)...)
+	out.wait(t, "Ready. Drop a file")
+	assert.Contains(t, out.String(), `curl --user 'demo:it'\''s me' --upload-file README.md ftp://`+address+"/\n")
+
+	large := bytes.Repeat([]byte("0123456789abcdef"), 40_000)
+	put(t, address, "small.txt", []byte("small"))
+	put(t, address, "large.txt", large)
+	for name, content := range map[string][]byte{"small.txt": []byte("small"), "large.txt": large} {
+		where := map[string]string{"small.txt": "inline", "large.txt": "bulk"}[name]
+		for _, target := range []string{"a", "b"} {
+			kept := filepath.Join(dirs[1], target, name)
+			sum := sha256.Sum256(content)
+			out.wait(t, fmt.Sprintf("arrived  %s  %q  %d bytes  %s  sha256=%s  -> %s\n", target, name, len(content), where, hex.EncodeToString(sum[:]), kept))
+			got, err := os.ReadFile(kept)
+			require.NoError(t, err)
+			assert.True(t, bytes.Equal(content, got))
+		}
+		require.Eventually(t, func() bool { return regexp.MustCompile(`audited  [0-9a-f]{32}  ` + name).MatchString(out.String()) }, waitFor, tick)
+	}
+	require.NoError(t, stop())
+	assert.Contains(t, out.String(), "[INFO] ftpnode has stopped")
+}
+
+func freeAddress(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func freePorts(t *testing.T) string {
+	_, port, err := net.SplitHostPort(freeAddress(t))
+	require.NoError(t, err)
+	return port
+}
+
+// put uploads by FTP.
+func put(t *testing.T, address, name string, content []byte) {
+	c, err := textproto.Dial("tcp", address)
+	require.NoError(t, err)
+	defer c.Close()
+	do := func(code int, command string) string {
+		if command != "" {
+			require.NoError(t, c.PrintfLine("%s", command))
+		}
+		_, message, err := c.ReadResponse(code)
+		require.NoError(t, err)
+		return message
+	}
+	do(220, "")
+	do(331, "USER demo")
+	do(230, "PASS it's me")
+	do(200, "TYPE I")
+	reply := do(229, "EPSV")
+	host, _, _ := net.SplitHostPort(address)
+	port := reply[strings.Index(reply, "|||")+3 : strings.LastIndex(reply, "|")]
+	require.NoError(t, c.PrintfLine("STOR %s", name))
+	data, err := net.Dial("tcp", net.JoinHostPort(host, port))
+	require.NoError(t, err)
+	do(150, "")
+	_, err = data.Write(content)
+	require.NoError(t, err)
+	require.NoError(t, data.Close())
+	do(226, "")
+	do(221, "QUIT")
+}
+
+func TestStoreKeepsEverythingInside(t *testing.T) {
+	outer := t.TempDir()
+	s, err := openStore(filepath.Join(outer, "received"))
+	require.NoError(t, err)
+	defer s.close()
+	require.NoError(t, os.Symlink(outer, filepath.Join(outer, "received", "link")))
+	keep := func(target, name, content string) (string, error) {
+		_, kept, err := s.keep(target, func(w io.Writer) (echotest.File, error) {
+			_, err := io.WriteString(w, content)
+			return echotest.File{Name: name}, err
+		})
+		return kept, err
+	}
+	for _, c := range []struct{ target, name, want string }{
+		{"a", "x.txt", "a/x.txt"}, {"a", "x.txt", "a/x (2).txt"}, {"a", "x.txt", "a/x (3).txt"}, {"b", "x.txt", "b/x.txt"},
+		{"a", "dir/sub/y", "a/dir/sub/y"}, {"a", "dir/sub/y", "a/dir/sub/y (2)"}, {"a", ".hidden", "a/.hidden"}, {"a", ".hidden", "a/.hidden (2)"},
+		{"a", "../../../evil", "a/evil"}, {"a", "/etc/evil", "a/etc/evil"}, {"../..", "up", ".._../up"}, {"..", "up", "_../up"}, {"", "z", "_/z"},
+		{"a", "", "a/unnamed"}, {"a", "../..", "a/unnamed (2)"}, {"a", `..\..\evil`, "a/.._.._evil"}, {"a", "a\x1b[31m\nb\x00", "a/a_[31m_b_"},
+		{"a", strings.Repeat("ü", 300) + ".txt", "a/" + strings.Repeat("ü", 100)},
+	} {
+		kept, err := keep(c.target, c.name, c.want)
+		require.NoError(t, err, "%q", c.name)
+		assert.Equal(t, filepath.Join(outer, "received", c.want), kept)
+		content, err := os.ReadFile(kept)
+		require.NoError(t, err)
+		assert.Equal(t, c.want, string(content), "each file has its own content")
+	}
+	_, err = keep("link", "evil", "x")
+	require.Error(t, err, "a symlink that leads out")
+	entries, err := os.ReadDir(outer)
+	require.NoError(t, err)
+	assert.Len(t, entries, 1)
+
+	_, _, err = s.keep("a", func(w io.Writer) (echotest.File, error) {
+		_, _ = io.WriteString(w, "half")
+		return echotest.File{Name: "half.txt"}, errors.New("the rest is missing")
+	})
+	require.ErrorContains(t, err, "the rest is missing")
+	assert.NoFileExists(t, filepath.Join(outer, "received", "a", "half.txt"))
+	assert.NoFileExists(t, filepath.Join(outer, "received", temporary))
+}
+
+func TestOptions(t *testing.T) {
+	parse := func(args ...string) (options, error) { return parseOptions(args, io.Discard) }
+	o, err := parse()
+	require.NoError(t, err)
+	assert.Equal(t, []string{"target-1"}, o.targets)
+	assert.Empty(t, o.command)
+	o, err = parse("-targets", "3", "-audit", "-fault", "sqs:down", "-fault", "*:slow:delay=2s", "--", "node", "-x")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"target-1", "target-2", "target-3"}, o.targets)
+	assert.Equal(t, []string{"node", "-x"}, o.command)
+	assert.Len(t, o.faults, 2)
+	o, err = parse("-targets", "0")
+	require.NoError(t, err)
+	assert.Equal(t, []string{}, o.targets, "none, and not the default")
+	o, err = parse("--", "node", "--", "x")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"node", "--", "x"}, o.command)
+
+	bad := filepath.Join(t.TempDir(), "bad.json")
+	require.NoError(t, os.WriteFile(bad, []byte("[]"), 0o600))
+	for _, args := range [][]string{
+		{"node"}, {"-targets", "a,,b"}, {"-targets", "a,a"}, {"-targets", "-1"}, {"-targets", "101"}, {"-fault", "nonsense"}, {"-config", "/no/such/file"}, {"-config", bad}, {"-colour"},
+	} {
+		_, err := parse(args...)
+		require.ErrorIs(t, err, errUsage, "%v", args)
+		assert.Equal(t, 2, exitCode(err))
+	}
+	_, err = parse("-h")
+	require.ErrorIs(t, err, errHelp)
+	assert.Zero(t, exitCode(err))
+}
+
+func TestHint(t *testing.T) {
+	assert.Contains(t, hint(options{config: defaultConfig, ftp: ":2121"}), "curl --user demo:demo --upload-file README.md ftp://127.0.0.1:2121/\n")
+	assert.Contains(t, hint(options{config: `{"ftp": {"tls": "implicit", "users": [{"name": "h", "passwordHash": "x"}]}}`, ftp: "127.0.0.1:990"}),
+		"curl --insecure --user USER:PASSWORD --upload-file README.md ftps://127.0.0.1:990/\n")
+	assert.Contains(t, hint(options{config: `{"ftp": {"tls": "required"}}`, ftp: "127.0.0.1:1"}), "curl --ssl-reqd --insecure --user")
+	assert.Contains(t, hint(options{config: `[]`, ftp: "127.0.0.1:1"}), "USER:PASSWORD")
+}

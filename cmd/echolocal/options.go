@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ftpnode/ftpnode/echostream/echotest"
+)
+
+var (
+	errUsage = errors.New("usage")
+	errHelp  = errors.New("help was asked for")
+)
+
+// options are those of the command line.
+type options struct {
+	targets  []string
+	audit    bool
+	stopped  bool
+	config   string // JSON
+	faults   []echotest.Fault
+	received string // directory
+	data     string // directory
+	listen   string
+	host     string
+	ftp      string
+	command  []string // the node's; none is the cloud alone
+}
+
+// defaultConfig has one ready user.
+const defaultConfig = `{"ftp": {"users": [{"name": "demo", "password": "demo", "directory": "demo"}]}, "files": {"minFree": "100MB"}}`
+
+const usage = `usage: echolocal [options] [-- command of a node]
+
+EchoStream on your own machine: a local cloud, and a node run against it.
+
+  echolocal -- go run ./cmd/ftpnode      the cloud and a node
+  echolocal                              the cloud alone; prints the environment for a node
+
+Who the node is, it makes up, or takes from CLIENT_ID, NODE, PASSWORD, TENANT, USER_NAME and USER_POOL_ID
+where they are set, so that a node started apart from it can know them in advance.
+
+Options:
+`
+
+// parseOptions reads the command line. stderr gets the help and what is wrong.
+func parseOptions(args []string, stderr io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("echolocal", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		flags.PrintDefaults()
+	}
+	targets := flags.String("targets", "1", "how many `target`s the node sends to, or their names with commas between; 0 is none")
+	flags.BoolVar(&o.audit, "audit", false, "the tenant audits: the node sends an audit record for each message")
+	flags.BoolVar(&o.stopped, "stopped", false, "the node is stopped: it takes files and sends nothing")
+	config := flags.String("config", "", "the node's config: a JSON `file` (by default, one user \"demo\" with the password \"demo\")")
+	flags.Func("fault", "what goes wrong, as in sqs:down:for=1m or s3:slow:delay=2s; may be given more than once", func(s string) error {
+		f, err := echotest.ParseFault(s)
+		o.faults = append(o.faults, f)
+		return err
+	})
+	flags.StringVar(&o.received, "received", "received", "the `directory` for the files that arrive")
+	flags.StringVar(&o.data, "data", "data", "the node's data `directory`; it stays")
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:0", "the `address` of the cloud")
+	flags.StringVar(&o.host, "host", "", "the `host` in the cloud's URLs, if it is not that of -listen")
+	flags.StringVar(&o.ftp, "ftp", "127.0.0.1:2121", "the `address` on which the node serves FTP")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return o, errHelp
+	case err != nil:
+		return o, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	o.command = flags.Args()
+	if len(o.command) > 0 && !slices.Contains(args, "--") {
+		return o, fmt.Errorf("%w: %q is no option; the node's command comes after --", errUsage, o.command[0])
+	}
+	var err error
+	if o.targets, err = targetNames(*targets); err != nil {
+		return o, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	if o.config, err = readConfig(*config); err != nil {
+		return o, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	for _, dir := range []*string{&o.received, &o.data} {
+		if *dir, err = filepath.Abs(*dir); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+// targetNames reads "2" as target-1 and target-2, and anything else as names.
+func targetNames(s string) ([]string, error) {
+	if n, err := strconv.Atoi(s); err == nil {
+		if n < 0 || n > 100 {
+			return nil, fmt.Errorf("-targets is %d, expected 0 to 100, or names", n)
+		}
+		names := make([]string, n)
+		for i := range names {
+			names[i] = fmt.Sprintf("target-%d", i+1)
+		}
+		return names, nil
+	}
+	names := strings.Split(s, ",")
+	for i, name := range names {
+		names[i] = strings.TrimSpace(name)
+		if names[i] == "" || slices.Contains(names[:i], names[i]) {
+			return nil, fmt.Errorf("-targets is %q, expected a number, or names that differ with commas between", s)
+		}
+	}
+	return names, nil
+}
+
+func readConfig(file string) (string, error) {
+	if file == "" {
+		return defaultConfig, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("-config: %w", err)
+	}
+	var object map[string]any
+	if err := json.Unmarshal(text, &object); err != nil {
+		return "", fmt.Errorf("-config %s: expected a JSON object: %w", file, err)
+	}
+	return string(text), nil
+}

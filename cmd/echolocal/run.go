@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ftpnode/ftpnode/echostream/echotest"
+)
+
+// run runs the cloud, and the node if there is one, until ctx ends or the node does. kill ends a node that takes its time.
+func run(ctx context.Context, kill <-chan struct{}, args []string, stdout, stderr io.Writer) error {
+	o, err := parseOptions(args, stderr)
+	if err != nil {
+		return err
+	}
+	out := &lines{w: stdout}
+	store, err := openStore(o.received)
+	if err != nil {
+		return fmt.Errorf("the directory for what arrives: %w", err)
+	}
+	defer store.close()
+
+	arrivals := make(chan echotest.Received, 256)
+	cloud, err := echotest.StartCloud(echotest.Options{
+		Address: o.listen, Host: o.host, Targets: o.targets,
+		UserPoolID: os.Getenv("USER_POOL_ID"), ClientID: os.Getenv("CLIENT_ID"),
+		Tenant: echotest.Tenant{Name: os.Getenv("TENANT"), Audit: o.audit},
+		App:    echotest.App{UserName: os.Getenv("USER_NAME"), Password: os.Getenv("PASSWORD")},
+		Node:   echotest.Node{Name: os.Getenv("NODE"), Config: o.config, Stopped: o.stopped},
+		// The bodies go to the store, and would fill the memory in a long run.
+		DropBodies: true,
+		OnMessage:  func(m echotest.Received) { arrivals <- m },
+		OnAudit: func(r echotest.AuditRecord) {
+			out.printf("audited  %s  %v\n", r.TrackingID, r.Attributes["name"])
+		},
+	})
+	if err != nil {
+		return err
+	}
+	for _, f := range o.faults {
+		cloud.Fault(f)
+	}
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for m := range arrivals {
+			out.printf("%s\n", arrived(cloud, store, m))
+		}
+	})
+	defer func() {
+		cloud.Close() // no message comes after it
+		close(arrivals)
+		writing.Wait()
+	}()
+
+	if len(o.command) == 0 {
+		out.printf("%s", alone(cloud, o))
+		<-ctx.Done()
+		return nil
+	}
+	return runNode(ctx, kill, o, cloud, out)
+}
+
+// arrived keeps what a message holds, and says so in one line.
+func arrived(cloud *echotest.Cloud, store *store, m echotest.Received) string {
+	file, kept, err := store.keep(m.Edge, func(w io.Writer) (echotest.File, error) {
+		return cloud.Decode(context.Background(), m, w)
+	})
+	if err != nil {
+		return fmt.Sprintf("arrived  %s  trackingId=%s  and could not be kept: %v", m.Edge, m.TrackingID, err)
+	}
+	where := "inline"
+	if file.Bulk {
+		where = "bulk"
+	}
+	return fmt.Sprintf("arrived  %s  %q  %d bytes  %s  sha256=%s  -> %s", m.Edge, file.Name, file.Size, where, file.SHA256, kept)
+}
+
+// alone is what the cloud without a node says.
+func alone(cloud *echotest.Cloud, o options) string {
+	var b strings.Builder
+	b.WriteString("# EchoStream is up. The environment of the node:\n")
+	if os.Getenv("NAME") != "" {
+		b.WriteString("unset NAME\n") // it would win over NODE
+	}
+	env := environment(cloud, o)
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		fmt.Fprintf(&b, "export %s=%s\n", name, shellQuote(env[name]))
+	}
+	fmt.Fprintf(&b, "# What arrives is written below %s. Ctrl-C ends it.\n", o.received)
+	return b.String()
+}
+
+// environment is the node's.
+func environment(cloud *echotest.Cloud, o options) map[string]string {
+	env := cloud.Environment()
+	env["FTPNODE_DATA"] = o.data
+	env["FTPNODE_FTP_ADDR"] = o.ftp
+	return env
+}
+
+// runNode runs the node until ctx ends or it ends by itself.
+func runNode(ctx context.Context, kill <-chan struct{}, o options, cloud *echotest.Cloud, out *lines) error {
+	if err := os.MkdirAll(o.data, 0o750); err != nil {
+		return fmt.Errorf("the node's data directory: %w", err)
+	}
+	out.printf("EchoStream is up; the node sends to: %s. Starting the node: %s\n", orNone(o.targets), strings.Join(o.command, " "))
+	node := newNode(o.command, inherited(environment(cloud, o)), out)
+	if err := node.start(); err != nil {
+		return fmt.Errorf("starting the node: %w", err)
+	}
+	greeted, stopGreeting := context.WithCancel(ctx)
+	var hints sync.WaitGroup
+	hints.Go(func() {
+		if answers(greeted, o.ftp) {
+			out.printf("%s", hint(o))
+		}
+	})
+	defer hints.Wait()
+	defer stopGreeting()
+
+	select {
+	case err := <-node.ended:
+		if err == nil {
+			err = errors.New("it ended by itself")
+		}
+		return fmt.Errorf("the node: %w", err)
+	case <-ctx.Done():
+	}
+	node.stop(kill)
+	return nil
+}
+
+func orNone(names []string) string {
+	if len(names) == 0 {
+		return "nobody"
+	}
+	return strings.Join(names, ", ")
+}
+
+// inherited is this process's environment with the node's variables. Of the former nothing is left that could mean
+// another cloud or node (Windows Subsystem for Linux sets NAME, for one).
+func inherited(env map[string]string) []string {
+	foreign := []string{"APPSYNC_ENDPOINT", "CLIENT_ID", "NAME", "NODE", "PASSWORD", "TENANT", "USER_POOL_ID", "USER_NAME"}
+	var list []string
+	for _, pair := range os.Environ() {
+		name, _, _ := strings.Cut(pair, "=")
+		if !slices.Contains(foreign, name) && !strings.HasPrefix(name, "AWS_") && !strings.HasPrefix(name, "FTPNODE_") {
+			list = append(list, pair)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		list = append(list, name+"="+env[name])
+	}
+	return list
+}
+
+// answers waits until FTP does.
+func answers(ctx context.Context, address string) bool {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		dialer := net.Dialer{Timeout: time.Second}
+		if conn, err := dialer.DialContext(ctx, "tcp", address); err == nil {
+			_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+			code := make([]byte, 3)
+			_, err := io.ReadFull(conn, code)
+			if err == nil {
+				_, _ = io.WriteString(conn, "QUIT\r\n")
+			}
+			conn.Close()
+			if err == nil && string(code) == "220" {
+				return true
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+}
+
+// hint says how to drop a file.
+func hint(o options) string {
+	var config struct {
+		FTP struct {
+			Users []struct{ Name, Password string }
+			TLS   string
+		}
+	}
+	user, tls := "USER:PASSWORD", ""
+	if err := json.Unmarshal([]byte(o.config), &config); err == nil {
+		for _, u := range config.FTP.Users {
+			if u.Password != "" {
+				user = u.Name + ":" + u.Password
+				break
+			}
+		}
+		if config.FTP.TLS == "required" {
+			tls = "--ssl-reqd --insecure "
+		}
+	}
+	scheme := "ftp"
+	if config.FTP.TLS == "implicit" {
+		scheme, tls = "ftps", "--insecure "
+	}
+	target := url.URL{Scheme: scheme, Host: reachable(o.ftp), Path: "/"}
+	return fmt.Sprintf(`
+Ready. Drop a file, for example with
+
+  curl %s--user %s --upload-file README.md %s
+
+and find it again below %s. Ctrl-C ends it.
+
+`, tls, shellQuote(user), target.String(), o.received)
+}
+
+// reachable is an address that can be connected to.
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return address
+}
+
+// shellQuote quotes a word for a POSIX shell, if it needs it.
+func shellQuote(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:@%+=,") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// lines writes whole lines, its own and the node's, so that they do not mix.
+type lines struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lines) printf(format string, args ...any) {
+	_, _ = io.WriteString(l, fmt.Sprintf(format, args...)) // there is nobody to tell
+}
+
+// Write writes text that ends with a line.
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}

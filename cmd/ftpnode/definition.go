@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"reflect"
+	"time"
+
+	"github.com/ftpnode/ftpnode/echostream"
+)
+
+// pace says how often things are tried. Each pause is shortened at random by up to half.
+type pace struct {
+	// firstRetry and lastRetry bound the growing pauses after a failure.
+	firstRetry, lastRetry time.Duration
+	// slowRetry is the longest pause after a failure that only a person can end: a wrong password, no such node. Cognito
+	// locks out users who fail too often.
+	slowRetry time.Duration
+	// poll is how often the definition is read again when all is well; a managed node is restarted when it changes, others
+	// are not. pollIdle is the same while the node must not or cannot send.
+	poll, pollIdle time.Duration
+	// patience is how long the start waits for EchoStream before it makes do with the definition that was kept.
+	patience time.Duration
+}
+
+var defaultPace = pace{
+	firstRetry: time.Second, lastRetry: time.Minute, slowRetry: 5 * time.Minute,
+	poll: 10 * time.Minute, pollIdle: 30 * time.Second, patience: 2 * time.Second,
+}
+
+// definitions reads the node's definition from EchoStream, for as long as the node runs.
+type definitions struct {
+	read func(context.Context) (*echostream.Node, error)
+	// got is called with each definition that was read.
+	got func(*echostream.Node)
+	// failed is called with each failure.
+	failed func(error)
+	log    *slog.Logger
+	pace   pace
+	again  chan struct{} // somebody has found out that the definition is out of date
+}
+
+// readAgain has the definition read soon.
+func (d *definitions) readAgain() {
+	select {
+	case d.again <- struct{}{}:
+	default: // it will be
+	}
+}
+
+// run reads until ctx ends.
+func (d *definitions) run(ctx context.Context) {
+	t := trouble{now: time.Now}
+	var last *echostream.Node
+	failures, unchanged := 0, 0
+	for {
+		node, err := d.read(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		pause, soonest := time.Duration(0), time.Duration(0)
+		if err != nil {
+			failures++
+			d.failed(err)
+			d.say(&t, err)
+			longest := d.pace.lastRetry
+			if needsPerson(err) {
+				longest = d.pace.slowRetry
+			}
+			pause = backoff(failures, d.pace.firstRetry, longest)
+			soonest = pause
+		} else {
+			failures = 0
+			t.over(d.log, "EchoStream can be reached again")
+			unchanged++
+			if !reflect.DeepEqual(node, last) {
+				last, unchanged = node, 0
+			}
+			d.got(node)
+			pause = backoff(1, d.pace.poll, d.pace.poll)
+			if node.Stopped || len(node.Targets) == 0 {
+				pause = backoff(1, d.pace.pollIdle, d.pace.pollIdle)
+			}
+			// An edge that stays out of reach although the definition names it must not have it read over and over.
+			soonest = backoff(unchanged+1, d.pace.firstRetry, d.pace.lastRetry)
+		}
+		if !d.wait(ctx, soonest, pause) {
+			return
+		}
+	}
+}
+
+// wait waits for pause, or if somebody asks for soonest only.
+func (d *definitions) wait(ctx context.Context, soonest, pause time.Duration) bool {
+	if !sleep(ctx, min(soonest, pause)) {
+		return false
+	}
+	rest := time.NewTimer(pause - min(soonest, pause))
+	defer rest.Stop()
+	select {
+	case <-rest.C:
+		return true
+	case <-d.again:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func needsPerson(err error) bool {
+	return errors.Is(err, echostream.ErrConfiguration) || errors.Is(err, echostream.ErrNodeNotFound)
+}
+
+func (d *definitions) say(t *trouble, err error) {
+	switch {
+	case errors.Is(err, echostream.ErrConfiguration):
+		t.hit(d.log, slog.LevelError, "EchoStream refuses the node's log-in; look at USER_NAME, PASSWORD, CLIENT_ID and USER_POOL_ID; trying on", err)
+	case errors.Is(err, echostream.ErrNodeNotFound):
+		t.hit(d.log, slog.LevelError, "EchoStream has no such node; look at NAME (or NODE) and TENANT; trying on", err)
+	default:
+		t.hit(d.log, slog.LevelWarn, "EchoStream cannot be reached; trying on", err)
+	}
+}

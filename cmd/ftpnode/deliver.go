@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/internal/disk"
+)
+
+// cloud is the part of echostream.Client that delivering needs.
+type cloud interface {
+	Send(ctx context.Context, node *echostream.Node, queue string, messages []echostream.Message) []error
+	Audit(ctx context.Context, node *echostream.Node, messageType string, records []echostream.AuditRecord) error
+}
+
+// uploader is bulk storage.
+type uploader interface {
+	Upload(ctx context.Context, open func() (io.ReadCloser, error)) (echostream.BulkObject, error)
+}
+
+// deliverer takes the outbox's entries to EchoStream, by the definition and the config of now.
+type deliverer struct {
+	cloud cloud
+	now   func() time.Time
+	// outdated is called when an edge of the definition is gone.
+	outdated func()
+
+	state atomic.Pointer[deliveryState]
+}
+
+var _ outbox.Deliverer = (*deliverer)(nil)
+
+// deliveryState is replaced as a whole.
+type deliveryState struct {
+	node   *echostream.Node
+	config MessageConfig
+	bulk   uploader
+}
+
+func (s *deliveryState) queue(target string) (string, bool) {
+	if s == nil || s.node.Stopped {
+		return "", false
+	}
+	for _, edge := range s.node.Targets {
+		if edge.Name == target {
+			return edge.Queue, true
+		}
+	}
+	return "", false
+}
+
+// set changes what is delivered by.
+func (d *deliverer) set(s deliveryState) { d.state.Store(&s) }
+
+// Targets implements outbox.Deliverer. A node that is stopped, or does not know its definition yet, has none.
+func (d *deliverer) Targets() []string {
+	s := d.state.Load()
+	if s == nil || s.node.Stopped {
+		return nil
+	}
+	names := make([]string, len(s.node.Targets))
+	for i, edge := range s.node.Targets {
+		names[i] = edge.Name
+	}
+	return names
+}
+
+// Prepare implements outbox.Deliverer.
+func (d *deliverer) Prepare(ctx context.Context, e outbox.Entry, open func() (disk.File, error)) (any, error) {
+	s := d.state.Load()
+	if s == nil {
+		return nil, errNoDefinition
+	}
+	c := composer{config: s.config, group: groupOf(s.node.Name, e.Lane), now: d.now, upload: s.bulk.Upload}
+	p, err := c.compose(ctx, e, open)
+	if err != nil {
+		return nil, err // not p: a nil *payload is a payload that is not nil
+	}
+	return p, nil
+}
+
+var errNoDefinition = errors.New("the node's definition is not known yet")
+
+// Send implements outbox.Deliverer.
+func (d *deliverer) Send(ctx context.Context, target string, batch []outbox.Prepared) []error {
+	errs := make([]error, len(batch))
+	s := d.state.Load()
+	queue, ok := s.queue(target)
+	if !ok {
+		for i := range errs {
+			errs[i] = fmt.Errorf("the node has no edge to %q now", target)
+		}
+		return errs
+	}
+	var messages []echostream.Message
+	var at []int // where in the batch they stand
+	for i, prepared := range batch {
+		p, ok := prepared.Payload.(*payload)
+		if !ok || p.stale(d.now()) {
+			// What comes after it in its lane would overtake it.
+			for j := i; j < len(batch); j++ {
+				errs[j] = errors.New("not tried, since one before it must be prepared anew")
+			}
+			errs[i] = staleError{}
+			break
+		}
+		messages, at = append(messages, p.Message), append(at, i)
+	}
+	if len(messages) == 0 {
+		return errs
+	}
+	for n, err := range d.cloud.Send(ctx, s.node, queue, messages) {
+		errs[at[n]] = err
+		if errors.Is(err, echostream.ErrEdgeGone) {
+			d.outdated()
+		}
+	}
+	return errs
+}
+
+// stale tells whether the URL in the message will soon be of no use: its readers may need days.
+func (p *payload) stale(now time.Time) bool {
+	return p.bulk && p.expires.Sub(now) < p.expires.Sub(p.made)/2
+}
+
+type staleError struct{}
+
+func (staleError) Error() string { return "the upload in bulk storage is too old to be sent" }
+func (staleError) Stale() bool   { return true }
+
+// Audit implements outbox.Deliverer.
+func (d *deliverer) Audit(ctx context.Context, batch []outbox.Prepared) error {
+	s := d.state.Load()
+	if s == nil {
+		return errNoDefinition
+	}
+	if !s.node.Audit {
+		return nil
+	}
+	records := make([]echostream.AuditRecord, len(batch))
+	for i, prepared := range batch {
+		var f facts
+		if p, ok := prepared.Payload.(*payload); ok {
+			f = p.facts
+		} else {
+			var err error
+			if f, err = factsOf(ctx, prepared.Entry, prepared.Open); err != nil {
+				return err
+			}
+		}
+		records[i] = echostream.AuditRecord{TrackingID: prepared.Entry.ID, DateTime: d.now(), Attributes: f.attributes()}
+	}
+	messageType := fileType
+	if t := s.node.SendMessageType; t != nil {
+		messageType = t.Name
+	}
+	return d.cloud.Audit(ctx, s.node, messageType, records)
+}
+
+// fileType is the message type that this node is for.
+const fileType = "echo.file"

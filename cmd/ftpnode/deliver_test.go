@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
+)
+
+// fakeCloud takes everything, but for the bodies that errs names.
+type fakeCloud struct {
+	sent    []string // tracking ids
+	errs    map[string]error
+	records []echostream.AuditRecord
+	types   []string
+}
+
+func (c *fakeCloud) Send(_ context.Context, _ *echostream.Node, _ string, messages []echostream.Message) []error {
+	errs := make([]error, len(messages))
+	for i, m := range messages {
+		if errs[i] = c.errs[m.TrackingID]; errs[i] == nil {
+			c.sent = append(c.sent, m.TrackingID)
+		}
+	}
+	return errs
+}
+
+func (c *fakeCloud) Audit(_ context.Context, _ *echostream.Node, messageType string, records []echostream.AuditRecord) error {
+	c.records = append(c.records, records...)
+	c.types = append(c.types, messageType)
+	return nil
+}
+
+type fakeBulk struct{}
+
+func (fakeBulk) Upload(ctx context.Context, open func() (io.ReadCloser, error)) (echostream.BulkObject, error) {
+	return upload(ctx, open)
+}
+
+func delivererOf(cloud *fakeCloud, node *echostream.Node) (d *deliverer, outdated *int) {
+	outdated = new(int)
+	d = &deliverer{cloud: cloud, now: composerOf("auto").now, outdated: func() { *outdated++ }}
+	if node != nil {
+		d.set(deliveryState{node: node, config: composerOf("auto").config, bulk: fakeBulk{}})
+	}
+	return d, outdated
+}
+
+func batchOf(t *testing.T, d *deliverer, n int) (batch []outbox.Prepared) {
+	for i := range n {
+		e := entryOf(fmt.Sprintf("%d.txt", i), []byte("x"))
+		e.ID = strings.Repeat(fmt.Sprint(i), 32)
+		payload, err := d.Prepare(t.Context(), e, opener([]byte("x")))
+		require.NoError(t, err)
+		batch = append(batch, outbox.Prepared{Entry: e, Payload: payload, Open: opener([]byte("x"))})
+	}
+	return batch
+}
+
+func twoTargets() *echostream.Node {
+	return &echostream.Node{Name: "n", Targets: []echostream.Edge{{Name: "a", Queue: "https://q/a"}, {Name: "b", Queue: "https://q/b"}}}
+}
+
+func TestTargets(t *testing.T) {
+	d, _ := delivererOf(&fakeCloud{}, nil)
+	assert.Empty(t, d.Targets(), "nothing is known yet")
+	_, err := d.Prepare(t.Context(), entryOf("a", nil), opener(nil))
+	require.ErrorIs(t, err, errNoDefinition)
+	require.ErrorIs(t, d.Audit(t.Context(), nil), errNoDefinition)
+	require.Error(t, d.Send(t.Context(), "a", make([]outbox.Prepared, 1))[0])
+
+	d, _ = delivererOf(&fakeCloud{}, twoTargets())
+	assert.Equal(t, []string{"a", "b"}, d.Targets())
+	stopped := twoTargets()
+	stopped.Stopped = true
+	d, _ = delivererOf(&fakeCloud{}, stopped)
+	assert.Empty(t, d.Targets())
+	errs := d.Send(t.Context(), "a", batchOf(t, d, 2))
+	require.Len(t, errs, 2)
+	for _, err := range errs {
+		require.Error(t, err, "also if it was stopped a moment ago")
+		assert.False(t, echostream.IsPermanent(err))
+	}
+}
+
+func TestSendGivesEachItsResult(t *testing.T) {
+	cloud := &fakeCloud{}
+	d, outdated := delivererOf(cloud, twoTargets())
+	batch := batchOf(t, d, 4)
+	cloud.errs = map[string]error{batch[1].Entry.ID: errors.New("later"), batch[3].Entry.ID: fmt.Errorf("x: %w", echostream.ErrEdgeGone)}
+	errs := d.Send(t.Context(), "a", batch)
+	require.NoError(t, errs[0])
+	require.ErrorContains(t, errs[1], "later")
+	require.NoError(t, errs[2])
+	require.ErrorIs(t, errs[3], echostream.ErrEdgeGone)
+	assert.Equal(t, 1, *outdated, "the definition is read again")
+	require.Error(t, d.Send(t.Context(), "no such target", batch)[0])
+}
+
+// A URL that its readers may find dead is not sent; nor is what comes after it.
+func TestStaleUploads(t *testing.T) {
+	cloud := &fakeCloud{}
+	d, _ := delivererOf(cloud, twoTargets())
+	d.set(deliveryState{node: twoTargets(), config: MessageConfig{Content: "bulk", ContentField: "content", URLField: "contentUrl"}, bulk: fakeBulk{}})
+	batch := batchOf(t, d, 3)
+	for i := range batch {
+		if i != 1 {
+			batch[i].Payload.(*payload).expires = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+		}
+	}
+	now := time.Date(2026, 11, 12, 0, 0, 0, 0, time.UTC) // over half of the seven days are gone
+	d.now = func() time.Time { return now }
+	errs := d.Send(t.Context(), "a", batch)
+	require.NoError(t, errs[0])
+	var stale interface{ Stale() bool }
+	require.ErrorAs(t, errs[1], &stale)
+	assert.True(t, stale.Stale())
+	require.Error(t, errs[2])
+	assert.Equal(t, []string{batch[0].Entry.ID}, cloud.sent)
+
+	batch[0].Payload = nil
+	require.ErrorAs(t, d.Send(t.Context(), "a", batch[:1])[0], &stale, "a payload that is gone is made anew")
+}
+
+func TestAudit(t *testing.T) {
+	cloud := &fakeCloud{}
+	node := twoTargets()
+	d, _ := delivererOf(cloud, node)
+	batch := batchOf(t, d, 2)
+	require.NoError(t, d.Audit(t.Context(), batch))
+	assert.Empty(t, cloud.records, "the tenant does not audit")
+
+	audits := *node
+	audits.Audit = true
+	d, _ = delivererOf(cloud, &audits)
+	batch[1].Payload = nil // as after a restart
+	require.NoError(t, d.Audit(t.Context(), batch))
+	require.Len(t, cloud.records, 2)
+	assert.Equal(t, batch[1].Entry.ID, cloud.records[1].TrackingID)
+	assert.Equal(t, "1.txt", cloud.records[1].Attributes["name"])
+	assert.Equal(t, cloud.records[0].Attributes["sha256"], cloud.records[1].Attributes["sha256"])
+	assert.Equal(t, []string{"echo.file"}, cloud.types)
+}
+
+func TestLanes(t *testing.T) {
+	assert.Equal(t, laneOf("node", "a", "x"), laneOf("node", "b", "y"))
+	assert.NotEqual(t, laneOf("user", "a", "x"), laneOf("user", "b", "x"))
+	assert.Equal(t, laneOf("user", "a", "x"), laneOf("user", "a", "y"))
+	assert.Equal(t, laneOf("file", "a", "x"), laneOf("file", "a", "x"), "the versions of one file keep their order")
+	lanes := map[string]bool{}
+	for i := range 1000 {
+		lanes[laneOf("file", "a", fmt.Sprint(i))] = true
+	}
+	assert.Len(t, lanes, fileLanes)
+}
+
+func TestCompareSample(t *testing.T) {
+	config := composerOf("auto").config
+	cases := []struct {
+		name, sample string
+		config       MessageConfig
+		warns        []string
+	}{
+		{"one of the two keys", `{"name":1,"contentLength":1,"contentType":1,"modificationDateTime":1,"content":1}`, config, nil},
+		{"the other one", `{"name":1,"contentLength":1,"contentType":1,"modificationDateTime":1,"contentUrl":1}`, config, nil},
+		{"another key", `{"name":1,"contentLength":1,"contentType":1,"modificationDateTime":1,"data":1}`, config,
+			[]string{"onlyInSample=data", "onlyInOurs=content,contentUrl"}},
+		{"that key", `{"name":1,"contentLength":1,"contentType":1,"modificationDateTime":1,"data":1}`, MessageConfig{ContentField: "data", URLField: "contentUrl"}, nil},
+		{"no JSON", `<file/>`, config, []string{"not a JSON object"}},
+		{"more", `{"name":1,"contentLength":1,"contentType":1,"modificationDateTime":1,"content":1,"site":1}`, config, []string{"onlyInSample=site"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			log := &logBuffer{}
+			compareSample(&echostream.MessageType{Name: "echo.file", SampleMessage: c.sample}, c.config, slog.New(echostream.NewLogHandler(log, nil)))
+			if c.warns == nil {
+				assert.Empty(t, log.String())
+				return
+			}
+			assert.Len(t, log.find("[WARNING]"), 1)
+			for _, text := range c.warns {
+				assert.Contains(t, log.String(), text)
+			}
+		})
+	}
+	log := &logBuffer{}
+	compareSample(nil, config, slog.New(echostream.NewLogHandler(log, nil)))
+	assert.Len(t, log.find("[WARNING] the node has no message type"), 1)
+}
+
+// The same trouble is told at once, then with growing pauses and a count, then that it is over.
+func TestTrouble(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	tr := trouble{now: func() time.Time { return now }}
+	buffer := &logBuffer{}
+	log := slog.New(echostream.NewLogHandler(buffer, nil))
+	tr.over(log, "fine")
+	assert.Empty(t, buffer.String(), "nothing was wrong")
+	hits := func(d time.Duration) {
+		for end := now.Add(d); now.Before(end); now = now.Add(10 * time.Second) {
+			tr.hit(log, slog.LevelWarn, "it fails", errors.New("cause"))
+		}
+	}
+	hits(7 * 24 * time.Hour)
+	lines := len(buffer.find("[WARNING] it fails error=cause"))
+	assert.Greater(t, lines, 150, "at least every hour")
+	assert.Less(t, lines, 200, "a week is no flood")
+	assert.Contains(t, buffer.String(), "failures=7 since=1m0s")
+	tr.hit(log, slog.LevelWarn, "it fails", errors.New("another cause"))
+	assert.Len(t, buffer.find("another cause"), 1, "something new is told at once")
+	tr.over(log, "fine")
+	assert.Len(t, buffer.find("[INFO] fine failures="), 1)
+	tr.over(log, "fine")
+	assert.Len(t, buffer.find("fine"), 1)
+}
+
+func TestBackoff(t *testing.T) {
+	for failures := 1; failures < 100; failures++ {
+		d := backoff(failures, time.Second, time.Minute)
+		assert.LessOrEqual(t, d, time.Minute)
+		assert.GreaterOrEqual(t, d, min(time.Second<<min(failures-1, 20), time.Minute)/2)
+	}
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/ftp"
+	"github.com/ftpnode/ftpnode/ftp/drop"
+	"github.com/ftpnode/ftpnode/internal/disk"
+)
+
+// frontConfig is the part of the config that clients notice. A change of it opens the front anew.
+type frontConfig struct {
+	FTP   FTPConfig
+	Files FilesConfig
+	Order string
+}
+
+// front is what clients see: the FTP server and the drop directory.
+type front struct {
+	volume   *disk.OS
+	dir      string // of the volume
+	listener *net.TCPListener
+	outbox   *outbox.Outbox
+	holder   *dropHolder
+	log      *slog.Logger
+	pace     pace
+
+	mu      sync.Mutex
+	config  frontConfig
+	changed chan struct{} // closed and replaced with each change
+}
+
+// use changes the config.
+func (f *front) use(c Config) {
+	want := frontConfig{FTP: c.FTP, Files: c.Files, Order: c.Message.Order}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.changed != nil && reflect.DeepEqual(want, f.config) {
+		return
+	}
+	f.config = want
+	if f.changed != nil {
+		close(f.changed)
+	}
+	f.changed = make(chan struct{})
+}
+
+func (f *front) wanted() (frontConfig, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.config, f.changed
+}
+
+// run serves until ctx ends and what was under way has ended or had its time. use must have been called before.
+func (f *front) run(ctx context.Context) {
+	t := trouble{now: time.Now}
+	for failures := 0; ctx.Err() == nil; {
+		config, changed := f.wanted()
+		serving, stop := context.WithCancel(ctx)
+		watched := make(chan struct{})
+		go func() {
+			defer close(watched)
+			select {
+			case <-changed:
+				f.log.Info("the config has changed; FTP starts anew with it")
+			case <-serving.Done():
+			}
+			stop()
+		}()
+		err := f.serve(serving, config, func() {
+			failures = 0
+			t.over(f.log, "FTP is served again")
+		})
+		stop()
+		<-watched
+		if err != nil && ctx.Err() == nil {
+			failures++
+			t.hit(f.log, slog.LevelError, "FTP cannot be served; trying on", err)
+			sleep(ctx, backoff(failures, f.pace.firstRetry, f.pace.lastRetry))
+		}
+	}
+}
+
+// serve runs one drop and one server over it until ctx ends.
+func (f *front) serve(ctx context.Context, c frontConfig, works func()) error {
+	d, err := f.holder.open(f.dropOptions(c))
+	if err != nil {
+		return err
+	}
+	defer f.holder.close()
+	server, err := f.server(c.FTP, d)
+	if err != nil {
+		return err
+	}
+	// Before the drop looks around: a file that is found belongs to the user in whose directory it stands.
+	for _, u := range c.FTP.Users {
+		if _, err := d.User(u.Name, u.Directory); err != nil {
+			return err
+		}
+	}
+	// The drop outlives the server, whose last uploads still come while it stops.
+	dropCtx, stopDrop := context.WithCancel(context.WithoutCancel(ctx))
+	stopped := make(chan error, 1)
+	go func() { stopped <- d.Run(dropCtx) }()
+	works()
+	f.log.Info("FTP is served", "address", f.listener.Addr(), "users", len(c.FTP.Users), "tls", c.FTP.TLS)
+	if len(c.FTP.Users) == 0 {
+		f.log.Warn("FTP refuses every log-in, since the node's config has no user that is valid")
+	}
+	err = server.Serve(ctx)
+	stopDrop()
+	if dropErr := <-stopped; err == nil {
+		err = dropErr
+	}
+	return err
+}
+
+func (f *front) dropOptions(c frontConfig) drop.Options {
+	ignore := []string{} // not nil, which would be the default
+	for _, pattern := range c.Files.Ignore {
+		ignore = append(ignore, *pattern)
+	}
+	return drop.Options{
+		FS: f.volume, Log: f.log,
+		Taker:         taker{outbox: f.outbox, fs: f.volume, order: c.Order, log: f.log},
+		WatchDir:      filepath.Join(f.dir, "drop"),
+		Ignore:        ignore,
+		Settle:        orNone(time.Duration(c.Files.Settle)),
+		Quiet:         time.Duration(c.Files.Quiet),
+		PartialExpiry: time.Duration(c.Files.PartialExpiry),
+		MaxSize:       int64(c.Files.MaxSize),
+		SpoolLimit:    int64(c.Files.SpoolLimit),
+		MinFree:       orNone(int64(c.Files.MinFree)),
+		MaxFiles:      c.Files.MaxFiles,
+	}
+}
+
+// orNone is how an option whose zero value is its default says none.
+func orNone[T int64 | time.Duration](value T) T {
+	if value == 0 {
+		return -1
+	}
+	return value
+}
+
+// server makes the FTP server. What of its settings cannot be used after all is told and left out.
+func (f *front) server(c FTPConfig, d *drop.Drop) (*ftp.Server, error) {
+	// A duplicate of the listener, so that the port stays open while the server is replaced.
+	file, err := f.listener.File()
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.FileListener(file)
+	file.Close()
+	if err != nil {
+		return nil, err
+	}
+	opts := ftp.Options{
+		Listener:                 listener,
+		Drop:                     d,
+		PublicAddress:            c.PublicAddress,
+		PassivePorts:             ftp.PortRange{First: c.PassivePorts.First, Last: c.PassivePorts.Last},
+		AllowForeignDataAddress:  !c.CheckDataAddress,
+		ActiveMode:               c.ActiveMode,
+		TLS:                      ftp.TLSMode(c.TLS),
+		Certificate:              c.Certificate,
+		PrivateKey:               c.PrivateKey,
+		CertificateFS:            f.volume,
+		IdleTimeout:              time.Duration(c.IdleTimeout),
+		StallTimeout:             time.Duration(c.StallTimeout),
+		LoginTimeout:             time.Duration(c.LoginTimeout),
+		Drain:                    drainTime,
+		MaxConnections:           c.MaxConnections,
+		MaxConnectionsPerAddress: c.MaxConnectionsPerAddress,
+		TrustHangups:             c.TrustHangups,
+		Banner:                   c.Banner,
+		Log:                      f.log,
+	}
+	opts.Users = f.usableUsers(c.Users, opts)
+	server, err := ftp.New(opts)
+	if err != nil && opts.Certificate != "" {
+		f.log.Error("the certificate cannot be used; a self-signed one is", "path", "ftp.certificate", "error", err)
+		opts.Certificate, opts.PrivateKey = "", ""
+		server, err = ftp.New(opts)
+	}
+	if err != nil {
+		listener.Close()
+	}
+	return server, err
+}
+
+// usableUsers leaves out the users that the server would not take, such as one with a hash of broken parameters.
+func (f *front) usableUsers(users []*UserConfig, opts ftp.Options) []ftp.User {
+	opts.TLS = ftp.TLSOff
+	var usable []ftp.User
+	for _, u := range users {
+		user := ftp.User{Name: u.Name, Password: u.Password, PasswordHash: u.PasswordHash, Directory: u.Directory, Readable: u.Readable}
+		opts.Users = []ftp.User{user}
+		if _, err := ftp.New(opts); err != nil {
+			f.log.Error("a user cannot be used and is left out", "user", u.Name, "error", err)
+			continue
+		}
+		usable = append(usable, user)
+	}
+	return usable
+}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/echostream/echotest"
+)
+
+const testPassword = "a-password-that-no-log-shows"
+
+// quick has everything tried often: tests wait for what comes of it.
+var quick = pace{
+	firstRetry: 10 * time.Millisecond, lastRetry: 100 * time.Millisecond, slowRetry: 200 * time.Millisecond,
+	poll: 100 * time.Millisecond, pollIdle: 50 * time.Millisecond, patience: 2 * time.Second,
+}
+
+const waitFor, tick = 30 * time.Second, 10 * time.Millisecond
+
+// testConfig is the config of a node whose files are taken at once. more are further sections, as JSON members.
+func testConfig(t *testing.T, ftp string, more ...string) string {
+	if ftp != "" {
+		ftp = ", " + ftp
+	}
+	config := fmt.Sprintf(`{"ftp": {"users": [{"name": "scanner", "password": %q}], "passivePorts": %q%s},
+		"files": {"settle": "10ms", "minFree": "1MB"}`, testPassword, freePorts(t), ftp)
+	return strings.Join(append([]string{config}, more...), ", ") + "}"
+}
+
+// freePorts finds a few ports in a row that nobody has.
+func freePorts(t *testing.T) string {
+	const count = 4
+	for range 100 {
+		first, err := net.Listen("tcp", ":0")
+		require.NoError(t, err)
+		port := first.Addr().(*net.TCPAddr).Port
+		taken := []net.Listener{first}
+		for next := port + 1; next < min(port+count, 65536); next++ {
+			if l, err := net.Listen("tcp", fmt.Sprintf(":%d", next)); err == nil {
+				taken = append(taken, l)
+			}
+		}
+		for _, l := range taken {
+			l.Close()
+		}
+		if len(taken) == count {
+			return fmt.Sprintf("%d-%d", port, port+count-1)
+		}
+	}
+	require.Fail(t, "there are no free ports")
+	return ""
+}
+
+// rig is a cloud with a node, which can be stopped and started on the same volume.
+type rig struct {
+	t     *testing.T
+	cloud *echotest.Cloud
+	env   map[string]string
+	log   *logBuffer
+
+	stop func() // the node that runs; nil if none does
+}
+
+// newRig starts a cloud. Its node has a valid config unless the options say otherwise.
+func newRig(t *testing.T, opts echotest.Options) *rig {
+	if opts.Node.Config == "" {
+		opts.Node.Config = testConfig(t, "")
+	}
+	cloud := echotest.NewCloud(opts)
+	t.Cleanup(cloud.Close)
+	r := &rig{t: t, cloud: cloud, env: cloud.Environment(), log: &logBuffer{}}
+	for name, value := range r.env {
+		if strings.HasPrefix(name, "AWS_") {
+			t.Setenv(name, value) // the AWS SDK reads the process's
+		}
+	}
+	r.env["FTPNODE_DATA"] = t.TempDir()
+	r.env["FTPNODE_FTP_ADDR"] = "127.0.0.1:0"
+	t.Cleanup(func() {
+		r.shutdown()
+		r.checkLog()
+	})
+	return r
+}
+
+// start runs the node and waits for its FTP port; the log begins anew.
+func (r *rig) start() *rig {
+	r.t.Helper()
+	r.begin()
+	r.log.wait(r.t, "FTP is served")
+	return r
+}
+
+// begin runs the node.
+func (r *rig) begin() {
+	require.Nil(r.t, r.stop, "it runs already")
+	r.log.reset()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- runNode(ctx, r.getenv, r.log, quick) }()
+	r.stop = func() {
+		cancel()
+		select {
+		case err := <-ended:
+			assert.NoError(r.t, err)
+		case <-time.After(waitFor):
+			assert.Fail(r.t, "the node does not stop")
+		}
+	}
+}
+
+// shutdown stops the node, if it runs.
+func (r *rig) shutdown() {
+	if r.stop != nil {
+		r.stop()
+		r.stop = nil
+	}
+}
+
+func (r *rig) getenv(name string) string { return r.env[name] }
+
+var servedAt = regexp.MustCompile(`FTP is served address=(\S+)`)
+
+// address is where FTP is.
+func (r *rig) address() string {
+	found := servedAt.FindStringSubmatch(r.log.String())
+	require.NotNil(r.t, found)
+	return found[1]
+}
+
+func (r *rig) login() *ftpClient { return loginFTP(r.t, r.address()) }
+
+// arrived waits for n messages on an edge.
+func (r *rig) arrived(edge string, n int) []echotest.Received {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 2*waitFor)
+	defer cancel()
+	messages, err := r.cloud.WaitMessages(ctx, edge, n)
+	require.NoError(r.t, err, "%s", r.log)
+	return messages
+}
+
+// settled waits until the node has nothing left to deliver: then what has not arrived never will.
+func (r *rig) settled(delivered int) {
+	r.t.Helper()
+	require.Eventually(r.t, func() bool { return strings.Count(r.log.String(), "File delivered") >= delivered }, waitFor, tick, "%s", r.log)
+}
+
+// checkLog holds the whole log against what holds for every log.
+func (r *rig) checkLog() {
+	for line := range strings.Lines(r.log.everything()) {
+		assert.Regexp(r.t, `^\[(CRITICAL|DEBUG|ERROR|INFO|WARNING)\] .*\n$`, line)
+		assert.NotRegexp(r.t, `(?i)X-Amz-|Signature|eyJ[A-Za-z0-9_-]{8}`, line, "no presigned URL, no token")
+		assert.NotContains(r.t, line, testPassword)
+		assert.NotContains(r.t, line, r.env["PASSWORD"])
+	}
+}
+
+// audited waits for the audit records of tracking ids.
+func (r *rig) audited(ids ...string) map[string]echotest.AuditRecord {
+	r.t.Helper()
+	records := map[string]echotest.AuditRecord{}
+	require.Eventually(r.t, func() bool {
+		for _, record := range r.cloud.AuditRecords() {
+			records[record.TrackingID] = record
+		}
+		for _, id := range ids {
+			if _, ok := records[id]; !ok {
+				return false
+			}
+		}
+		return true
+	}, waitFor, tick)
+	return records
+}
+
+func metadataOf(t *testing.T, raw json.RawMessage) metadata {
+	var m metadata
+	require.NoError(t, json.Unmarshal(raw, &m))
+	return m
+}
+
+// logBuffer is the node's standard output.
+type logBuffer struct {
+	mu      sync.Mutex
+	current strings.Builder
+	all     strings.Builder
+}
+
+func (l *logBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all.Write(b)
+	return l.current.Write(b)
+}
+
+// String is what was logged since the last reset.
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current.String()
+}
+
+func (l *logBuffer) everything() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
+}
+
+func (l *logBuffer) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.current.Reset()
+}
+
+// wait waits for a line that holds all of the texts, and gives it.
+func (l *logBuffer) wait(t *testing.T, texts ...string) (line string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		found := l.find(texts...)
+		if len(found) > 0 {
+			line = found[0]
+		}
+		return len(found) > 0
+	}, waitFor, tick, "no line with %q in:\n%s", texts, l)
+	return line
+}
+
+// find gives the lines that hold all of the texts.
+func (l *logBuffer) find(texts ...string) (found []string) {
+	for line := range strings.Lines(l.String()) {
+		holds := true
+		for _, text := range texts {
+			holds = holds && strings.Contains(line, text)
+		}
+		if holds {
+			found = append(found, line)
+		}
+	}
+	return found
+}

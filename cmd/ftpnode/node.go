@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/internal/disk"
+)
+
+// node puts each definition to work: in the front, the deliverer and the log.
+type node struct {
+	env       echostream.Environment
+	client    *echostream.Client
+	volume    disk.FS
+	log       *slog.Logger
+	level     *slog.LevelVar
+	front     *front
+	deliverer *deliverer
+	outbox    *outbox.Outbox
+
+	known     chan struct{} // closed with the first definition of EchoStream
+	knownOnce sync.Once
+	failed    chan struct{} // closed with the first failure to get one
+	failOnce  sync.Once
+
+	mu          sync.Mutex
+	current     *echostream.Node // put to work
+	kept        *echostream.Node // on the volume
+	config      Config
+	bulk        *echostream.Bulk
+	out         bool // EchoStream was out of reach at the last try
+	status      string
+	keepTrouble trouble
+}
+
+// start waits for the first definition: EchoStream's, or if that takes too long the one kept on the volume. Without
+// either, FTP is up and refuses log-ins.
+func (n *node) start(ctx context.Context, patience time.Duration) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-n.known:
+		return
+	case <-n.failed:
+	case <-timer.C:
+	case <-ctx.Done():
+		return
+	}
+	kept, err := echostream.LoadDefinition(n.volume, definitionFile, n.env)
+	switch {
+	case err == nil:
+		n.log.Warn("EchoStream has not answered yet: the node starts from the definition that it kept")
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.current == nil { // else it has just come
+			n.kept = kept
+			n.apply(kept)
+		}
+		return
+	case !errors.Is(err, fs.ErrNotExist):
+		n.log.Warn("the node cannot start from the definition that it kept", "error", err)
+	}
+	n.log.Warn("the node does not know its definition yet: FTP refuses log-ins until EchoStream has answered once")
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.current == nil {
+		config, _ := parseConfig(nil)
+		n.front.use(config)
+	}
+}
+
+// got takes a definition that EchoStream has given.
+func (n *node) got(definition *echostream.Node) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.tell("EchoStream can be reached")
+	if !reflect.DeepEqual(definition, n.kept) {
+		if err := echostream.SaveDefinition(n.volume, definitionFile, n.env, definition); err != nil {
+			n.keepTrouble.hit(n.log, slog.LevelWarn, "the node's definition cannot be kept for a start without EchoStream", err)
+		} else {
+			n.kept = definition
+			n.keepTrouble.over(n.log, "the node's definition is kept again")
+		}
+	}
+	changed := !reflect.DeepEqual(definition, n.current)
+	if changed {
+		n.apply(definition)
+	}
+	if changed || n.out {
+		n.outbox.Wake()
+	}
+	n.out = false
+	n.knownOnce.Do(func() { close(n.known) })
+}
+
+// missed notes that EchoStream has not given a definition.
+func (n *node) missed(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.out = true
+	n.tell(fmt.Sprintf("EchoStream is out of reach: %v", err))
+	n.failOnce.Do(func() { close(n.failed) })
+}
+
+// apply puts a definition to work. n.mu is held.
+func (n *node) apply(definition *echostream.Node) {
+	before := n.current
+	n.current = definition
+	level := slog.LevelInfo
+	if definition.LoggingLevel != nil {
+		level = *definition.LoggingLevel
+	}
+	n.level.Set(level)
+	if before == nil || !bytes.Equal(before.Config, definition.Config) {
+		var problems []Problem
+		accelerate := n.config.Bulk.Accelerate
+		n.config, problems = parseConfig(definition.Config)
+		for _, p := range problems {
+			p.log(n.log)
+		}
+		if n.bulk == nil || n.config.Bulk.Accelerate != accelerate {
+			n.bulk = n.client.NewBulk(echostream.BulkOptions{Accelerate: n.config.Bulk.Accelerate})
+		}
+	}
+	if before == nil || !reflect.DeepEqual(before.SendMessageType, definition.SendMessageType) || !bytes.Equal(before.Config, definition.Config) {
+		compareSample(definition.SendMessageType, n.config.Message, n.log)
+	}
+	if before == nil || !reflect.DeepEqual(before.Mounts, definition.Mounts) {
+		checkMounts(definition.Mounts, n.front.dir, n.log)
+	}
+	switch wasStopped := before != nil && before.Stopped; {
+	case definition.Stopped && !wasStopped:
+		n.log.Warn("the node is stopped in EchoStream: files are taken and kept, and nothing is sent until it is started")
+	case !definition.Stopped && wasStopped:
+		n.log.Info("the node is started in EchoStream: files are sent")
+	}
+	n.deliverer.set(deliveryState{node: definition, config: n.config.Message, bulk: n.bulk})
+	n.front.use(n.config)
+}
+
+// tell leaves a line for the health check. n.mu is held.
+func (n *node) tell(status string) {
+	if status == n.status {
+		return
+	}
+	n.status = status
+	text, _ := json.Marshal(struct {
+		Cloud string    `json:"cloud"`
+		Since time.Time `json:"since"`
+	}{status, time.Now().UTC().Truncate(time.Second)})
+	if err := disk.WriteFile(n.volume, statusFile, append(text, '\n'), 0o640); err != nil {
+		n.log.Debug("the status for the health check cannot be written", "error", err)
+	}
+}

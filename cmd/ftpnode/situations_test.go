@@ -1,0 +1,409 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/echostream/echotest"
+)
+
+// Each situation gives one clear line, and when its cause goes away delivery goes on by itself.
+
+func TestMissingVariables(t *testing.T) {
+	log := &logBuffer{}
+	err := runNode(t.Context(), func(name string) string {
+		return map[string]string{"TENANT": "acme", "PASSWORD": "secret-password", "USER_POOL_ID": "nonsense"}[name]
+	}, log, quick)
+	require.ErrorIs(t, err, errUsage)
+	assert.Equal(t, 2, exitCode(err))
+	for _, name := range []string{"APPSYNC_ENDPOINT", "CLIENT_ID", "NAME (or NODE)", "USER_NAME", "USER_POOL_ID"} {
+		assert.Len(t, log.find("[CRITICAL] the environment does not say which node this is", name), 1, name)
+	}
+	assert.NotContains(t, log.String(), "secret-password")
+}
+
+func TestNameWinsOverNode(t *testing.T) {
+	r := newRig(t, echotest.Options{})
+	r.env["NAME"], r.env["NODE"] = r.env["NODE"], "another"
+	r.start()
+	r.login().store("a.txt", []byte("x"))
+	r.arrived("", 1)
+}
+
+func TestWrongPassword(t *testing.T) {
+	r := newRig(t, echotest.Options{})
+	right := r.env["PASSWORD"]
+	r.env["PASSWORD"] = "not-the-right-password"
+	r.start()
+	r.log.wait(t, "[ERROR] EchoStream refuses the node's log-in", "PASSWORD")
+	r.log.wait(t, "[WARNING] the node does not know its definition yet: FTP refuses log-ins")
+	c := dialFTP(t, r.address())
+	assert.Equal(t, 530, c.login("scanner", testPassword))
+	require.Eventually(t, func() bool { return r.cloud.Requests(echotest.Cognito, "InitiateAuth") > 5 }, waitFor, tick)
+	assert.Len(t, r.log.find("refuses the node's log-in"), 1, "the same trouble is not repeated each time")
+
+	r.cloud.SetPassword("ftp-app", r.env["PASSWORD"])
+	r.log.wait(t, "[INFO] EchoStream can be reached again")
+	r.log.wait(t, "FTP is served", "users=1")
+	r.login().store("a.txt", []byte("x"))
+	r.arrived("", 1)
+	assert.NotContains(t, r.log.everything(), right)
+}
+
+func TestUnknownNode(t *testing.T) {
+	r := newRig(t, echotest.Options{})
+	definition, _ := r.cloud.Node("ftp-node")
+	r.cloud.RemoveNode("ftp-node")
+	r.start()
+	r.log.wait(t, "[ERROR] EchoStream has no such node", "NAME (or NODE)", `ftp-node`)
+	r.cloud.SetNode(definition)
+	r.cloud.AddEdge("", "late")
+	r.log.wait(t, "FTP is served", "users=1")
+	r.login().store("a.txt", []byte("x"))
+	r.arrived("late", 1)
+}
+
+func TestBadConfigRunsWhatIsValid(t *testing.T) {
+	config := strings.Replace(testConfig(t, `"idleTimeout": "soon", "colour": "red"`), `"users": [`, `"users": [{"name": "broken"}, `, 1)
+	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config}}).start()
+	r.log.wait(t, "[ERROR] the config is not right here", `path=ftp.users[0]`, "password or passwordHash", "this user is left out")
+	r.log.wait(t, "[ERROR] the config is not right here", "path=ftp.idleTimeout", "soon", "5m")
+	r.log.wait(t, "[ERROR] the config is not right here", "path=ftp.colour", "unknown key")
+	assert.Len(t, r.log.find("the config is not right here"), 3)
+	r.login().store("a.txt", []byte("x"))
+	r.arrived("", 1)
+}
+
+func TestNoValidUser(t *testing.T) {
+	r := newRig(t, echotest.Options{Node: echotest.Node{Config: `{"ftp": {"passivePorts": "` + freePorts(t) + `"}}`}}).start()
+	r.log.wait(t, "[ERROR] the config is not right here", "path=ftp.users", "at least one user")
+	r.log.wait(t, "[WARNING] FTP refuses every log-in")
+	assert.Equal(t, 530, dialFTP(t, r.address()).login("scanner", testPassword))
+
+	// An external node is not restarted when its config changes: the new one is taken as it runs.
+	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Config = testConfig(t, "") })
+	r.log.wait(t, "the config has changed")
+	r.log.wait(t, "FTP is served", "users=1")
+	r.login().store("a.txt", []byte("x"))
+	r.arrived("", 1)
+}
+
+func TestHashThatCannotBeUsed(t *testing.T) {
+	config := strings.Replace(testConfig(t, ""), `"users": [`,
+		`"users": [{"name": "broken", "passwordHash": "$argon2id$v=19$m=99999999999999,t=1,p=1$YWFhYWFhYWE$YWFhYWFhYWFhYWFh"}, `, 1)
+	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config}}).start()
+	r.log.wait(t, "[ERROR] a user cannot be used and is left out", "user=broken")
+	r.login().store("a.txt", []byte("x"))
+	r.arrived("", 1)
+}
+
+func TestCertificateThatCannotBeUsed(t *testing.T) {
+	config := testConfig(t, `"certificate": "/does/not/exist.pem", "privateKey": "/does/not/exist.key"`)
+	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config}}).start()
+	r.log.wait(t, "[ERROR] the certificate cannot be used; a self-signed one is")
+	c := dialFTP(t, r.address())
+	c.command(234, "AUTH TLS")
+}
+
+func TestNoTargetEdges(t *testing.T) {
+	r := newRig(t, echotest.Options{Targets: []string{}}).start()
+	r.login().store("a.txt", []byte("x"))
+	r.log.wait(t, "[WARNING] No targets: files are kept")
+	r.log.wait(t, "File accepted")
+	r.cloud.AddEdge("", "late")
+	r.arrived("late", 1)
+	r.settled(1)
+	assert.Len(t, r.log.find("[WARNING]", "No targets"), 1)
+}
+
+func TestStoppedNode(t *testing.T) {
+	r := newRig(t, echotest.Options{Node: echotest.Node{Stopped: true}}).start()
+	r.log.wait(t, "[WARNING] the node is stopped in EchoStream")
+	r.login().store("a.txt", []byte("x"))
+	r.log.wait(t, "File accepted")
+	reads := r.cloud.Requests(echotest.AppSync, "GetNode")
+	require.Eventually(t, func() bool { return r.cloud.Requests(echotest.AppSync, "GetNode") > reads+1 }, waitFor, tick, "it asks whether it is started")
+	assert.Empty(t, r.cloud.Messages(""))
+
+	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Stopped = false })
+	r.log.wait(t, "[INFO] the node is started in EchoStream")
+	r.arrived("", 1)
+	r.settled(1)
+	assert.Len(t, r.log.find("is stopped in EchoStream"), 1)
+
+	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Stopped = true })
+	r.log.wait(t, "[WARNING] the node is stopped in EchoStream")
+	r.login().store("b.txt", []byte("x"))
+	require.Eventually(t, func() bool { return len(r.log.find("File accepted")) == 2 }, waitFor, tick)
+	assert.Len(t, r.cloud.Messages(""), 1)
+}
+
+func TestCloudDownAtTheFirstStart(t *testing.T) {
+	r := newRig(t, echotest.Options{})
+	r.cloud.Off(echotest.Cognito)
+	r.start()
+	r.log.wait(t, "[WARNING] EchoStream cannot be reached; trying on")
+	r.log.wait(t, "[WARNING] the node does not know its definition yet: FTP refuses log-ins until EchoStream has answered once")
+	r.cloud.On(echotest.Cognito)
+	r.log.wait(t, "[INFO] EchoStream can be reached again")
+	r.log.wait(t, "FTP is served", "users=1")
+	r.login().store("a.txt", []byte("x"))
+	r.arrived("", 1)
+}
+
+func TestCloudDownAtALaterStart(t *testing.T) {
+	for _, service := range []echotest.Service{echotest.Cognito, echotest.AppSync} {
+		t.Run(string(service), func(t *testing.T) {
+			r := newRig(t, echotest.Options{}).start()
+			r.login()
+			r.shutdown()
+			r.cloud.Off(service)
+			r.start()
+			r.log.wait(t, "[WARNING] EchoStream has not answered yet: the node starts from the definition that it kept")
+			c := r.login()
+			c.store("a.txt", []byte("x"))
+			r.log.wait(t, "File accepted")
+			assert.Contains(t, c.list(), "a.txt")
+			assert.Empty(t, r.cloud.Messages(""))
+			r.cloud.On(service)
+			r.arrived("", 1)
+			r.settled(1)
+		})
+	}
+}
+
+// The kept definition holds passwords. Under another PASSWORD it is of no use to anyone.
+func TestKeptDefinitionIsSealed(t *testing.T) {
+	r := newRig(t, echotest.Options{}).start()
+	r.shutdown()
+	info, err := os.Stat(filepath.Join(r.env["FTPNODE_DATA"], definitionFile))
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	err = filepath.WalkDir(r.env["FTPNODE_DATA"], func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		assert.NotContains(t, string(content), testPassword, path)
+		assert.NotContains(t, string(content), r.env["PASSWORD"], path)
+		return err
+	})
+	require.NoError(t, err)
+
+	r.cloud.Off(echotest.Cognito)
+	r.env["PASSWORD"] = "another-password-than-before"
+	r.start()
+	r.log.wait(t, "[WARNING] the node cannot start from the definition that it kept", "PASSWORD")
+	assert.Equal(t, 530, dialFTP(t, r.address()).login("scanner", testPassword))
+}
+
+// The edges change under way: what was not sent goes to the new ones.
+func TestEdgeIsReplaced(t *testing.T) {
+	r := newRig(t, echotest.Options{Targets: []string{"archive"}}).start()
+	c := r.login()
+	c.command(200, "TYPE I")
+	c.store("1.txt", []byte("1"))
+	r.arrived("archive", 1)
+	r.cloud.RemoveEdge("archive")
+	r.cloud.AddEdge("", "archive") // with another queue
+	c.store("2.txt", []byte("2"))
+	r.arrived("archive", 2)
+	r.cloud.RemoveEdge("archive")
+	r.cloud.AddEdge("", "erp")
+	c.store("3.txt", []byte("3"))
+	r.arrived("erp", 1)
+	r.settled(3)
+	assert.Equal(t, []string{"3.txt"}, r.names("erp"))
+}
+
+func TestEverythingGoesDownAndComesBack(t *testing.T) {
+	r := newRig(t, echotest.Options{Tenant: echotest.Tenant{Audit: true}}).start()
+	c := r.login()
+	c.command(200, "TYPE I")
+	for _, s := range echotest.Services() {
+		r.cloud.Off(s)
+	}
+	r.cloud.ExpireAccessTokens()
+	r.cloud.RevokeTokens()
+	r.cloud.ExpireCredentials()
+	c.store("small.txt", []byte("x"))
+	c.store("large.txt", bytes.Repeat([]byte("x"), 400_000))
+	r.log.wait(t, "[WARNING] EchoStream cannot be reached; trying on")
+	r.log.wait(t, "[WARNING]", "it is tried again")
+	for _, s := range echotest.Services() {
+		r.cloud.On(s)
+	}
+	r.arrived("", 2)
+	r.settled(2)
+	r.audited(r.trackingIDs("")...)
+	assert.Equal(t, []string{"small.txt", "large.txt"}, r.names(""))
+}
+
+func TestLoggingLevel(t *testing.T) {
+	r := newRig(t, echotest.Options{Node: echotest.Node{LoggingLevel: "WARNING"}})
+	r.begin()
+	r.log.wait(t, "[INFO] ftpnode starts")
+	require.Eventually(t, func() bool { return r.cloud.Requests(echotest.AppSync, "GetNode") > 2 }, waitFor, tick)
+	assert.Empty(t, r.log.find("FTP is served"))
+	r.cloud.UpdateNode("", func(n *echotest.Node) { n.LoggingLevel = "DEBUG"; n.Config = testConfig(t, `"banner": "hello"`) })
+	r.log.wait(t, "FTP is served")
+	c := r.login()
+	c.store("a.txt", []byte("x"))
+	r.arrived("", 1)
+	r.log.wait(t, "[DEBUG]")
+}
+
+func TestVolumeIsLocked(t *testing.T) {
+	r := newRig(t, echotest.Options{})
+	unlock, err := lock(r.env["FTPNODE_DATA"])
+	require.NoError(t, err)
+	r.begin()
+	r.log.wait(t, "[ERROR] the data volume cannot be used; the node waits for it", "another node runs on this volume")
+	unlock()
+	r.log.wait(t, "[INFO] the data volume can be used now")
+	r.log.wait(t, "FTP is served")
+}
+
+func TestVolumeOfANewerVersion(t *testing.T) {
+	r := newRig(t, echotest.Options{})
+	file := filepath.Join(r.env["FTPNODE_DATA"], formatFile)
+	require.NoError(t, os.WriteFile(file, []byte("2\n"), 0o600))
+	r.begin()
+	r.log.wait(t, "[ERROR] the data volume cannot be used", "newer ftpnode", "expected at most 1")
+	entries, err := os.ReadDir(r.env["FTPNODE_DATA"])
+	require.NoError(t, err)
+	assert.Len(t, entries, 2, "it is left as it was, but for the lock")
+	require.NoError(t, os.WriteFile(file, []byte("1\n"), 0o600))
+	r.log.wait(t, "FTP is served")
+}
+
+func TestVolumeThatIsNone(t *testing.T) {
+	r := newRig(t, echotest.Options{})
+	dir := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(dir, nil, 0o600))
+	r.env["FTPNODE_DATA"] = dir
+	r.begin()
+	r.log.wait(t, "[ERROR] the data volume cannot be used", dir)
+	r.shutdown() // also while it waits
+	r.log.wait(t, "[INFO] ftpnode has stopped")
+}
+
+func TestPortIsTaken(t *testing.T) {
+	r := newRig(t, echotest.Options{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	r.env["FTPNODE_FTP_ADDR"] = l.Addr().String()
+	r.begin()
+	r.log.wait(t, "[ERROR] the FTP port cannot be opened; the node waits for it", "address already in use")
+	l.Close()
+	r.log.wait(t, "FTP is served")
+}
+
+// A transfer under way may end; what it brought is delivered by the next start.
+func TestStopInMidUpload(t *testing.T) {
+	r := newRig(t, echotest.Options{}).start()
+	idle := r.login()
+	c := r.login()
+	c.command(200, "TYPE I")
+	conn := c.data("STOR a.txt")
+	_, err := io.WriteString(conn, "first half, ")
+	require.NoError(t, err)
+	ended := make(chan struct{})
+	stop := r.stop
+	go func() { stop(); close(ended) }()
+	r.log.wait(t, "ftpnode stops")
+	_, err = io.WriteString(conn, "second half")
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	c.expect(226)
+	idle.expect(421)
+	select {
+	case <-ended:
+	case <-time.After(stopTime):
+		require.Fail(t, "it takes too long")
+	}
+	r.stop = nil
+	r.start()
+	m := r.arrived("", 1)
+	f, err := r.cloud.Decode(t.Context(), m[0], io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, hexSum([]byte("first half, second half")), f.SHA256)
+}
+
+func TestHealthcheck(t *testing.T) {
+	r := newRig(t, echotest.Options{}).start()
+	s := settings{dir: r.env["FTPNODE_DATA"], address: r.address()}
+	var out bytes.Buffer
+	require.NoError(t, healthcheck(t.Context(), s, &out))
+	assert.Contains(t, out.String(), "EchoStream can be reached")
+	assert.Contains(t, out.String(), "healthy")
+	assert.NoFileExists(t, filepath.Join(s.dir, healthFile))
+
+	r.cloud.Off(echotest.AppSync)
+	r.log.wait(t, "EchoStream cannot be reached")
+	out.Reset()
+	require.NoError(t, healthcheck(t.Context(), s, &out), "no fault of the node's")
+	assert.Contains(t, out.String(), "EchoStream is out of reach")
+	r.cloud.On(echotest.AppSync)
+
+	gone := s
+	gone.dir = filepath.Join(s.dir, "gone")
+	require.ErrorContains(t, healthcheck(t.Context(), gone, io.Discard), "data volume")
+	r.shutdown()
+	err := healthcheck(t.Context(), s, io.Discard)
+	require.ErrorContains(t, err, "does not answer")
+	assert.Equal(t, 1, exitCode(err))
+}
+
+func TestHealthcheckImplicitTLS(t *testing.T) {
+	r := newRig(t, echotest.Options{Node: echotest.Node{Config: testConfig(t, `"tls": "implicit"`)}}).start()
+	require.NoError(t, healthcheck(t.Context(), settings{dir: r.env["FTPNODE_DATA"], address: r.address()}, io.Discard))
+}
+
+func TestCommandLine(t *testing.T) {
+	var out bytes.Buffer
+	none := func(string) string { return "" }
+	require.NoError(t, run(t.Context(), none, &out, []string{"version"}))
+	assert.NotEmpty(t, strings.TrimSpace(out.String()))
+	err := run(t.Context(), none, &out, []string{"sing"})
+	require.ErrorIs(t, err, errUsage)
+	assert.Contains(t, err.Error(), "healthcheck")
+	assert.Equal(t, 2, exitCode(err))
+	assert.Equal(t, 0, exitCode(nil))
+	assert.Equal(t, 1, exitCode(errors.New("x")))
+	assert.Equal(t, settings{dir: "/data", address: ":2121"}, settingsFrom(none))
+
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := newRig(t, echotest.Options{})
+	require.NoError(t, run(ended, r.getenv, &out, nil), "told to stop before it began")
+}
+
+func TestDataVolumeWithoutAName(t *testing.T) {
+	r := newRig(t, echotest.Options{})
+	mounts := func(source string) func(*echotest.Node) {
+		return func(n *echotest.Node) {
+			n.Mounts = []echotest.Mount{{Source: source, Target: r.env["FTPNODE_DATA"]}}
+		}
+	}
+	r.cloud.UpdateNode("", mounts("volume-of-the-node"))
+	r.start()
+	r.log.wait(t, "FTP is served")
+	assert.Empty(t, r.log.find("the data volume has no name"))
+	r.shutdown()
+
+	r.cloud.UpdateNode("", mounts(""))
+	r.start()
+	r.log.wait(t, "[WARNING] the data volume has no name", "target=")
+}

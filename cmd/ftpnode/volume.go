@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ftpnode/ftpnode/internal/disk"
+)
+
+// What the node keeps at the top of the volume, beside partial/, drop/, outbox/, failed/ and the TLS certificate.
+const (
+	lockFile       = "lock"       // locked while a node runs
+	formatFile     = "format"     // the version of all that is there
+	definitionFile = "definition" // the last good definition of the node, sealed
+	statusFile     = "status"     // for the health check: what is wrong with the cloud, or nothing
+)
+
+// format is the version of what the node keeps. An older one is read; a newer one is refused and left as it is.
+const format = 1
+
+// openVolume opens the directory with all that the node keeps, and locks it: two nodes on one volume would deliver each
+// other's files. It tries until it succeeds or ctx ends, and says why it has to wait. release gives it back.
+func openVolume(ctx context.Context, dir string, log *slog.Logger, p pace) (volume *disk.OS, release func(), err error) {
+	t := trouble{now: time.Now}
+	for failures := 1; ; failures++ {
+		volume, release, err := tryVolume(dir)
+		if err == nil {
+			t.over(log, "the data volume can be used now")
+			return volume, release, nil
+		}
+		t.hit(log, slog.LevelError, "the data volume cannot be used; the node waits for it", err, "directory", dir)
+		if !sleep(ctx, backoff(failures, p.firstRetry, p.lastRetry)) {
+			return nil, nil, ctx.Err()
+		}
+	}
+}
+
+func tryVolume(dir string) (volume *disk.OS, release func(), err error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, nil, err
+	}
+	volume, err = disk.Open(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	unlock, err := lock(dir)
+	if err != nil {
+		volume.Close()
+		return nil, nil, err
+	}
+	if err := checkFormat(volume); err != nil {
+		unlock()
+		volume.Close()
+		return nil, nil, err
+	}
+	return volume, func() { unlock(); volume.Close() }, nil
+}
+
+// checkFormat refuses a volume that a newer node has written, and marks a new one. It is also the proof that the
+// volume takes writes.
+func checkFormat(volume disk.FS) error {
+	text, err := readFile(volume, formatFile, 100)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if found, convErr := strconv.Atoi(strings.TrimSpace(text)); err == nil {
+		switch {
+		case convErr != nil || found < 1:
+			return fmt.Errorf("the file %q holds %q, expected the number of a format up to %d", formatFile, text, format)
+		case found > format:
+			return fmt.Errorf("it was written by a newer ftpnode: its format is %d, expected at most %d; run the newer image, or use another volume", found, format)
+		}
+	}
+	return disk.WriteFile(volume, formatFile, []byte(strconv.Itoa(format)+"\n"), 0o640)
+}
+
+// readFile reads a small file whole.
+func readFile(volume disk.FS, name string, most int64) (string, error) {
+	f, err := volume.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, most))
+	return string(b), err
+}
