@@ -17,7 +17,8 @@ import (
 
 const (
 	// hangupWatch is how long the control connection is watched after the end of the data connection. When
-	// a client is killed its kernel ends both within a few milliseconds.
+	// a client is killed its kernel ends both within a few milliseconds. It is counted in looks and not by the
+	// clock: on a busy machine each look comes late, as does a dying client's next step.
 	hangupWatch = 100 * time.Millisecond
 	hangupTick  = 2 * time.Millisecond
 
@@ -57,7 +58,7 @@ func (s *session) openUpload(name string, appending bool) (ftpserver.FileTransfe
 
 // ReadFrom copies what the client sends.
 //
-// ftpserverlib: a panic in Write would mean that Close is never called.
+// ftpserverlib: a panic in Write would mean that Close is never called. It can go when Close is deferred there.
 func (u *upload) ReadFrom(r io.Reader) (n int64, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -110,6 +111,9 @@ func (u *upload) Close() error {
 		reason := u.broken()
 		if reason == nil {
 			reason = u.hungUp()
+		}
+		if reason == nil {
+			reason = u.broken() // an ABOR may come right behind the end of the data
 		}
 		if reason != nil {
 			if err := u.file.Interrupt(reason); err != nil {
@@ -174,22 +178,19 @@ func (u *upload) hungUp() error {
 	if conn != nil && conn.endedByAlert() {
 		return nil
 	}
-	watch := time.NewTimer(hangupWatch)
-	defer watch.Stop()
-	tick := time.NewTicker(hangupTick)
-	defer tick.Stop()
-	for {
+	// The wait is used: there is less left for Commit to sync, which waits for this and finds its error.
+	go func() { _ = u.file.Sync() }()
+	for range hangupWatch / hangupTick {
 		select {
 		case <-s.gone:
 			return gone
-		case <-tick.C:
+		case <-time.After(hangupTick):
 			if s.clientGone() {
 				return gone
 			}
-		case <-watch.C:
-			return nil
 		}
 	}
+	return nil
 }
 
 // clientGone tells if the control connection has ended.

@@ -8,7 +8,7 @@ import (
 )
 
 // trouble decides when something that keeps failing is worth a line: at once when it begins or turns into
-// something else, then after pauses that grow from a minute to an hour, with a count. Weeks of it do not flood the log.
+// something else, then after pauses that grow from a minute to a day, with a count. Weeks of it do not flood the log.
 // It is for one goroutine.
 type trouble struct {
 	now func() time.Time
@@ -34,7 +34,7 @@ func (t *trouble) hit(log *slog.Logger, level slog.Level, message string, err er
 		return
 	}
 	t.next = now.Add(t.pause)
-	t.pause = min(2*t.pause, time.Hour)
+	t.pause = min(2*t.pause, 24*time.Hour)
 	args = append(args, "error", err.Error())
 	if t.count > 1 {
 		args = append(args, "failures", t.count, "since", now.Sub(t.since).Round(time.Second))

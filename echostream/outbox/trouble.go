@@ -7,7 +7,7 @@ import (
 
 const (
 	firstRepeat = time.Minute
-	lastRepeat  = time.Hour
+	lastRepeat  = 24 * time.Hour
 )
 
 // trouble decides what is said about something that keeps failing: the first failure at once, then

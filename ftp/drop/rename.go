@@ -124,11 +124,7 @@ func (d *Drop) renamed(e *entry, p string) {
 	case was:
 		// Only now does it count as finished. The client may go on to set its time.
 		e.received = time.Now()
-		wait := d.opts.Settle
-		if e.found {
-			wait = d.opts.Quiet
-		}
-		d.enqueue(e, time.Now().Add(wait))
+		d.enqueue(e, e.received.Add(d.opts.Settle))
 	}
 	d.free(e)
 }

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/echostream/echotest"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/ftp/drop"
+	"github.com/ftpnode/ftpnode/internal/disk/disktest"
+)
+
+// outageRig is a whole node but for the FTP server, on a simulated disk, with a cloud that it reaches without a network: so
+// that nothing keeps fake time from passing. Weeks take seconds.
+type outageRig struct {
+	t        *testing.T
+	cloud    *echotest.Cloud
+	edges    []string
+	password string
+	network  *outageNetwork
+	env      map[string]string
+
+	disk *disktest.FS
+	log  *logBuffer
+	sent []outageFile // acknowledged, in order
+
+	outbox  *outbox.Outbox
+	session *drop.Session
+	stop    func()
+}
+
+type outageFile struct {
+	name string
+	size int64
+}
+
+// outage runs a test with a node that works.
+func outage(t *testing.T, test func(*outageRig)) {
+	var now func() time.Time      // fake once the bubble is there
+	t.Setenv("AWS_CA_BUNDLE", "") // for an HTTP client of our own there is no TLS to set up
+	cloud := echotest.NewCloud(echotest.Options{
+		Targets: []string{"archive", "erp"}, Tenant: echotest.Tenant{Audit: true},
+		Node:                 echotest.Node{Config: `{"ftp": {"users": [{"name": "scanner", "password": "` + testPassword + `"}]}}`},
+		RefreshTokenLifetime: 10 * day,
+		Now:                  func() time.Time { return now() },
+		TempDir:              t.TempDir(),
+	})
+	t.Cleanup(cloud.Close)
+	env := cloud.Environment()
+	for name, value := range env {
+		if strings.HasPrefix(name, "AWS_") {
+			t.Setenv(name, value)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		now = time.Now
+		fsys := disktest.New(1)
+		fsys.SetClock(time.Now)
+		r := &outageRig{
+			t: t, cloud: cloud, edges: []string{"archive", "erp"}, password: env["PASSWORD"], env: env,
+			network: &outageNetwork{cloud: cloud}, disk: fsys, log: &logBuffer{},
+		}
+		r.start()
+		defer func() { r.stop() }()
+		test(r)
+		r.checkLog()
+	})
+}
+
+// start starts the node, as runNode does it, but without a listener.
+func (r *outageRig) start() {
+	level, secrets := new(slog.LevelVar), new(echostream.Secrets)
+	log := slog.New(echostream.NewLogHandler(r.log, level, echostream.WithSecrets(secrets)))
+	env, err := echostream.EnvironmentFrom(func(name string) string { return r.env[name] })
+	require.NoError(r.t, err)
+	client, err := echostream.New(env, echostream.Options{Log: log, Now: r.network.now, HTTPClient: r.network})
+	require.NoError(r.t, err)
+
+	p := defaultPace
+	n := &node{
+		env: env, client: client, volume: r.disk, log: log, level: level,
+		known: make(chan struct{}), failed: make(chan struct{}), keepTrouble: trouble{now: time.Now}, front: &front{},
+	}
+	d := &definitions{read: client.Node, got: n.got, failed: n.missed, log: log, pace: p, again: make(chan struct{}, 1)}
+	n.deliverer = &deliverer{cloud: client, now: time.Now, outdated: d.readAgain}
+	holder := &dropHolder{}
+	n.outbox, err = outbox.Open(outbox.Options{
+		FS: r.disk, Deliverer: n.deliverer, Log: log, Grace: flushTime, MinBackoff: p.firstRetry, MaxBackoff: p.slowRetry,
+		Gone: func(e outbox.Entry, _ outbox.Gone) { holder.gone(e.ID) },
+	})
+	require.NoError(r.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{}, 3)
+	run := func(what func()) { go func() { what(); ended <- struct{}{} }() }
+	run(func() { d.run(ctx) })
+	n.start(ctx, p.patience)
+	incoming, err := holder.open(drop.Options{FS: r.disk, MinFree: -1, Log: log,
+		Taker: taker{outbox: n.outbox, fs: r.disk, order: "node", log: log}})
+	require.NoError(r.t, err)
+	user, err := incoming.User("scanner", "scanner")
+	require.NoError(r.t, err)
+	run(func() { assert.NoError(r.t, incoming.Run(ctx)) })
+	run(func() { assert.NoError(r.t, n.outbox.Run(ctx)) })
+	r.outbox, r.session = n.outbox, user.Session(netip.MustParseAddr("192.0.2.7"))
+	r.stop = func() {
+		cancel()
+		for range 3 {
+			<-ended
+		}
+		holder.close()
+		assert.NoError(r.t, n.outbox.Close())
+	}
+}
+
+func (r *outageRig) restart() {
+	r.stop()
+	r.start()
+}
+
+// begin uploads without coming to an end.
+func (r *outageRig) begin(name string, size int64) *drop.Upload {
+	r.t.Helper()
+	u, err := r.session.Create("/"+name, drop.Write{})
+	require.NoError(r.t, err)
+	_, err = io.Copy(u, pattern(size))
+	require.NoError(r.t, err)
+	return u
+}
+
+var outageSecret = regexp.MustCompile(`(?i)X-Amz-|Signature=|eyJ[A-Za-z0-9_-]{8}`)
+
+func (r *outageRig) checkLog() {
+	for line := range strings.Lines(r.log.everything()) {
+		assert.Regexp(r.t, `^\[(CRITICAL|DEBUG|ERROR|INFO|WARNING)\] .*\n$`, line)
+		assert.NotRegexp(r.t, outageSecret, line)
+		assert.NotContains(r.t, line, testPassword)
+		assert.NotContains(r.t, line, r.password)
+	}
+}
+
+// outageNetwork is an HTTP client that hands each request to the cloud in the same goroutine.
+type outageNetwork struct {
+	cloud *echotest.Cloud
+	down  atomic.Bool
+	skew  atomic.Int64 // of the machine's clock, as the log-in sees it; in nanoseconds
+}
+
+var errOutage = errors.New("connection refused")
+
+func (n *outageNetwork) cut(down bool) { n.down.Store(down) }
+
+func (n *outageNetwork) now() time.Time { return time.Now().Add(time.Duration(n.skew.Load())) }
+
+// Do is that of http.Client.
+func (n *outageNetwork) Do(r *http.Request) (*http.Response, error) {
+	var body []byte
+	if r.Body != nil {
+		var err error
+		if body, err = io.ReadAll(r.Body); err != nil {
+			return nil, err
+		}
+		r.Body.Close()
+	}
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
+	if n.down.Load() {
+		return nil, fmt.Errorf("dial tcp %s: %w", r.URL.Host, errOutage)
+	}
+	in := httptest.NewRequestWithContext(r.Context(), r.Method, r.URL.String(), bytes.NewReader(body))
+	in.Header, in.ContentLength = r.Header.Clone(), int64(len(body))
+	if r.Host != "" {
+		in.Host = r.Host
+	}
+	if in.Header.Get("Content-Length") == "" && len(body) > 0 {
+		in.Header.Set("Content-Length", fmt.Sprint(len(body))) // some signatures have it
+	}
+	answer := httptest.NewRecorder()
+	if !n.serve(answer, in) {
+		return nil, io.ErrUnexpectedEOF
+	}
+	response := answer.Result()
+	response.Request = r
+	return response, nil
+}
+
+// serve tells whether there was an answer.
+func (n *outageNetwork) serve(w http.ResponseWriter, r *http.Request) (answered bool) {
+	defer func() {
+		if p := recover(); p != nil && p != http.ErrAbortHandler {
+			panic(p)
+		}
+	}()
+	n.cloud.ServeHTTP(w, r)
+	return true
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// tool is a client of others, of which only the exit code is known: curl or lftp.
+type tool struct {
+	name    string // its user, too
+	host    string
+	dir     string // for its files
+	random  *rand.Rand
+	ledger  *ledger
+	command func(*tool, string, string) *exec.Cmd
+}
+
+func curl(t *tool, from, to string) *exec.Cmd {
+	args := []string{"-q", "--silent", "--max-time", "20", "--user", t.name + ":" + password, "--upload-file", from}
+	if t.random.IntN(3) == 0 {
+		args = append(args, "--ssl-reqd", "--insecure")
+	}
+	if t.random.IntN(3) == 0 {
+		args = append(args, "--disable-epsv")
+	}
+	return exec.Command("curl", append(args, "ftp://"+t.host+"/"+to)...)
+}
+
+func lftp(t *tool, from, to string) *exec.Cmd {
+	script := fmt.Sprintf("debug -o %s -t 9; set net:max-retries 1; set net:timeout 15; set net:reconnect-interval-base 1; "+
+		"set net:reconnect-interval-multiplier 1; set ftp:ssl-allow no; set cmd:fail-exit yes; "+
+		"open -u %s,%s ftp://%s; put %s -o %s", filepath.Join(t.dir, "lftp.log"), t.name, password, t.host, from, to)
+	cmd := exec.Command("lftp", "--norc", "-c", script)
+	cmd.Env = append(os.Environ(), "HOME="+t.dir, "LFTP_HOME="+t.dir)
+	return cmd
+}
+
+// run uploads one file after the other until stop is closed, and gives up when ctx ends.
+func (t *tool) run(ctx context.Context, stop <-chan struct{}) {
+	for number := 1; ctx.Err() == nil; number++ {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		if err := t.upload(ctx, number); err != nil {
+			t.ledger.violate("%s cannot be run: %v", t.name, err)
+			return
+		}
+	}
+}
+
+func (t *tool) upload(ctx context.Context, number int) error {
+	name := fmt.Sprintf("%s-%06d.dat", t.name, number)
+	size := t.random.IntN(8_000)
+	if t.random.IntN(4) == 0 {
+		size = 100_000 + t.random.IntN(600_000)
+	}
+	bytes := content(fmt.Sprintf("%s %d", name, t.random.Uint64()), size, t.random)
+	f := t.ledger.add(&file{what: t.name + " upload", names: []string{name}}, bytes)
+	local := filepath.Join(t.dir, name)
+	if err := os.WriteFile(local, bytes, 0o600); err != nil {
+		return err
+	}
+	defer os.Remove(local)
+	for range tries {
+		cmd := t.command(t, local, name)
+		began := time.Now()
+		if err := runOrKill(ctx, cmd); err != nil {
+			return err
+		}
+		f.wholes++ // who knows
+		if cmd.ProcessState.Success() {
+			f.acked, f.from, f.to = true, began, time.Now()
+			return nil
+		}
+		if ctx.Err() != nil || t.random.IntN(8) == 0 {
+			break
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+	f.leftover = append(f.leftover, name)
+	return nil
+}
+
+// runOrKill runs a command to its end, or kills it when ctx ends. The error says that it could not be started.
+func runOrKill(ctx context.Context, cmd *exec.Cmd) error {
+	ownGroup(cmd)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+	defer stop()
+	_ = cmd.Wait() // ProcessState tells
+	return nil
+}
