@@ -22,7 +22,8 @@ import (
 // ftpserverlib: a passive range binds IPv4 only, ports are not shared as they could be, PASV needs an IPv4
 // literal, connections that stall are never cut, active ones cannot be wrapped at all, and the
 // address check compares zones. So whatever the client sends, PASV, EPSV, PORT or EPRT, the library is told EPSV;
-// its listener is put out of action, and a dataChannel takes its place.
+// its listener is put out of action, and a dataChannel takes its place. It can go when the driver can give the
+// library a data connection of its own.
 
 const firstFreePort = 1024
 
@@ -84,7 +85,7 @@ func (s *session) openPassive(host [4]byte) string {
 		s.log.Warn("no passive port", "error", err)
 		return s.answer(425, "No passive port is free; try again later.")
 	}
-	s.setData(&dataChannel{s: s, source: r, port: r.Port(), host: host})
+	s.setData(&dataChannel{s: s, source: r, port: s.srv.publicPort(r.Port()), host: host})
 	return "EPSV"
 }
 

@@ -50,6 +50,9 @@ type Options struct {
 	// are told to open data connections to. By default, the address that the client reached.
 	PublicAddress string
 	PassivePorts  PortRange
+	// PublicPorts are the ports by which clients know passive ports that are published under other numbers. By
+	// default, and for a port that is not in it, they are the same.
+	PublicPorts map[int]int
 	// AllowForeignDataAddress lets data connections come from other addresses than the client's, as some
 	// NATs make them. Anyone who is faster than the client can then take its data connection.
 	AllowForeignDataAddress bool

@@ -13,7 +13,8 @@ import (
 
 // publicAddress is what PASV tells clients to connect to.
 //
-// ftpserverlib: PublicHost must be an IPv4 literal; a host name cannot be given.
+// ftpserverlib: PublicHost must be an IPv4 literal; a host name cannot be given. It can go when it may be one
+// that is looked up for each PASV.
 type publicAddress struct {
 	name string // an IPv4 address, a host name, or ""
 	log  *slog.Logger
@@ -50,4 +51,12 @@ func (p *publicAddress) resolve(ctx context.Context, local netip.Addr) ([4]byte,
 		return p.last.As4(), nil
 	}
 	return [4]byte{}, fmt.Errorf("looking up %q: %w", p.name, err)
+}
+
+// publicPort is the number under which clients know a passive port.
+func (srv *Server) publicPort(port int) int {
+	if public, ok := srv.opts.PublicPorts[port]; ok {
+		return public
+	}
+	return port
 }

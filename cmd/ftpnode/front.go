@@ -20,6 +20,7 @@ type frontConfig struct {
 	FTP   FTPConfig
 	Files FilesConfig
 	Order string
+	Ports map[int]int // as clients know the container's: see publicPorts
 }
 
 // front is what clients see: the FTP server and the drop directory.
@@ -37,9 +38,9 @@ type front struct {
 	changed chan struct{} // closed and replaced with each change
 }
 
-// use changes the config.
-func (f *front) use(c Config) {
-	want := frontConfig{FTP: c.FTP, Files: c.Files, Order: c.Message.Order}
+// use changes the config, and where the ports are published.
+func (f *front) use(c Config, ports map[int]int) {
+	want := frontConfig{FTP: c.FTP, Files: c.Files, Order: c.Message.Order, Ports: ports}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.changed != nil && reflect.DeepEqual(want, f.config) {
@@ -95,7 +96,7 @@ func (f *front) serve(ctx context.Context, c frontConfig, works func()) error {
 		return err
 	}
 	defer f.holder.close()
-	server, err := f.server(c.FTP, d)
+	server, err := f.server(c, d)
 	if err != nil {
 		return err
 	}
@@ -151,7 +152,8 @@ func orNone[T int64 | time.Duration](value T) T {
 }
 
 // server makes the FTP server. What of its settings cannot be used after all is told and left out.
-func (f *front) server(c FTPConfig, d *drop.Drop) (*ftp.Server, error) {
+func (f *front) server(config frontConfig, d *drop.Drop) (*ftp.Server, error) {
+	c := config.FTP
 	// A duplicate of the listener, so that the port stays open while the server is replaced.
 	file, err := f.listener.File()
 	if err != nil {
@@ -167,6 +169,7 @@ func (f *front) server(c FTPConfig, d *drop.Drop) (*ftp.Server, error) {
 		Drop:                     d,
 		PublicAddress:            c.PublicAddress,
 		PassivePorts:             ftp.PortRange{First: c.PassivePorts.First, Last: c.PassivePorts.Last},
+		PublicPorts:              config.Ports,
 		AllowForeignDataAddress:  !c.CheckDataAddress,
 		ActiveMode:               c.ActiveMode,
 		TLS:                      ftp.TLSMode(c.TLS),

@@ -46,6 +46,11 @@ type node struct {
 // start waits for the first definition: EchoStream's, or if that takes too long the one kept on the volume. Without
 // either, FTP is up and refuses log-ins.
 func (n *node) start(ctx context.Context, patience time.Duration) {
+	n.mu.Lock()
+	if n.status == "" { // what the last run has left is not true any more
+		n.tell("EchoStream has not answered yet")
+	}
+	n.mu.Unlock()
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
@@ -75,7 +80,7 @@ func (n *node) start(ctx context.Context, patience time.Duration) {
 	defer n.mu.Unlock()
 	if n.current == nil {
 		config, _ := parseConfig(nil)
-		n.front.use(config)
+		n.front.use(config, nil)
 	}
 }
 
@@ -145,7 +150,11 @@ func (n *node) apply(definition *echostream.Node) {
 		n.log.Info("the node is started in EchoStream: files are sent")
 	}
 	n.deliverer.set(deliveryState{node: definition, config: n.config.Message, bulk: n.bulk})
-	n.front.use(n.config)
+	ports := publicPorts(definition.Ports)
+	if before == nil || !reflect.DeepEqual(before.Ports, definition.Ports) || !bytes.Equal(before.Config, definition.Config) {
+		checkPorts(ports, n.config.FTP.PassivePorts, n.log)
+	}
+	n.front.use(n.config, ports)
 }
 
 // tell leaves a line for the health check. n.mu is held.

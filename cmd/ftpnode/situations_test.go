@@ -407,3 +407,12 @@ func TestDataVolumeWithoutAName(t *testing.T) {
 	r.start()
 	r.log.wait(t, "[WARNING] the data volume has no name", "target=")
 }
+
+func TestPassivePortsThatAreNotPublished(t *testing.T) {
+	r := newRig(t, echotest.Options{})
+	r.cloud.UpdateNode("", func(n *echotest.Node) {
+		n.Ports = []echotest.Port{{ContainerPort: 2121, HostPort: 2121, Protocol: "tcp"}, {ContainerPort: 30001, HostPort: 30001, Protocol: "tcp"}}
+	})
+	r.start()
+	r.log.wait(t, "[WARNING] passive ports are not published", "missing=")
+}

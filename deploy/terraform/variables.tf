@@ -31,7 +31,7 @@ variable "description" {
 }
 
 variable "passive_ports" {
-  description = "Ports for data connections, as the config's ftp.passivePorts has them: \"30000-30009\". One for each transfer at a time; every node of the type maps all of them to the same numbers on its host."
+  description = "Ports for data connections, as the config's ftp.passivePorts has them: \"30000-30009\". One for each transfer at a time; every node of the type maps each of them to a port of its host."
   type        = string
   default     = "30000-30009"
 
