@@ -37,11 +37,12 @@ var (
 func (m *mainDriver) GetSettings() (*ftpserver.Settings, error) {
 	return &ftpserver.Settings{
 		Listener: &oneConnection{conn: &bridge{s: m.s}},
-		// ftpserverlib: the default transfer type is ASCII, which changes bytes.
+		// ftpserverlib: the default transfer type is ASCII, which changes bytes. This can go when neither is
+		// the default.
 		DefaultTransferType:    ftpserver.TransferTypeBinary,
 		DisableASCIIConversion: true,
 		// ftpserverlib: IdleTimeout cuts control connections during transfers, and there is no
-		// other timer. All timers are the session's.
+		// other timer. All timers are the session's. It can go when the library has one for transfers, too.
 		IdleTimeout: -1,
 		// The session checks who connects, and dials itself (data.go).
 		DisableActiveMode:    true,
@@ -190,6 +191,7 @@ func (s *session) waitForCommand() bool {
 			}
 			switch verb, arg := parse(line); {
 			case verb == "ABOR":
+				s.note(verb, arg)
 				s.abort(c)
 			case verb == "STAT" && arg == "":
 				s.send(s.status(c))
@@ -224,7 +226,8 @@ func (s *session) receive() (string, bool) {
 // abort makes the transfer end.
 //
 // ftpserverlib: its ABOR replies 426 also when the driver has already committed the file, and hangs
-// while a data connection is awaited. Here the transfer's own reply says how it ended.
+// while a data connection is awaited. Here the transfer's own reply says how it ended. It can go when ABOR
+// waits for the driver's Close and replies by its result.
 func (s *session) abort(c *command) {
 	s.abortReplies++
 	s.mu.Lock()

@@ -57,7 +57,7 @@ func TestRealClients(t *testing.T) {
 		"tnftp":                 {command: args("tnftp -n -p -v"), input: said("open 127.0.0.1 %s\nuser dock pass\nbinary\nput in.bin out.bin\nquit\n")},
 		"tnftp ascii":           {command: args("tnftp -n -p -v"), input: said("open 127.0.0.1 %s\nuser dock pass\nascii\nput in.bin out.bin\nls -al\nquit\n")},
 		"tnftp upload":          {command: args("tnftp -u ftp://dock:pass@ADDR/out.bin in.bin")},
-		"inetutils ftp":         {command: args("ftp -n -p -v"), input: said("open 127.0.0.1 %s\nuser dock pass\nbinary\nput in.bin out.bin\nquit\n")},
+		"inetutils ftp":         {command: args("inetutils-ftp -n -p -v"), input: said("open 127.0.0.1 %s\nuser dock pass\nbinary\nput in.bin out.bin\nquit\n")},
 		"python storbinary":     {command: python("f.storbinary('STOR out.bin',open('in.bin','rb'))")},
 		"python TYPE A":         {command: python("f.storbinary('STOR x',open('in.bin','rb'))\nf.voidcmd('TYPE A')\nd=f.transfercmd('STOR out.bin')\nd.sendall(open('in.bin','rb').read())\nd.close()\nf.voidresp()")},
 		"python rename":         {command: python("f.storbinary('STOR out.tmp',open('in.bin','rb'))\nf.rename('out.tmp','out.bin')")},

@@ -102,6 +102,9 @@ func parse(line string) (verb, arg string) {
 // dispatch answers a command, or returns the line that the library has to do.
 func (s *session) dispatch(line string) (pass string) {
 	name, arg := parse(line)
+	if name == "AUTH" {
+		defer s.readOn()
+	}
 	if !s.begin(name, arg) {
 		return ""
 	}
@@ -233,7 +236,8 @@ func (s *session) handleAllo(arg string) string {
 // handleRest keeps the offset for the next transfer.
 //
 // ftpserverlib: it takes negative offsets, and after a Seek that failed it closes the file as if it were
-// complete. The library never hears of REST; the driver begins at the offset (files.go).
+// complete. The library never hears of REST; the driver begins at the offset (files.go). It can go when a
+// failed Seek is told to TransferError.
 func (s *session) handleRest(arg string) string {
 	n, err := strconv.ParseInt(strings.TrimSpace(arg), 10, 64)
 	if err != nil || n < 0 {

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/ftpnode/ftpnode/ftp/internal/passive"
 )
 
 // Data connections.
@@ -199,6 +201,7 @@ func (d *dataChannel) Accept() (net.Conn, error) {
 	raw, err := d.source.Accept()
 	close(accepted)
 	if err != nil {
+		d.noteStranger()
 		return nil, err
 	}
 	conn := &dataConn{Conn: raw, stall: d.s.srv.opts.StallTimeout}
@@ -214,6 +217,18 @@ func (d *dataChannel) Accept() (net.Conn, error) {
 		return conn.tls, nil
 	}
 	return conn, nil
+}
+
+// noteStranger tells an operator why the client's connection did not come: a NAT may have given it another address.
+func (d *dataChannel) noteStranger() {
+	r, ok := d.source.(*passive.Reservation)
+	if !ok {
+		return
+	}
+	if from := r.Stranger(); from.IsValid() {
+		d.s.log.Warn("no data connection came from the client's address, but one from another was refused; "+
+			"if a NAT gives the client two addresses, turn checkDataAddress off", "from", from)
+	}
 }
 
 // Close ends the waiting for a connection. One that was accepted is closed by itself, so that TLS can say that it ends.

@@ -31,7 +31,8 @@ var (
 
 // guarded runs an operation of the driver: its error is kept for the reply, a panic becomes one.
 //
-// ftpserverlib: a panic in the driver is told to the client with its text.
+// ftpserverlib: a panic in the driver is told to the client with its text. It can go when the library replies
+// with a text of its own.
 func (s *session) guarded(operation func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -233,7 +234,8 @@ func (s *session) handleMff(arg string) string {
 
 // handleSite answers what clients send after an upload, so that they do not take it for a failure.
 //
-// ftpserverlib: SITE CHMOD without a path panics. The library never hears of SITE.
+// ftpserverlib: SITE CHMOD without a path panics, and UTIME is not known. The library never hears of SITE. It
+// can go when both are mended and replies can be ours.
 func (s *session) handleSite(arg string) string {
 	sub, rest, _ := strings.Cut(arg, " ")
 	switch strings.ToUpper(sub) {

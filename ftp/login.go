@@ -60,7 +60,7 @@ func (s *session) handlePass(password string) string {
 	s.log = s.log.With("user", loggable(name))
 	s.log.Debug("logged in", "tls", s.secure)
 	// ftpserverlib: a failed PASS ends the connection. The library sees the ones that succeed only; it asks for
-	// no USER before.
+	// no USER before. It can go when a failed PASS leaves the session open.
 	return "PASS -"
 }
 

@@ -169,7 +169,7 @@ func (s *session) translate(c *command, r replyLine) (int, string) {
 	case "CWD", "CDUP":
 		return 250, fmt.Sprintf("Now in %s.", quoted(s.cc.Path()))
 	case "MKD":
-		// ftpserverlib: its 257 does not begin with the path (RFC 959, appendix II).
+		// ftpserverlib: its 257 does not begin with the path (RFC 959, appendix II). It can go when it does.
 		return 257, fmt.Sprintf("%s is made.", quoted(s.abs(c.arg)))
 	case "RMD":
 		return 250, "The directory is removed."

@@ -5,22 +5,18 @@ import "strings"
 // handleAuth encrypts the control connection.
 //
 // ftpserverlib: it would wrap the bridge, and its replies could not be rewritten. The session does TLS itself.
+// It can go when all replies of the library can be ours, so that there is no bridge.
 func (s *session) handleAuth(arg string) string {
-	refuse := func(code int, text string) string {
-		s.answer(code, text)
-		s.secured <- nil
-		return ""
-	}
 	switch strings.ToUpper(arg) {
 	case "TLS", "TLS-C", "SSL", "TLS-P":
 	default:
-		return refuse(504, "Only AUTH TLS is supported.")
+		return s.answer(504, "Only AUTH TLS is supported.")
 	}
 	switch {
 	case s.srv.tls == nil:
-		return refuse(502, "TLS is off here.")
+		return s.answer(502, "TLS is off here.")
 	case s.secure:
-		return refuse(503, "The connection is encrypted already.")
+		return s.answer(503, "The connection is encrypted already.")
 	}
 	c := s.current()
 	s.send(reply(234, "Begin with TLS."))
@@ -30,9 +26,15 @@ func (s *session) handleAuth(arg string) string {
 		return ""
 	}
 	s.user = "" // sent in the clear: a man in the middle may have chosen it
-	s.secured <- s.conn
+	s.upgraded = s.conn
 	s.finish(c)
 	return ""
+}
+
+// readOn lets read go on after an AUTH, however that was answered: with the connection that was made of it, if any.
+func (s *session) readOn() {
+	s.secured <- s.upgraded
+	s.upgraded = nil
 }
 
 func (s *session) handlePbsz(string) string {

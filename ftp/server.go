@@ -35,7 +35,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	sessions  map[*session]struct{}
-	perClient map[netip.Addr]int
+	perClient map[netip.Prefix]int // an IPv6 client has a whole /64
 	closing   bool
 	wg        sync.WaitGroup
 
@@ -55,7 +55,7 @@ func New(opts Options) (*Server, error) {
 		guard:     guard.New(opts.guard),
 		dirs:      make(map[string]*drop.UserDir),
 		sessions:  make(map[*session]struct{}),
-		perClient: make(map[netip.Addr]int),
+		perClient: make(map[netip.Prefix]int),
 		force:     make(chan struct{}),
 		public:    publicAddress{name: opts.PublicAddress, log: opts.Log},
 	}
@@ -182,7 +182,7 @@ func (s *Server) welcome(conn net.Conn) {
 		return
 	}
 	s.sessions[c] = struct{}{}
-	s.perClient[remote]++
+	s.perClient[guard.Network(remote)]++
 	s.wg.Go(func() {
 		defer s.leave(c)
 		c.run()
@@ -196,7 +196,7 @@ func (s *Server) refusal(remote netip.Addr) string {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.perClient[remote] >= s.opts.MaxConnectionsPerAddress {
+	if s.perClient[guard.Network(remote)] >= s.opts.MaxConnectionsPerAddress {
 		return "Too many connections from your address; try again later."
 	}
 	if len(s.sessions) >= s.opts.MaxConnections && !s.makeRoom() {
@@ -229,8 +229,9 @@ func (s *Server) leave(c *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, c)
-	if s.perClient[c.remote]--; s.perClient[c.remote] <= 0 {
-		delete(s.perClient, c.remote)
+	client := guard.Network(c.remote)
+	if s.perClient[client]--; s.perClient[client] <= 0 {
+		delete(s.perClient, client)
 	}
 }
 

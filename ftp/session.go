@@ -69,8 +69,9 @@ type session struct {
 type state struct {
 	backlog      []string // lines that came while a transfer was under way
 	cc           ftpserver.ClientContext
-	secure       bool // the control connection has TLS
-	protected    bool // PROT P
+	secure       bool     // the control connection has TLS
+	upgraded     net.Conn // by the AUTH under way
+	protected    bool     // PROT P
 	epsvAll      bool
 	user         string // as in USER
 	failures     int    // of logins

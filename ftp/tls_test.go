@@ -120,6 +120,32 @@ func TestDataConnectionsResume(t *testing.T) {
 	}
 }
 
+// TestClientsThatDoNotRead close their data connection without having read anything from it, so that whatever the
+// server has sent there resets it: nothing may.
+func TestClientsThatDoNotRead(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		n := start(t, withTLS(TLSRequired))
+		c := n.dial(t)
+		c.expect(220)
+		config := insecure()
+		config.MaxVersion = version
+		config.ClientSessionCache = nil
+		s, _ := c.secure(config)
+		s.login("dock", "pass")
+		s.do(200, "PROT P")
+		for _, name := range []string{"a", "b", "c"} {
+			data := tls.Client(s.passive(), config)
+			s.send("STOR %s", name)
+			s.expect(150)
+			_, err := data.Write(noise(300_000))
+			require.NoError(t, err)
+			require.NoError(t, data.Close())
+			s.expect(226)
+			n.requireFile(t, name, noise(300_000))
+		}
+	}
+}
+
 // TestCloseNotify: a client that ended one data connection as TLS demands and not the next has died.
 func TestCloseNotify(t *testing.T) {
 	n := start(t, withTLS(TLSRequired))

@@ -75,7 +75,7 @@ func New(opts Options) *Guard {
 func (g *Guard) Banned(a netip.Addr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	t := g.addresses.get(network(a))
+	t := g.addresses.get(Network(a))
 	return t != nil && g.opts.Now().Before(t.banned)
 }
 
@@ -84,7 +84,7 @@ func (g *Guard) UserBanned(user string, a netip.Addr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	t := g.users.get(user)
-	return t != nil && g.opts.Now().Before(t.banned) && g.known.get(pair{user, network(a)}) == nil
+	return t != nil && g.opts.Now().Before(t.banned) && g.known.get(pair{user, Network(a)}) == nil
 }
 
 // Failed notes a failed login. The answer must wait for delay; ban tells that the address is banned from now on.
@@ -93,7 +93,7 @@ func (g *Guard) Failed(user string, countUser bool, a netip.Addr) (delay time.Du
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.opts.Now()
-	t := g.addresses.add(network(a))
+	t := g.addresses.add(Network(a))
 	limit := g.opts.Failures
 	if t.trusted {
 		limit *= trustedFactor
@@ -125,13 +125,14 @@ func (g *Guard) count(t *trace, now time.Time, limit int) {
 func (g *Guard) Succeeded(user string, a netip.Addr) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.known.add(pair{user, network(a)})
-	t := g.addresses.add(network(a))
+	g.known.add(pair{user, Network(a)})
+	t := g.addresses.add(Network(a))
 	t.trusted = true
 	t.failures /= 2
 }
 
-func network(a netip.Addr) netip.Prefix {
+// Network is what counts as one client: an IPv4 address, or the /64 of an IPv6 one.
+func Network(a netip.Addr) netip.Prefix {
 	a = a.Unmap().WithZone("")
 	bits := 32
 	if a.Is6() {

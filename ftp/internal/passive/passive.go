@@ -194,6 +194,11 @@ func (o *port) whose(c net.Conn) *Reservation {
 	if r == nil {
 		r = o.expected[netip.Addr{}]
 	}
+	if r == nil {
+		for _, waiting := range o.expected {
+			waiting.stranger = from.Addr().Unmap()
+		}
+	}
 	if r != nil {
 		r.expiry.Stop()
 		o.forget(r)
@@ -207,6 +212,8 @@ type Reservation struct {
 	key    netip.Addr
 	expiry *time.Timer
 
+	stranger netip.Addr // guarded by the pool's lock
+
 	mu     sync.Mutex
 	conn   chan net.Conn // of 1
 	closed bool
@@ -218,6 +225,13 @@ func (r *Reservation) Port() int { return r.port.number }
 
 // Addr is the address of the port.
 func (r *Reservation) Addr() net.Addr { return r.port.listener.Addr() }
+
+// Stranger is the address that the last connection of someone else came from while this one was waited for, or the zero Addr.
+func (r *Reservation) Stranger() netip.Addr {
+	r.port.pool.mu.Lock()
+	defer r.port.pool.mu.Unlock()
+	return r.stranger
+}
 
 // Accept waits for the connection, until the pool's timeout (os.ErrDeadlineExceeded) or Close (net.ErrClosed).
 func (r *Reservation) Accept() (net.Conn, error) {
