@@ -232,3 +232,19 @@ func TestClientsAreInstalled(t *testing.T) {
 		assert.NoError(t, err)
 	}
 }
+
+func TestAcknowledgedInLftpsLog(t *testing.T) {
+	const log = `10:20:31 ---> STOR other.dat
+10:20:31 <--- 226 Received 5 bytes; on its way.
+10:20:31 ---> STOR a.dat
+10:20:31 <--- 150 Send the file.
+10:20:31 ---- Closing data socket
+10:20:31 <--- 226 Received 196,608 bytes; on its way.
+10:20:32 **** Peer closed connection
+10:20:32 ---> STOR a.dat
+10:20:32 <--- 426 Broken.
+10:20:32 ---> STOR a.dat
+10:20:32 <--- 226 Received 511,228 bytes; on its way.
+`
+	require.Equal(t, []int{196608, 511228}, acknowledged(log, "a.dat"))
+}
