@@ -43,6 +43,9 @@
 // it has, so that it can be resumed; the newest of that name that was taken and is not delivered; and for a minute, in the
 // session that uploaded it, what is gone. A taken file can be read (see [Opener]) but no longer be changed.
 //
+// After a restart the order is that of the files' change times, and of their own times where those are equal. Two files
+// that were finished within one tick of the kernel's clock (some milliseconds), one of them by a rename, may then change places.
+//
 // Other programs may put files below drop, best by renaming them from elsewhere on the volume; such a file is
 // taken when it has been quiet for a time, so a writer that pauses longer sends a piece. Symlinks and special files are
 // never followed and never taken.
