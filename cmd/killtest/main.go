@@ -118,6 +118,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 	} else if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
+	} else if found, err := os.ReadDir(dir); err != nil || len(found) > 0 {
+		return fmt.Errorf("-dir is %q, expected an empty directory (%d files, %v)", dir, len(found), err)
 	}
 	if o.node == "" {
 		if o.node, err = build(ctx, dir); err != nil {
