@@ -233,8 +233,11 @@ func (s *session) bye(urgent bool, code int, text string) {
 		return
 	}
 	s.close(text)
+	// Before anyone can see that the session closes, and close the connection in front of the reply.
+	s.writing.Lock()
 	s.mu.Unlock()
-	s.send(reply(code, text))
+	s.write(reply(code, text))
+	s.writing.Unlock()
 	s.endSoon()
 }
 
@@ -317,6 +320,11 @@ func (s *session) startTLS() error {
 func (s *session) send(text string) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	s.write(text)
+}
+
+// write is send; writing is locked. The session may be locked before writing, never after it.
+func (s *session) write(text string) {
 	if !s.ending() {
 		s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	}
