@@ -126,7 +126,8 @@ func (n *node) apply(definition *echostream.Node) {
 		level = *definition.LoggingLevel
 	}
 	n.level.Set(level)
-	if before == nil || !bytes.Equal(before.Config, definition.Config) {
+	configured := before == nil || !bytes.Equal(before.Config, definition.Config)
+	if configured {
 		var problems []Problem
 		accelerate := n.config.Bulk.Accelerate
 		n.config, problems = parseConfig(definition.Config)
@@ -137,7 +138,7 @@ func (n *node) apply(definition *echostream.Node) {
 			n.bulk = n.client.NewBulk(echostream.BulkOptions{Accelerate: n.config.Bulk.Accelerate})
 		}
 	}
-	if before == nil || !reflect.DeepEqual(before.SendMessageType, definition.SendMessageType) || !bytes.Equal(before.Config, definition.Config) {
+	if configured || !reflect.DeepEqual(before.SendMessageType, definition.SendMessageType) {
 		compareSample(definition.SendMessageType, n.config.Message, n.log)
 	}
 	if before == nil || !reflect.DeepEqual(before.Mounts, definition.Mounts) {
@@ -151,7 +152,7 @@ func (n *node) apply(definition *echostream.Node) {
 	}
 	n.deliverer.set(deliveryState{node: definition, config: n.config.Message, bulk: n.bulk})
 	ports := publicPorts(definition.Ports)
-	if before == nil || !reflect.DeepEqual(before.Ports, definition.Ports) || !bytes.Equal(before.Config, definition.Config) {
+	if configured || !reflect.DeepEqual(before.Ports, definition.Ports) {
 		checkPorts(ports, n.config.FTP.PassivePorts, n.log)
 	}
 	n.front.use(n.config, ports)

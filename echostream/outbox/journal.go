@@ -116,7 +116,7 @@ func (j *journal) write(l *lines) error {
 		j.current = s
 	}
 	s := j.current
-	err := writeAll(s.file, l.data)
+	err := disk.WriteAll(s.file, l.data)
 	if err == nil {
 		// Protects: the record of a file must be there when its rename is, and what was acknowledged
 		// must be known before more is sent.
@@ -152,7 +152,7 @@ func (j *journal) create() (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = writeAll(s.file, first); err == nil {
+	if err = disk.WriteAll(s.file, first); err == nil {
 		// The header needs no sync of its own: the round that wanted the segment syncs it.
 		// Protects: the segment's name. A record whose file has no name is no record.
 		err = j.fs.SyncDir(j.dir)
@@ -166,14 +166,6 @@ func (j *journal) create() (*segment, error) {
 	defer j.mu.Unlock()
 	j.addSegment(s)
 	return s, nil
-}
-
-func writeAll(f disk.File, data []byte) error {
-	n, err := f.Write(data)
-	if err == nil && n < len(data) {
-		err = io.ErrShortWrite
-	}
-	return err
 }
 
 // read reads a line.

@@ -73,7 +73,7 @@ func WriteFile(fsys FS, name string, data []byte, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	if err = writeAll(f, data); err != nil {
+	if err = WriteAll(f, data); err != nil {
 		f.Close()
 	} else {
 		err = Commit(fsys, f, temp, name)
@@ -107,7 +107,8 @@ func createNew(fsys FS, name string, perm fs.FileMode) (File, error) {
 	return fsys.OpenFile(name, flags, perm)
 }
 
-func writeAll(f File, data []byte) error {
+// WriteAll writes data at f's offset; a short write is an error.
+func WriteAll(f File, data []byte) error {
 	n, err := f.Write(data)
 	if err == nil && n < len(data) {
 		err = io.ErrShortWrite
