@@ -1,9 +1,7 @@
 package main
 
 import (
-	"runtime"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -19,7 +17,7 @@ import (
 // tries more, with -tags proofs also each sync (TestEverySync, minutes). What a failure prints repeats it alone.
 
 func TestEveryCrash(t *testing.T) {
-	inOrder(t, func(t *testing.T) {
+	disktest.InOrder(t, func(t *testing.T) {
 		states := disktest.EveryCrash(t, crashOptions(), func() disktest.Scenario { return newWorld().scenario() })
 		require.Greater(t, states, 500)
 	})
@@ -27,7 +25,7 @@ func TestEveryCrash(t *testing.T) {
 
 // A disk that fails for a while costs uploads, and nothing that was acknowledged; when it works again the node goes on by itself.
 func TestEveryFault(t *testing.T) {
-	inOrder(t, func(t *testing.T) {
+	disktest.InOrder(t, func(t *testing.T) {
 		disktest.EveryFault(t, crashOptions(), func() disktest.Scenario {
 			w := newWorld()
 			w.faulty, w.retry, w.longest = true, 100*time.Millisecond, 5*time.Second
@@ -50,11 +48,4 @@ func crashOptions() disktest.Options {
 		seeds = 1
 	}
 	return disktest.Options{Seeds: seeds, Setup: func(fsys *disktest.FS) { fsys.SetClock(time.Now) }}
-}
-
-// inOrder runs test with fake time, and goroutines one at a time, so that operations come in the same order each time.
-func inOrder(t *testing.T, test func(t *testing.T)) {
-	before := runtime.GOMAXPROCS(1)
-	defer runtime.GOMAXPROCS(before)
-	synctest.Test(t, test)
 }

@@ -40,6 +40,13 @@ func newWorld() *world {
 		settled: map[string]string{}, answered: map[string]bool{}, audited: map[string]bool{}}
 }
 
+// quietWorld is one in which all goes well at once.
+func quietWorld() *world {
+	w := newWorld()
+	w.bDown, w.noAudit = 0, 0
+	return w
+}
+
 func contentOf(name string) string { return strings.Repeat("content of "+name+"\n", 3) }
 
 func (w *world) wrongf(format string, args ...any) {
@@ -299,8 +306,9 @@ func (w *world) check(fsys *disktest.FS) error {
 	return errors.Join(w.wrong...)
 }
 
-func crashScenario() disktest.Scenario {
-	w := newWorld()
+func crashScenario() disktest.Scenario { return newWorld().scenario() }
+
+func (w *world) scenario() disktest.Scenario {
 	return disktest.Scenario{Run: w.first, Recover: w.again, Check: w.check}
 }
 

@@ -5,9 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 )
 
 // Flags of the test binary, to look at a single state again.
@@ -28,6 +30,14 @@ type Scenario struct {
 	Recover func(fsys *FS) error
 	// Check says which promise is broken.
 	Check func(fsys *FS) error
+}
+
+// InOrder runs a test with fake time and its goroutines one at a time, so that the operations of a scenario that has
+// goroutines come in the same order each time, as good as always.
+func InOrder(t *testing.T, test func(t *testing.T)) {
+	before := runtime.GOMAXPROCS(1)
+	defer runtime.GOMAXPROCS(before)
+	synctest.Test(t, test)
 }
 
 // Options of the drivers.
