@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // pace says how often things are tried. Each pause is shortened at random by up to half.
@@ -51,7 +52,7 @@ func (d *definitions) readAgain() {
 
 // run reads until ctx ends.
 func (d *definitions) run(ctx context.Context) {
-	t := trouble{now: time.Now}
+	var t retry.Trouble
 	var last *echostream.Node
 	failures, unchanged := 0, 0
 	for {
@@ -68,22 +69,22 @@ func (d *definitions) run(ctx context.Context) {
 			if needsPerson(err) {
 				longest = d.pace.slowRetry
 			}
-			pause = backoff(failures, d.pace.firstRetry, longest)
+			pause = retry.Backoff(failures, d.pace.firstRetry, longest)
 			soonest = pause
 		} else {
 			failures = 0
-			t.over(d.log, "EchoStream can be reached again")
+			t.Over(time.Now(), "EchoStream can be reached again").To(d.log)
 			unchanged++
 			if !reflect.DeepEqual(node, last) {
 				last, unchanged = node, 0
 			}
 			d.got(node)
-			pause = backoff(1, d.pace.poll, d.pace.poll)
+			pause = retry.Backoff(1, d.pace.poll, d.pace.poll)
 			if node.Stopped || len(node.Targets) == 0 {
-				pause = backoff(1, d.pace.pollIdle, d.pace.pollIdle)
+				pause = retry.Backoff(1, d.pace.pollIdle, d.pace.pollIdle)
 			}
 			// An edge that stays out of reach although the definition names it must not have it read over and over.
-			soonest = backoff(unchanged+1, d.pace.firstRetry, d.pace.lastRetry)
+			soonest = retry.Backoff(unchanged+1, d.pace.firstRetry, d.pace.lastRetry)
 		}
 		if !d.wait(ctx, soonest, pause) {
 			return
@@ -93,7 +94,7 @@ func (d *definitions) run(ctx context.Context) {
 
 // wait waits for pause, or if somebody asks for soonest only.
 func (d *definitions) wait(ctx context.Context, soonest, pause time.Duration) bool {
-	if !sleep(ctx, min(soonest, pause)) {
+	if !retry.Sleep(ctx, min(soonest, pause)) {
 		return false
 	}
 	rest := time.NewTimer(pause - min(soonest, pause))
@@ -112,13 +113,13 @@ func needsPerson(err error) bool {
 	return errors.Is(err, echostream.ErrConfiguration) || errors.Is(err, echostream.ErrNodeNotFound)
 }
 
-func (d *definitions) say(t *trouble, err error) {
+func (d *definitions) say(t *retry.Trouble, err error) {
 	switch {
 	case errors.Is(err, echostream.ErrConfiguration):
-		t.hit(d.log, slog.LevelError, "EchoStream refuses the node's log-in; look at USER_NAME, PASSWORD, CLIENT_ID and USER_POOL_ID; trying on", err)
+		t.Hit(time.Now(), slog.LevelError, "EchoStream refuses the node's log-in; look at USER_NAME, PASSWORD, CLIENT_ID and USER_POOL_ID; trying on", err).To(d.log)
 	case errors.Is(err, echostream.ErrNodeNotFound):
-		t.hit(d.log, slog.LevelError, "EchoStream has no such node; look at NAME (or NODE) and TENANT; trying on", err)
+		t.Hit(time.Now(), slog.LevelError, "EchoStream has no such node; look at NAME (or NODE) and TENANT; trying on", err).To(d.log)
 	default:
-		t.hit(d.log, slog.LevelWarn, "EchoStream cannot be reached; trying on", err)
+		t.Hit(time.Now(), slog.LevelWarn, "EchoStream cannot be reached; trying on", err).To(d.log)
 	}
 }

@@ -197,37 +197,3 @@ func TestCompareSample(t *testing.T) {
 	compareSample(nil, config, slog.New(echostream.NewLogHandler(log, nil)))
 	assert.Len(t, log.find("[WARNING] the node has no message type"), 1)
 }
-
-// The same trouble is told at once, then with growing pauses and a count, then that it is over.
-func TestTrouble(t *testing.T) {
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	tr := trouble{now: func() time.Time { return now }}
-	buffer := &logBuffer{}
-	log := slog.New(echostream.NewLogHandler(buffer, nil))
-	tr.over(log, "fine")
-	assert.Empty(t, buffer.String(), "nothing was wrong")
-	hits := func(d time.Duration) {
-		for end := now.Add(d); now.Before(end); now = now.Add(10 * time.Second) {
-			tr.hit(log, slog.LevelWarn, "it fails", errors.New("cause"))
-		}
-	}
-	hits(7 * 24 * time.Hour)
-	lines := len(buffer.find("[WARNING] it fails error=cause"))
-	assert.Greater(t, lines, 12, "in the end at least once a day")
-	assert.Less(t, lines, 25, "a week is no flood")
-	assert.Contains(t, buffer.String(), "failures=7 since=1m0s")
-	tr.hit(log, slog.LevelWarn, "it fails", errors.New("another cause"))
-	assert.Len(t, buffer.find("another cause"), 1, "something new is told at once")
-	tr.over(log, "fine")
-	assert.Len(t, buffer.find("[INFO] fine failures="), 1)
-	tr.over(log, "fine")
-	assert.Len(t, buffer.find("fine"), 1)
-}
-
-func TestBackoff(t *testing.T) {
-	for failures := 1; failures < 100; failures++ {
-		d := backoff(failures, time.Second, time.Minute)
-		assert.LessOrEqual(t, d, time.Minute)
-		assert.GreaterOrEqual(t, d, min(time.Second<<min(failures-1, 20), time.Minute)/2)
-	}
-}

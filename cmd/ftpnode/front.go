@@ -13,6 +13,7 @@ import (
 	"github.com/ftpnode/ftpnode/ftp"
 	"github.com/ftpnode/ftpnode/ftp/drop"
 	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // frontConfig is the part of the config that clients notice. A change of it opens the front anew.
@@ -61,7 +62,7 @@ func (f *front) wanted() (frontConfig, <-chan struct{}) {
 
 // run serves until ctx ends and what was under way has ended or had its time. use must have been called before.
 func (f *front) run(ctx context.Context) {
-	t := trouble{now: time.Now}
+	var t retry.Trouble
 	for failures := 0; ctx.Err() == nil; {
 		config, changed := f.wanted()
 		serving, stop := context.WithCancel(ctx)
@@ -77,14 +78,14 @@ func (f *front) run(ctx context.Context) {
 		}()
 		err := f.serve(serving, config, func() {
 			failures = 0
-			t.over(f.log, "FTP is served again")
+			t.Over(time.Now(), "FTP is served again").To(f.log)
 		})
 		stop()
 		<-watched
 		if err != nil && ctx.Err() == nil {
 			failures++
-			t.hit(f.log, slog.LevelError, "FTP cannot be served; trying on", err)
-			sleep(ctx, backoff(failures, f.pace.firstRetry, f.pace.lastRetry))
+			t.Hit(time.Now(), slog.LevelError, "FTP cannot be served; trying on", err).To(f.log)
+			retry.Sleep(ctx, retry.Backoff(failures, f.pace.firstRetry, f.pace.lastRetry))
 		}
 	}
 }

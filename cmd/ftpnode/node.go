@@ -15,6 +15,7 @@ import (
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // node puts each definition to work: in the front, the deliverer and the log.
@@ -40,7 +41,7 @@ type node struct {
 	bulk        *echostream.Bulk
 	out         bool // EchoStream was out of reach at the last try
 	status      string
-	keepTrouble trouble
+	keepTrouble retry.Trouble
 }
 
 // start waits for the first definition: EchoStream's, or if that takes too long the one kept on the volume. Without
@@ -91,10 +92,10 @@ func (n *node) got(definition *echostream.Node) {
 	n.tell("EchoStream can be reached")
 	if !reflect.DeepEqual(definition, n.kept) {
 		if err := echostream.SaveDefinition(n.volume, definitionFile, n.env, definition); err != nil {
-			n.keepTrouble.hit(n.log, slog.LevelWarn, "the node's definition cannot be kept for a start without EchoStream", err)
+			n.keepTrouble.Hit(time.Now(), slog.LevelWarn, "the node's definition cannot be kept for a start without EchoStream", err).To(n.log)
 		} else {
 			n.kept = definition
-			n.keepTrouble.over(n.log, "the node's definition is kept again")
+			n.keepTrouble.Over(time.Now(), "the node's definition is kept again").To(n.log)
 		}
 	}
 	changed := !reflect.DeepEqual(definition, n.current)

@@ -96,7 +96,7 @@ func (r *outageRig) start() {
 	p := defaultPace
 	n := &node{
 		env: env, client: client, volume: r.disk, log: log, level: level,
-		known: make(chan struct{}), failed: make(chan struct{}), keepTrouble: trouble{now: time.Now}, front: &front{},
+		known: make(chan struct{}), failed: make(chan struct{}), front: &front{},
 	}
 	d := &definitions{read: client.Node, got: n.got, failed: n.missed, log: log, pace: p, again: make(chan struct{}, 1)}
 	n.deliverer = &deliverer{cloud: client, now: time.Now, outdated: d.readAgain}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // errUsage is in the errors that no later try can cure: the program was called in the wrong way.
@@ -89,7 +90,7 @@ func runNode(ctx context.Context, getenv func(string) string, stdout io.Writer, 
 
 	n := &node{
 		env: env, client: client, volume: volume, log: log, level: level,
-		known: make(chan struct{}), failed: make(chan struct{}), keepTrouble: trouble{now: time.Now},
+		known: make(chan struct{}), failed: make(chan struct{}),
 	}
 	d := &definitions{read: client.Node, got: n.got, failed: n.missed, log: log, pace: p, again: make(chan struct{}, 1)}
 	n.deliverer = &deliverer{cloud: client, now: time.Now, outdated: d.readAgain}
@@ -155,16 +156,16 @@ func (n *node) serve(ctx context.Context, d *definitions) {
 
 // listen opens the FTP port. It tries until it succeeds or ctx ends.
 func listen(ctx context.Context, address string, log *slog.Logger, p pace) (*net.TCPListener, error) {
-	t := trouble{now: time.Now}
+	var t retry.Trouble
 	for failures := 1; ; failures++ {
 		var config net.ListenConfig
 		listener, err := config.Listen(ctx, "tcp", address)
 		if err == nil {
-			t.over(log, "the FTP port could be opened")
+			t.Over(time.Now(), "the FTP port could be opened").To(log)
 			return listener.(*net.TCPListener), nil
 		}
-		t.hit(log, slog.LevelError, "the FTP port cannot be opened; the node waits for it", err, "address", address)
-		if !sleep(ctx, backoff(failures, p.firstRetry, p.lastRetry)) {
+		t.Hit(time.Now(), slog.LevelError, "the FTP port cannot be opened; the node waits for it", err, "address", address).To(log)
+		if !retry.Sleep(ctx, retry.Backoff(failures, p.firstRetry, p.lastRetry)) {
 			return nil, ctx.Err()
 		}
 	}
@@ -172,15 +173,15 @@ func listen(ctx context.Context, address string, log *slog.Logger, p pace) (*net
 
 // openOutbox tries until it succeeds or ctx ends.
 func openOutbox(ctx context.Context, opts outbox.Options, p pace) (*outbox.Outbox, error) {
-	t := trouble{now: time.Now}
+	var t retry.Trouble
 	for failures := 1; ; failures++ {
 		o, err := outbox.Open(opts)
 		if err == nil {
-			t.over(opts.Log, "the outbox could be opened")
+			t.Over(time.Now(), "the outbox could be opened").To(opts.Log)
 			return o, nil
 		}
-		t.hit(opts.Log, slog.LevelError, "the outbox cannot be opened; the node waits for it", err)
-		if !sleep(ctx, backoff(failures, p.firstRetry, p.lastRetry)) {
+		t.Hit(time.Now(), slog.LevelError, "the outbox cannot be opened; the node waits for it", err).To(opts.Log)
+		if !retry.Sleep(ctx, retry.Backoff(failures, p.firstRetry, p.lastRetry)) {
 			return nil, ctx.Err()
 		}
 	}

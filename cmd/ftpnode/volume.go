@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // What the node keeps at the top of the volume, beside partial/, drop/, outbox/, failed/ and the TLS certificate.
@@ -29,15 +30,15 @@ const format = 1
 // openVolume opens the directory with all that the node keeps, and locks it: two nodes on one volume would deliver each
 // other's files. It tries until it succeeds or ctx ends, and says why it has to wait. release gives it back.
 func openVolume(ctx context.Context, dir string, log *slog.Logger, p pace) (volume *disk.OS, release func(), err error) {
-	t := trouble{now: time.Now}
+	var t retry.Trouble
 	for failures := 1; ; failures++ {
 		volume, release, err := tryVolume(dir)
 		if err == nil {
-			t.over(log, "the data volume can be used now")
+			t.Over(time.Now(), "the data volume can be used now").To(log)
 			return volume, release, nil
 		}
-		t.hit(log, slog.LevelError, "the data volume cannot be used; the node waits for it", err, "directory", dir)
-		if !sleep(ctx, backoff(failures, p.firstRetry, p.lastRetry)) {
+		t.Hit(time.Now(), slog.LevelError, "the data volume cannot be used; the node waits for it", err, "directory", dir).To(log)
+		if !retry.Sleep(ctx, retry.Backoff(failures, p.firstRetry, p.lastRetry)) {
 			return nil, nil, ctx.Err()
 		}
 	}

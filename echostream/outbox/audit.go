@@ -2,9 +2,11 @@ package outbox
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // auditing is the state of the audit.
@@ -13,7 +15,7 @@ type auditing struct {
 	busy     bool
 	paused   bool
 	failures int
-	trouble  trouble
+	trouble  retry.Trouble
 }
 
 // startAuditing starts an audit of what is due.
@@ -90,14 +92,14 @@ func (o *Outbox) audit(ctx context.Context, batch []*waiting) {
 	o.calls--
 	if len(again) == 0 {
 		a.failures = 0
-		o.report(a.trouble.ended(time.Now()))
+		o.report(a.trouble.Over(time.Now(), "Auditing works again").To)
 		return
 	}
 	a.queue = append(again, a.queue...)
 	a.failures++
 	a.paused = true
 	o.pauses.add(o.opts.backoff(a.failures), func() { a.paused = false })
-	o.report(a.trouble.hit(time.Now(), err, "waiting", len(a.queue)))
+	o.report(a.trouble.Hit(time.Now(), slog.LevelWarn, "Auditing fails"+goesOn, err, "waiting", len(a.queue)).To)
 }
 
 func (o *Outbox) payload(e *waiting) any {

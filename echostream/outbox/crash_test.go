@@ -40,13 +40,6 @@ func newWorld() *world {
 		settled: map[string]string{}, answered: map[string]bool{}, audited: map[string]bool{}}
 }
 
-// quietWorld is one in which all goes well at once.
-func quietWorld() *world {
-	w := newWorld()
-	w.bDown, w.noAudit = 0, 0
-	return w
-}
-
 func contentOf(name string) string { return strings.Repeat("content of "+name+"\n", 3) }
 
 func (w *world) wrongf(format string, args ...any) {

@@ -2,6 +2,8 @@ package outbox
 
 import (
 	"slices"
+
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // lane is a sequence of entries whose order is kept.
@@ -45,7 +47,7 @@ type target struct {
 	failures int  // calls in a row that failed, of all lanes
 	blocked  bool // nothing is sent until a pause is over
 	suffers  int  // streams that are in trouble
-	trouble  trouble
+	trouble  retry.Trouble
 }
 
 // stream is the way of a lane to a target: one batch at a time, in order.
@@ -99,7 +101,7 @@ func (s *stream) makeReady() {
 func (o *Outbox) target(name string) *target {
 	t := o.targets[name]
 	if t == nil {
-		t = &target{name: name, trouble: trouble{what: "Sending fails", over: "Sending works again"}}
+		t = &target{name: name}
 		o.targets[name] = t
 	}
 	return t

@@ -1,15 +1,16 @@
 package outbox
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"path"
 	"slices"
 	"time"
 
 	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // leaving is the state of what leaves, and of other work on the disk.
@@ -19,7 +20,7 @@ type leaving struct {
 	busy      bool
 	paused    bool
 	failures  int
-	trouble   trouble
+	trouble   retry.Trouble
 }
 
 // leaver is an entry that is to be set aside.
@@ -29,11 +30,11 @@ type leaver struct {
 }
 
 // outcome notes that work on the disk went well or not.
-func (l *leaving) outcome(err error) report {
+func (l *leaving) outcome(err error) retry.Line {
 	if err != nil {
-		return l.trouble.hit(time.Now(), err)
+		return l.trouble.Hit(time.Now(), slog.LevelWarn, "The outbox's disk fails"+goesOn, err)
 	}
-	return l.trouble.ended(time.Now())
+	return l.trouble.Over(time.Now(), "The outbox's disk works again")
 }
 
 // setAside has an entry moved to failed/.
@@ -90,7 +91,7 @@ func (o *Outbox) leave(delivered []*waiting, failed []leaver, unsynced bool) {
 		l.paused = true
 		o.pauses.add(o.opts.backoff(l.failures), func() { l.paused = false })
 	}
-	o.report(l.outcome(err))
+	o.report(l.outcome(err).To)
 	o.mu.Unlock()
 	o.nudge()
 }
@@ -265,17 +266,6 @@ func (o *Outbox) rewrite(movers []*waiting) error {
 func (o *Outbox) syncDir() error { return o.dirSync.wait(o.dirSync.add(nil)) }
 
 // sleep waits and tells whether ctx still lives.
-func (o *Outbox) sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
 func isGone(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 func ignoreGone(err error) error {

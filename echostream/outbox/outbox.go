@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // Item is a finished file to take in.
@@ -189,7 +190,7 @@ type Outbox struct {
 	targets   map[string]*target // all ever named in this process or in a record
 	active    []*target          // those of now
 	asked     bool               // the Deliverer has named its targets since Open
-	targeting trouble            // naming them
+	targeting retry.Trouble      // naming them
 	refusals  map[*waiting][]refusal
 	stats     Stats
 	reports   []report

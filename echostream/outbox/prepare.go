@@ -3,11 +3,13 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"time"
 
 	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 const (
@@ -30,7 +32,7 @@ type preparing struct {
 	failures int  // calls in a row that failed
 	blocked  bool // nothing is prepared until a pause is over
 	suffers  int  // flights that are in trouble
-	trouble  trouble
+	trouble  retry.Trouble
 }
 
 // flight is what is kept of an entry whose turn is near.
@@ -309,7 +311,7 @@ func (o *Outbox) retryPreparing(e *waiting, f *flight, err error) {
 		p.blocked = true
 		o.pauses.add(o.opts.backoff(p.failures-o.opts.Workers+1), func() { p.blocked = false })
 	}
-	o.report(p.trouble.hit(time.Now(), err, "trackingId", e.id.String(), "name", f.entry.Name))
+	o.report(p.trouble.Hit(time.Now(), slog.LevelWarn, "Preparing files fails"+goesOn, err, "trackingId", e.id.String(), "name", f.entry.Name).To)
 }
 
 // recoverFlight notes that a flight is in trouble no more.
@@ -317,7 +319,7 @@ func (o *Outbox) recoverFlight(f *flight) {
 	f.failures = 0
 	o.preparing.suffers--
 	if o.preparing.suffers == 0 {
-		o.report(o.preparing.trouble.ended(time.Now()))
+		o.report(o.preparing.trouble.Over(time.Now(), "Preparing files works again").To)
 	}
 }
 

@@ -205,7 +205,7 @@ func (o *Outbox) syncArrivals(*struct{}) error {
 		a.durable, a.stuck = err == nil, err != nil
 	}
 	if err != nil && len(covered) > 0 {
-		o.report(o.leaving.outcome(err))
+		o.report(o.leaving.outcome(err).To)
 	}
 	o.admitArrivals()
 	return err

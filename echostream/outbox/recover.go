@@ -36,11 +36,7 @@ func Open(opts Options) (*Outbox, error) {
 		targets:  map[string]*target{},
 		refusals: map[*waiting][]refusal{},
 	}
-	o.targeting = trouble{what: "The targets cannot be told", over: "The targets can be told again"}
 	o.preparing.flights = map[*waiting]*flight{}
-	o.preparing.trouble = trouble{what: "Preparing files fails", over: "Preparing files works again"}
-	o.auditing.trouble = trouble{what: "Auditing fails", over: "Auditing works again"}
-	o.leaving.trouble = trouble{what: "The outbox's disk fails", over: "The outbox's disk works again"}
 	o.dirSync = newShared(o.syncArrivals)
 	o.journal = newJournal(opts.FS, opts.Dir, func() uint64 { return o.lastSeq.Load() + 1 }, &o.mu)
 

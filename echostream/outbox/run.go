@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 )
 
@@ -114,9 +115,9 @@ func (o *Outbox) askTargets() {
 	defer o.mu.Unlock()
 	if err == nil {
 		o.setTargets(names)
-		o.report(o.targeting.ended(time.Now()))
+		o.report(o.targeting.Over(time.Now(), "The targets can be told again").To)
 		return
 	}
-	o.report(o.targeting.hit(time.Now(), err))
-	o.pauses.add(o.opts.backoff(o.targeting.count), func() { o.retarget = true })
+	o.report(o.targeting.Hit(time.Now(), slog.LevelWarn, "The targets cannot be told"+goesOn, err).To)
+	o.pauses.add(o.opts.backoff(o.targeting.Failures()), func() { o.retarget = true })
 }

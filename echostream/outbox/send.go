@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // maxUnsettled bounds how many entries may have been sent to all targets without the disk knowing: so
@@ -247,7 +248,7 @@ func (o *Outbox) finishBatch(s *stream, failed []sendError, all, stopped bool) {
 			t.suffers--
 		}
 		if t.suffers == 0 {
-			o.report(t.trouble.ended(time.Now(), "target", t.name))
+			o.report(t.trouble.Over(time.Now(), "Sending works again", "target", t.name).To)
 		}
 		s.makeReady()
 		o.forget(s.lane)
@@ -280,7 +281,7 @@ func (o *Outbox) finishBatch(s *stream, failed []sendError, all, stopped bool) {
 		o.pauses.add(o.opts.backoff(t.failures-o.opts.Workers+1), func() { t.blocked = false })
 	}
 	first := failed[0]
-	o.report(t.trouble.hit(time.Now(), first.err, "target", t.name, "trackingId", first.entry.id.String(), "name", first.name))
+	o.report(t.trouble.Hit(time.Now(), slog.LevelWarn, "Sending fails"+goesOn, first.err, "target", t.name, "trackingId", first.entry.id.String(), "name", first.name).To)
 }
 
 // recordProgress makes what is known about the entries durable, as long as they are in the given state: queued after
@@ -305,7 +306,7 @@ func (o *Outbox) recordProgress(ctx context.Context, batch []*waiting, entries m
 			err = o.journal.wait(r)
 		}
 		o.mu.Lock()
-		o.report(o.leaving.outcome(err))
+		o.report(o.leaving.outcome(err).To)
 		if err == nil && in == completed {
 			for _, e := range recorded {
 				e.known = true
@@ -315,7 +316,7 @@ func (o *Outbox) recordProgress(ctx context.Context, batch []*waiting, entries m
 		}
 		o.mu.Unlock()
 		o.nudge()
-		if err == nil || !o.sleep(ctx, o.opts.backoff(failures)) {
+		if err == nil || !retry.Sleep(ctx, o.opts.backoff(failures)) {
 			return
 		}
 	}

@@ -25,3 +25,10 @@ func TestEverySync(t *testing.T) {
 		disktest.EverySync(t, opts, crashScenario, func() disktest.Scenario { return quietWorld().scenario() })
 	})
 }
+
+// quietWorld is one in which all goes well at once.
+func quietWorld() *world {
+	w := newWorld()
+	w.bDown, w.noAudit = 0, 0
+	return w
+}

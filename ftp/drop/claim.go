@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math/bits"
 	"os"
 	"path"
 	"time"
+
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // The pauses after a Take that failed.
@@ -20,26 +21,20 @@ const (
 
 // claimAll hands what is due to the Taker until ctx ends.
 func (d *Drop) claimAll(ctx context.Context) {
-	failures := 0 // in a row
+	var trouble retry.Trouble
 	for ctx.Err() == nil {
 		batch, wait := d.pick()
 		if len(batch) > 0 {
 			err := d.claim(ctx, batch)
 			switch {
 			case err == nil:
-				failures = 0
+				trouble.Over(time.Now(), "finished files can be handed over again").To(d.log)
 				continue
 			case ctx.Err() != nil:
 				return
 			}
-			failures++
-			wait = retryAfter(failures)
-			d.logFailure(err, failures, wait)
-			// Whatever else becomes due has to wait as well.
-			select {
-			case <-ctx.Done():
-			case <-time.After(wait):
-			}
+			trouble.Hit(time.Now(), slog.LevelError, "finished files cannot be handed over, will try again", err).To(d.log)
+			retry.Sleep(ctx, retryAfter(trouble.Failures())) // whatever else becomes due has to wait as well
 			continue
 		}
 		timer := time.NewTimer(wait)
@@ -54,14 +49,6 @@ func (d *Drop) claimAll(ctx context.Context) {
 
 func retryAfter(failures int) time.Duration {
 	return min(minRetry<<min(failures-1, 20), maxRetry)
-}
-
-// logFailure logs the 1st, 2nd, 4th, 8th, ... failure in a row: the pauses between the lines grow as long as the trouble does.
-func (d *Drop) logFailure(err error, failures int, wait time.Duration) {
-	if bits.OnesCount(uint(failures)) == 1 {
-		d.log.Error("finished files cannot be handed over, will try again", "reason", err,
-			"failures", failures, slog.Duration("after", wait))
-	}
 }
 
 // pick takes the entries that are due out of the queue, in order. With none due it says how long to wait.
@@ -195,6 +182,9 @@ func (d *Drop) took(e *entry, id string, f File) {
 	if again {
 		d.look(e.path)
 	}
+	if e.found {
+		d.foundTrouble.Over(time.Now(), "a file of another program could be handed over again").To(d.log)
+	}
 }
 
 // refused notes that the Taker did not take e, and returns the error if others have to wait for it; d.mu is held.
@@ -213,7 +203,8 @@ func (d *Drop) refused(e *entry, f File, err error) error {
 		if d.files[e.path] == e {
 			d.enqueue(e, time.Now().Add(maxRetry))
 		}
-		log.Warn("file of another program cannot be handed over, will try again", slog.Duration("after", maxRetry))
+		d.foundTrouble.Hit(time.Now(), slog.LevelWarn, "file of another program cannot be handed over, will try again", err,
+			"user", f.User, "name", f.Name, "bytes", f.Size).To(d.log)
 		return nil
 	}
 	d.putBack(e)

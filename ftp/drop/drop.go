@@ -75,6 +75,7 @@ import (
 	"time"
 
 	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 const dirPerm, filePerm fs.FileMode = 0o750, 0o640
@@ -109,6 +110,8 @@ type Drop struct {
 	stamped  time.Time // the last time given by stamp
 	// unreadable are the directories of the volume that could not be read when they were last.
 	unreadable map[string]bool
+	// foundTrouble is what the Taker has with files of other programs.
+	foundTrouble retry.Trouble
 }
 
 // Open recovers what the volume holds, by reading its directories, and makes those that are missing.

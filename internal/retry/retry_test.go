@@ -1,0 +1,114 @@
+package retry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// told is a Trouble with a clock and a log.
+type told struct {
+	Trouble
+	now   time.Time
+	lines bytes.Buffer
+	log   *slog.Logger
+}
+
+func newTold() *told {
+	t := &told{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	t.log = slog.New(slog.NewTextHandler(&t.lines, nil))
+	return t
+}
+
+func (t *told) hit(err error) { t.Hit(t.now, slog.LevelWarn, "it fails", err).To(t.log) }
+func (t *told) over()         { t.Over(t.now, "fine").To(t.log) }
+
+// hits fails every ten seconds for d.
+func (t *told) hits(d time.Duration, err func(i int) error) {
+	for i, end := 0, t.now.Add(d); t.now.Before(end); i++ {
+		t.hit(err(i))
+		t.now = t.now.Add(10 * time.Second)
+	}
+}
+
+func (t *told) count(text string) int { return strings.Count(t.lines.String(), text) }
+
+const week = 7 * 24 * time.Hour
+
+func same(int) error { return errors.New("cause") }
+
+func TestTroubleIsToldAtOnceThenWithGrowingPausesThenThatItIsOver(t *testing.T) {
+	r := newTold()
+	r.over()
+	assert.Empty(t, r.lines.String(), "nothing was wrong")
+	r.hits(week, same)
+	assert.Greater(t, r.count("it fails"), 12, "in the end at least once a day")
+	assert.Less(t, r.count("it fails"), 25, "a week is no flood")
+	assert.Contains(t, r.lines.String(), "failures=7 since=1m0s")
+	assert.Equal(t, int(week/(10*time.Second)), r.Failures())
+	r.hit(errors.New("another"))
+	assert.Equal(t, 1, r.count("another"), "something new is told at once")
+	r.over()
+	assert.Equal(t, 1, r.count("fine failures="))
+	assert.Zero(t, r.Failures())
+	r.over()
+	assert.Equal(t, 1, r.count("fine"))
+}
+
+func TestNumbersAreNoNewCause(t *testing.T) {
+	for name, text := range map[string]string{
+		"port":       "read udp 172.17.0.2:%d->127.0.0.11:53: i/o timeout",
+		"request id": "InternalFailure, RequestID: a%dbc-ffde-a1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newTold()
+			r.hits(week, func(i int) error { return fmt.Errorf(text, 10_000+i*7) })
+			assert.Less(t, r.count("it fails"), 25)
+		})
+	}
+}
+
+func TestAnyTroubleIsBounded(t *testing.T) {
+	r := newTold()
+	r.hits(week, func(i int) error { return errors.New(strings.Repeat("x", i%100)) })
+	assert.Less(t, r.count("it fails"), 9*25)
+	assert.LessOrEqual(t, len(r.causes), maxCauses+1)
+}
+
+func TestTroubleThatComesAndGoesIsNoFlood(t *testing.T) {
+	r := newTold()
+	for range int(week / (20 * time.Second)) {
+		r.hits(10*time.Second, same)
+		r.over()
+		r.now = r.now.Add(10 * time.Second)
+	}
+	assert.Less(t, r.count("it fails"), 25)
+	assert.Equal(t, r.count("it fails"), r.count("fine"))
+
+	r.now = r.now.Add(3 * 24 * time.Hour)
+	before := r.count("it fails")
+	r.hits(3*time.Minute, same)
+	assert.Equal(t, before+2, r.count("it fails"), "after a long time without it starts anew")
+}
+
+func TestBackoff(t *testing.T) {
+	for failures := range 100 {
+		d := Backoff(failures, time.Second, time.Minute)
+		assert.LessOrEqual(t, d, time.Minute)
+		assert.GreaterOrEqual(t, d, min(time.Second<<min(max(failures-1, 0), 20), time.Minute)/2)
+	}
+}
+
+func TestSleep(t *testing.T) {
+	assert.True(t, Sleep(context.Background(), 0))
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	assert.False(t, Sleep(ctx, time.Hour))
+}
