@@ -91,11 +91,27 @@ func TestTroubleThatComesAndGoesIsNoFlood(t *testing.T) {
 	}
 	assert.Less(t, r.count("it fails"), 25)
 	assert.Equal(t, r.count("it fails"), r.count("fine"))
+}
 
-	r.now = r.now.Add(3 * 24 * time.Hour)
+func TestTheLastWordIsTrue(t *testing.T) {
+	r := newTold()
+	r.hits(week, same)
+	r.over()
 	before := r.count("it fails")
-	r.hits(3*time.Minute, same)
-	assert.Equal(t, before+2, r.count("it fails"), "after a long time without it starts anew")
+	r.now = r.now.Add(5 * time.Minute)
+	r.hits(9*time.Minute, same)
+	assert.Equal(t, before, r.count("it fails"), "it comes and goes")
+	r.hits(2*time.Minute, same)
+	assert.Equal(t, before+1, r.count("it fails"), "the log says that it works")
+	r.over()
+	r.now = r.now.Add(2 * time.Hour)
+	r.hits(10*time.Second, same)
+	assert.Equal(t, before+2, r.count("it fails"), "another trouble")
+}
+
+func TestSameCause(t *testing.T) {
+	assert.True(t, SameCause("read udp 10.0.0.2:4021->1.1.1.1:53: timeout", "read udp 10.0.0.2:59->1.1.1.1:53: timeout"))
+	assert.False(t, SameCause("refused", "timeout"))
 }
 
 func TestBackoff(t *testing.T) {

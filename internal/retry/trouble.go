@@ -10,20 +10,25 @@ import (
 const (
 	firstRepeat = time.Minute
 	lastRepeat  = 24 * time.Hour
-	maxCauses   = 8 // told apart at once; more share one pause
+	maxCauses   = 8                // told apart at once; more share one pause
+	wellAgain   = time.Hour        // what fails after so long without a failure is new
+	tellAgain   = 10 * time.Minute // so long may the log say that it works when it does not
 )
 
 // Trouble decides what is said about something that keeps failing: each cause at once, then again after pauses that
-// double from a minute to a day, with a count, and one line when it is over. Trouble that comes and goes does
+// double from a minute to a day, with a count, and one line when it is over. Trouble that comes and goes all the time does
 // not start from the beginning each time, and a cause is the same whatever the numbers in its text (ports, request
-// ids), so weeks of it do not flood the log.
+// ids), so weeks of it do not flood the log. But the log's last word is true: that it fails again is said
+// within ten minutes if it was said that it works.
 //
 // The zero Trouble is ready: all is well. It is not safe for concurrent use. What is to be said it returns, so that the
 // caller can say it when it holds no lock.
 type Trouble struct {
 	since  time.Time // zero: all is well
 	count  int
-	said   bool
+	said   bool      // in this trouble
+	fine   bool      // the last word was that it works
+	ended  time.Time // of the last trouble
 	causes map[string]*cause
 }
 
@@ -37,20 +42,18 @@ type cause struct {
 func (t *Trouble) Hit(now time.Time, level slog.Level, what string, err error, args ...any) Line {
 	if t.since.IsZero() {
 		t.since, t.count, t.said = now, 0, false
-		for text, c := range t.causes {
-			if now.Sub(c.next) > c.pause {
-				delete(t.causes, text) // it was well for longer than the last pause
-			}
+		if now.Sub(t.ended) > wellAgain {
+			t.causes = nil
 		}
 	}
 	t.count++
 	c := t.cause(what + ": " + err.Error())
-	if now.Before(c.next) {
+	if lied := t.fine && now.Sub(t.since) >= tellAgain; now.Before(c.next) && !lied {
 		return Line{}
 	}
 	c.next = now.Add(c.pause)
 	c.pause = min(2*c.pause, lastRepeat)
-	t.said = true
+	t.said, t.fine = true, false
 	args = append(args, "error", err.Error())
 	if t.count > 1 {
 		args = append(args, "failures", t.count, "since", now.Sub(t.since).Round(time.Second))
@@ -61,8 +64,13 @@ func (t *Trouble) Hit(now time.Time, level slog.Level, what string, err error, a
 // numbers are the words of a text that may be others in the next error of the same cause.
 var numbers = regexp.MustCompile(`[\pL_-]*\d[\pL\d_-]*`)
 
+func withoutNumbers(text string) string { return numbers.ReplaceAllString(text, "#") }
+
+// SameCause tells whether two texts of errors differ in numbers at most.
+func SameCause(a, b string) bool { return withoutNumbers(a) == withoutNumbers(b) }
+
 func (t *Trouble) cause(text string) *cause {
-	text = numbers.ReplaceAllString(text, "#")
+	text = withoutNumbers(text)
 	if c := t.causes[text]; c != nil {
 		return c
 	}
@@ -81,10 +89,14 @@ func (t *Trouble) cause(text string) *cause {
 // Over notes that it works, and says so if anybody was told that it did not.
 func (t *Trouble) Over(now time.Time, what string, args ...any) Line {
 	since := t.since
-	t.since = time.Time{}
-	if since.IsZero() || !t.said {
+	if since.IsZero() {
 		return Line{}
 	}
+	t.since, t.ended = time.Time{}, now
+	if !t.said {
+		return Line{}
+	}
+	t.fine = true
 	return Line{slog.LevelInfo, what, append(args, "failures", t.count, "lasted", now.Sub(since).Round(time.Millisecond))}
 }
 
