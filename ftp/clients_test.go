@@ -204,6 +204,38 @@ func TestKilledClients(t *testing.T) {
 	}
 }
 
+// TestClientsThatGiveUp lets curl give up by itself at random moments of an upload. It ends its connections in an
+// orderly way, with close_notify where there is TLS: nothing that is not complete may be finished.
+func TestClientsThatGiveUp(t *testing.T) {
+	const size = 4 << 20 // two seconds, at the rate
+	for name, args := range map[string][]string{
+		"plain":   {},
+		"TLS":     {"--ssl-reqd", "-k"},
+		"TLS 1.2": {"--ssl-reqd", "-k", "--tls-max", "1.2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := start(t, func(o *Options, _ *drop.Options) { o.TLS = TLSOptional })
+			dir := t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "in.bin"), noise(size), 0o644))
+			began := 0
+			for i := range *kills {
+				name := fmt.Sprintf("f%d.bin", i)
+				patience := fmt.Sprint(0.1 + rand.Float64()/2) // in seconds
+				out, err := run(t, dir, "curl", append(args, "-sS", "--limit-rate", "2M", "--max-time", patience, "-T", "in.bin", n.url(name))...)
+				require.Error(t, err)
+				require.Contains(t, out, "timed out")
+				eventually(t, func() bool { return n.sessionCount() == 0 }, "the session ends")
+				n.requireNoFile(t, name)
+				if n.drop.Usage().Partial.Files > began {
+					began++
+				}
+			}
+			require.NotZero(t, began, "some gave up in the middle")
+		})
+	}
+}
+
 // received is how many bytes the uploads under way have brought.
 func (n *node) received() (bytes int64) {
 	n.mu.Lock()

@@ -314,7 +314,7 @@ func (c *dataConn) Write(p []byte) (n int, err error) {
 }
 
 // endedByAlert tells if the client ended the TLS connection as TLS demands, with close_notify: then TLS is at
-// its end before TCP is. Only a client that still lives does that.
+// its end before TCP is. Only a client that still lives does that, though not only after its last byte.
 func (c *dataConn) endedByAlert() bool { return c.tls != nil && !c.ended.Load() }
 
 // RemoteAddr has no zone: the library cannot parse it.

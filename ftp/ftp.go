@@ -18,10 +18,10 @@
 // # What it cannot know
 //
 // FTP does not say how long a file is: the end of the data connection is the end of the file, also when
-// the kernel closed it for a client that was killed. The session therefore looks for a short while if the
-// control connection ends as well (upload.go): 100 ms, by which the 226 comes later, unless the client declared
-// the size with ALLO or ended TLS with close_notify. A client that dies later than that, or whose network
-// loses that end, is not told from one that finished, unless it declared the size with ALLO.
+// the kernel closed it for a client that was killed, and TLS's own end only says that the client lived. The
+// session therefore looks for a short while if the control connection ends as well, or an ABOR comes (upload.go):
+// 100 ms, by which the 226 comes later, unless the client declared the size with ALLO. A client that dies or gives up
+// later than that, or whose network loses that end, is not told from one that finished, unless it declared the size.
 // On systems other than Linux the end of the control connection is seen only after what was sent before it.
 //
 // # Example

@@ -3,6 +3,7 @@ package ftp
 import (
 	"crypto/tls"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,6 +26,17 @@ func (c *client) secure(config *tls.Config) (*client, *tls.Conn) {
 	conn := tls.Client(c.conn, config)
 	require.NoError(c.t, conn.Handshake())
 	return wrap(c.t, conn), conn
+}
+
+// loginTLS logs in over TLS, with data connections that are encrypted too.
+func (n *node) loginTLS(t *testing.T) *client {
+	t.Helper()
+	c := n.dial(t)
+	c.expect(220)
+	s, _ := c.secure(insecure())
+	s.login("dock", "pass")
+	s.do(200, "PROT P")
+	return s
 }
 
 func TestRequiredTLS(t *testing.T) {
@@ -149,11 +161,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 // TestCloseNotify: a client that ended one data connection as TLS demands and not the next has died.
 func TestCloseNotify(t *testing.T) {
 	n := start(t, withTLS(TLSRequired))
-	c := n.dial(t)
-	c.expect(220)
-	s, _ := c.secure(insecure())
-	s.login("dock", "pass")
-	s.do(200, "PROT P")
+	s := n.loginTLS(t)
 	send := func(name string, notify bool, code int) {
 		t.Helper()
 		raw := s.passive()
@@ -181,6 +189,41 @@ func TestCloseNotify(t *testing.T) {
 	n.requireFile(t, "never did", noise(1000))
 	n.requireFile(t, "does", noise(1000))
 	n.requireNoFile(t, "does not")
+}
+
+// TestCloseNotifyIsNoWitness: a client that gives up ends its data as TLS demands, and shows only then that it has.
+func TestCloseNotifyIsNoWitness(t *testing.T) {
+	for name, giveUp := range map[string]func(s *client){
+		"ABOR": func(s *client) {
+			s.send("ABOR")
+			s.expect(426)
+			s.expect(226)
+		},
+		"hang up":          func(s *client) { s.conn.Close() },
+		"quit and hang up": func(s *client) { s.send("QUIT"); s.conn.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := start(t, withTLS(TLSRequired))
+			s := n.loginTLS(t)
+			data := tls.Client(s.passive(), insecure())
+			s.send("STOR cut")
+			s.expect(150)
+			_, err := data.Write(noise(100_000))
+			require.NoError(t, err)
+			require.NoError(t, data.Close())
+			const moments = 20 // for the server to see the end of the data, and to take it for a whole file
+			for seen := 0; seen < moments; {
+				if strings.Contains(s.do(211, "STAT"), "100,000 bytes so far") {
+					seen++
+				}
+			}
+			giveUp(s)
+			s.conn.Close()
+			eventually(t, func() bool { return n.sessionCount() == 0 }, "the session ends")
+			n.requireNoFile(t, "cut")
+			require.Equal(t, "100000", n.loginTLS(t).do(213, "SIZE cut"), "it can be resumed")
+		})
+	}
 }
 
 func TestDownloadsEndWithCloseNotify(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 
 const (
 	// hangupWatch is how long the control connection is watched after the end of the data connection. When
-	// a client is killed its kernel ends both within a few milliseconds. It is counted in looks and not by the
+	// a client is killed its kernel ends both within a few milliseconds; one that gives up does as soon. It is counted in looks and not by the
 	// clock: on a busy machine each look comes late, as does a dying client's next step.
 	hangupWatch = 100 * time.Millisecond
 	hangupTick  = 2 * time.Millisecond
@@ -145,20 +145,19 @@ func (u *upload) broken() error {
 	}
 }
 
-// hungUp says why the client seems to have died in the middle, or nil.
+// hungUp says why the client seems to have died or given up in the middle, or nil.
 //
 // When a client is killed, its kernel ends all its connections as if it had closed them. The data connection
 // looks as after the last byte, but the control connection ends too; a client that lives waits there for the
-// reply. With TLS only a client that lives ends the data connection with close_notify: that makes the
-// watching unnecessary, and a client that did it before and does not now has died.
+// reply. TLS is no witness of the whole: one that gives up in an orderly way (curl at its --max-time, one that
+// sends ABOR) ends its data with close_notify as after the last byte. But one that did so before and does not now has died.
 func (u *upload) hungUp() error {
 	const kept = "; the upload is kept and can be resumed"
 	s := u.s
 	if u.c.offset == 0 && u.file.Size() == u.c.declared {
 		return nil // it is all there, whoever has died
 	}
-	conn := s.data.connection()
-	if conn != nil && conn.tls != nil {
+	if conn := s.data.connection(); conn != nil && conn.tls != nil {
 		switch {
 		case !conn.tls.ConnectionState().HandshakeComplete: // crypto/tls reports that as an ordinary end, too
 			return hangupError("the data connection ended before TLS began" + kept)
@@ -174,9 +173,6 @@ func (u *upload) hungUp() error {
 	gone := hangupError("the client hung up without waiting for the reply" + kept)
 	if s.clientGone() {
 		return gone
-	}
-	if conn != nil && conn.endedByAlert() {
-		return nil
 	}
 	// The wait is used: there is less left for Commit to sync, which waits for this and finds its error.
 	go func() { _ = u.file.Sync() }()
