@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/argon2"
@@ -64,6 +65,37 @@ func TestEveryFailureDoesTheSameWork(t *testing.T) {
 		n = 0
 		require.False(t, b.Check(t.Context(), name, "wrong"))
 		require.Equal(t, 2, n, name)
+	}
+}
+
+func TestDecoys(t *testing.T) {
+	for cost := bcrypt.MinCost; cost <= 6; cost++ {
+		decoy := bcryptDecoy(cost)
+		got, err := bcrypt.Cost(decoy)
+		require.NoError(t, err)
+		require.Equal(t, cost, got)
+		// Not an error of its form, which would be found before any work is done.
+		require.ErrorIs(t, bcrypt.CompareHashAndPassword(decoy, []byte("p")), bcrypt.ErrMismatchedHashAndPassword)
+		require.NotEqual(t, decoy, bcryptDecoy(cost))
+	}
+}
+
+// TestNewHashesNothing has users enough for an hour of hashing.
+func TestNewHashesNothing(t *testing.T) {
+	entries := map[string]Entry{}
+	for i := range 5000 {
+		entries[fmt.Sprint(i)] = Entry{Hash: fmt.Sprintf("$2y$%02d$%s", maxBcryptCost, strings.Repeat("a", 53))}
+	}
+	made := make(chan error, 1)
+	go func() {
+		_, err := New(entries)
+		made <- err
+	}()
+	select {
+	case err := <-made:
+		require.NoError(t, err)
+	case <-time.After(20 * time.Second):
+		require.Fail(t, "New does not return")
 	}
 }
 
