@@ -60,7 +60,9 @@ func (s *session) handlePasv(string) string {
 	defer cancel()
 	host, err := s.srv.public.resolve(ctx, local)
 	if err != nil {
-		s.log.Warn("no address for PASV", "error", err)
+		if errors.Is(err, errIPv6) { // else it has been said, once for all
+			s.log.Warn("no address for PASV", "error", err)
+		}
 		return s.answer(425, "Use EPSV; there is no IPv4 address to tell.")
 	}
 	return s.openPassive(host)

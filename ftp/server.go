@@ -26,7 +26,7 @@ type Server struct {
 	guard   *guard.Guard
 	tls     *tls.Config // nil if TLS is off
 	ports   *passive.Pool
-	public  publicAddress
+	public  *publicAddress
 	verbs   map[string]verb
 	lastID  atomic.Uint64
 
@@ -57,7 +57,7 @@ func New(opts Options) (*Server, error) {
 		sessions:  make(map[*session]struct{}),
 		perClient: make(map[netip.Prefix]int),
 		force:     make(chan struct{}),
-		public:    publicAddress{name: opts.PublicAddress, log: opts.Log},
+		public:    newPublicAddress(opts.PublicAddress, opts.Log),
 	}
 	entries := make(map[string]secret.Entry)
 	for i := range opts.Users {
