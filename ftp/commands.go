@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 const (
@@ -58,6 +59,7 @@ func newVerbs() map[string]verb {
 		"MODE": {run: choice("MODE", "S", "Stream mode.")},
 		"STRU": {run: choice("STRU", "F", "File structure.")},
 		"SITE": {run: (*session).handleSite},
+		"REIN": {run: say(502, "Send QUIT and connect anew."), early: true},
 		"SMNT": {run: say(202, "There is nothing to mount.")},
 		"MFF":  {run: (*session).handleMff, names: requiredName},
 		"MDTM": {run: (*session).handleMdtm, names: requiredName},
@@ -117,7 +119,7 @@ func (s *session) dispatch(line string) (pass string) {
 	}
 	v, known := s.srv.verbs[name]
 	if name != "PASS" { // its argument may be anything
-		if i := strings.IndexFunc(arg, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
+		if i := strings.IndexFunc(arg, unicode.IsControl); i >= 0 {
 			return s.answer(501, "Control characters are not allowed.")
 		}
 	}

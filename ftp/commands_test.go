@@ -24,7 +24,7 @@ func TestDialogues(t *testing.T) {
 			{"CLNT Old Device 1.0", 200, ""}, {"HELP", 214, "STOR"}, {"NOOP", 200, ""}, {"noop", 200, ""}, {"ACCT x", 202, ""}, {"SMNT /", 202, ""}, {"LANG EN", 200, ""},
 			{"ABOR", 226, ""}, {"STAT", 211, "Connected"},
 			{"ALLO 5", 200, ""}, {"ALLO 5 R 512", 200, ""}, {"ALLO 0", 200, ""}, {"ALLO", 501, ""}, {"ALLO -5", 501, ""}, {"ALLO x", 501, ""},
-			{"HASH x", 500, ""}, {"COMB a b c", 500, ""}, {"XYZZY", 500, `"XYZZY" is not known`},
+			{"HASH x", 500, ""}, {"COMB a b c", 500, ""}, {"REIN", 502, "QUIT"}, {"XYZZY", 500, `"XYZZY" is not known`},
 		},
 		"directories": {
 			{"PWD", 257, `"/" is`}, {"MKD a", 257, `"/a" is made`}, {"XMKD a/b", 257, `"/a/b"`}, {"MKD a", 550, "There is"},
@@ -44,7 +44,7 @@ func TestDialogues(t *testing.T) {
 			{"STOR x", 425, "PASV or EPSV"}, {"STOR", 501, ""}, {"LIST", 425, "PASV or EPSV"}, {"RETR", 501, ""},
 			{"PORT 127,0,0,1,200,200", 502, "passive"}, {"EPRT |1|127.0.0.1|51400|", 502, "passive"},
 			{"AUTH TLS", 502, ""}, {"PROT P", 503, ""}, {"PBSZ 0", 503, ""}, {"AUTH KERBEROS", 504, ""},
-			{"DELE a\x1b[2J", 501, "Control"}, {"MKD a\x00b", 501, "Control"}, {"CWD \r.", 501, "Control"},
+			{"DELE a\x1b[2J", 501, "Control"}, {"MKD a\x00b", 501, "Control"}, {"CWD \r.", 501, "Control"}, {"CWD \u009b31mx", 501, "Control"}, {"MKD \xff\u0085", 501, "Control"},
 			{"\x1b[31mXX", 500, "?[31MXX"}, {"", 500, ""}, {" ", 500, ""}, {strings.Repeat("A", 3000), 500, ""},
 		},
 		"log in twice": {
@@ -130,6 +130,10 @@ func TestListings(t *testing.T) {
 	stat := c.do(212, "STAT /")
 	require.Contains(t, stat, "c.txt")
 	require.NotContains(t, stat, "%s")
+	c.store("a %sb", []byte("x"))
+	require.Contains(t, c.do(250, "MLST a %%sb"), "; a %sb\n")
+	require.Regexp(t, `^STAT a %sb\n -rw\S+ .* a %sb\n`, c.do(213, "STAT a %%sb"))
+	require.Regexp(t, ` -rw\S+ .* a %sb\n`, c.do(212, "STAT /"))
 	c.refused(550, "LIST nowhere")
 	c.refused(550, "NLST nowhere")
 	c.refused(550, "MLSD a.csv")
@@ -140,13 +144,19 @@ func TestNamesOfOtherProgramsCannotForgeReplies(t *testing.T) {
 	n := start(t, nil)
 	c := n.login(t)
 	require.NoError(t, os.WriteFile(n.finished("x\r\n226 forged\x1b[2J"), nil, 0o644))
+	require.NoError(t, os.WriteFile(n.finished("y\u009b2J"), nil, 0o644))
+	require.NoError(t, os.WriteFile(n.finished("z\x9b"), nil, 0o644))
 	require.NoError(t, os.MkdirAll(n.finished("d\r\n226 forged"), 0o755))
 	for _, command := range []string{"LIST", "NLST", "MLSD"} {
 		got := c.fetch(command)
 		require.NotContains(t, got, "\n226")
 		require.NotContains(t, got, "\x1b")
+		require.NotContains(t, got, "\u009b")
+		require.Contains(t, got, "z\x9b", "not UTF-8, but a byte of some other encoding")
 	}
-	require.NotContains(t, c.do(212, "STAT /"), "\n226")
+	stat := c.do(212, "STAT /")
+	require.NotContains(t, stat, "\n226")
+	require.NotContains(t, stat, "\u009b")
 	c.do(200, "NOOP")
 }
 

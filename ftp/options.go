@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/ftpnode/ftpnode/ftp/drop"
 	"github.com/ftpnode/ftpnode/ftp/internal/guard"
@@ -174,7 +175,7 @@ func completeUsers(users []User) error {
 		switch {
 		case u.Name == "":
 			problems = append(problems, fmt.Errorf("user %d has no name", i+1))
-		case strings.ContainsFunc(u.Name, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		case strings.ContainsFunc(u.Name, unicode.IsControl):
 			problems = append(problems, fmt.Errorf("user %q: control characters in the name", u.Name))
 		case seen[u.Name]:
 			problems = append(problems, fmt.Errorf("user %q is there twice", u.Name))

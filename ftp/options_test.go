@@ -28,6 +28,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"IdleTimeout -1ns: expected a duration":    func(o *Options) { o.IdleTimeout = -1 },
 		"MaxConnections -1: expected a number":     func(o *Options) { o.MaxConnections = -1 },
 		"control characters in the name":           func(o *Options) { o.Users[0].Name = "a\nb" },
+		`user "a\u0085b": control characters`:      func(o *Options) { o.Users[0].Name = "a\u0085b" },
 	} {
 		opts := valid()
 		change(&opts)

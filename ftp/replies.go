@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/ftpnode/ftpnode/ftp/drop"
 )
@@ -115,9 +117,13 @@ func (s *session) relay(r replyLine) {
 	}
 	switch r.kind {
 	case replyPart, replyLast:
+		line := r.whole
 		// ftpserverlib: STAT of a directory has a "%s" before each entry. It can go when handleSTATFile
 		// formats its lines.
-		s.send(printable(strings.Replace(r.whole, " %s", " ", 1)) + "\r\n")
+		if entry, ok := strings.CutPrefix(line, " %s"); ok && c.verb == "STAT" {
+			line = " " + entry
+		}
+		s.send(printable(line) + "\r\n")
 	case replyPreliminary:
 		s.send(reply(r.code, s.preliminary(c)))
 	case replyFinal:
@@ -224,6 +230,8 @@ func refusal(verb string, err error) (int, string) {
 		return 450, "The file is in use; try again later."
 	case is(drop.ErrName):
 		return 553, "This name is not allowed."
+	case is(drop.ErrNoPartial) && verb == "APPE":
+		return 554, "There is nothing to append to; use STOR."
 	case is(drop.ErrNoPartial):
 		return 554, "There is nothing to resume; send the file from its start."
 	case is(drop.ErrOffset):
@@ -263,13 +271,15 @@ func refusal(verb string, err error) (int, string) {
 
 func isUpload(verb string) bool { return verb == "STOR" || verb == "APPE" || verb == "STOU" }
 
-// printable replaces control characters, which could forge lines of a reply or steer a terminal. Bytes that
-// are not UTF-8 stay as they are: names are bytes.
+// printable replaces control characters, which could forge lines of a reply or steer a terminal: also those of two
+// bytes, U+0080 to U+009F. Bytes that are not UTF-8 stay as they are: names are bytes.
 func printable(text string) string {
 	clean := []byte(text)
-	for i, b := range clean {
-		if b < ' ' || b == 0x7f {
-			clean[i] = '?'
+	for i, r := range text {
+		if unicode.IsControl(r) {
+			for j := range utf8.RuneLen(r) {
+				clean[i+j] = '?'
+			}
 		}
 	}
 	return string(clean)

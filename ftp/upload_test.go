@@ -96,6 +96,7 @@ func TestRefusedUploads(t *testing.T) {
 	c := n.login(t)
 	c.do(350, "REST 10")
 	require.Contains(t, c.refused(554, "STOR x"), "nothing to resume")
+	require.Equal(t, "There is nothing to append to; use STOR.", c.refused(554, "APPE x"))
 	c.do(257, "MKD dir")
 	c.refused(550, "STOR dir")
 	c.refused(553, "STOR "+strings.Repeat("n", 300))
