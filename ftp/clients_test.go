@@ -136,6 +136,9 @@ func TestEncryptedClients(t *testing.T) {
 		"lftp required": {TLSRequired, func(n *node) []string {
 			return []string{"lftp", "-c", fmt.Sprintf("set net:max-retries 1; set ssl:verify-certificate no; set ftp:ssl-force yes; set ftp:ssl-protect-data yes; open -u dock,pass ftp://%s; put in.bin -o out.bin; put in.bin -o out.bin; cls", n.addr)}
 		}},
+		"lftp AUTH SSL": {TLSRequired, func(n *node) []string { // sends no PROT: the draft implies it
+			return []string{"lftp", "-c", fmt.Sprintf("set net:max-retries 1; set ssl:verify-certificate no; set ftp:ssl-force yes; set ftp:ssl-auth SSL; set ftp:ssl-protect-data yes; open -u dock,pass ftp://%s; put in.bin -o out.bin; cls", n.addr)}
+		}},
 		"lftp implicit": {TLSImplicit, func(n *node) []string {
 			return []string{"lftp", "-c", fmt.Sprintf("set net:max-retries 1; set ssl:verify-certificate no; open -u dock,pass ftps://%s; put in.bin -o out.bin", n.addr)}
 		}},

@@ -7,7 +7,8 @@ import "strings"
 // ftpserverlib: it would wrap the bridge, and its replies could not be rewritten. The session does TLS itself.
 // It can go when all replies of the library can be ours, so that there is no bridge.
 func (s *session) handleAuth(arg string) string {
-	switch strings.ToUpper(arg) {
+	mechanism := strings.ToUpper(arg)
+	switch mechanism {
 	case "TLS", "TLS-C", "SSL", "TLS-P":
 	default:
 		return s.answer(504, "Only AUTH TLS is supported.")
@@ -25,6 +26,8 @@ func (s *session) handleAuth(arg string) string {
 		s.finish(c)
 		return ""
 	}
+	// The drafts before RFC 4217 have it so, and clients of that time send no PROT.
+	s.protected = mechanism == "SSL" || mechanism == "TLS-P"
 	s.user = "" // sent in the clear: a man in the middle may have chosen it
 	s.upgraded = s.conn
 	s.finish(c)

@@ -59,6 +59,42 @@ func TestRequiredTLS(t *testing.T) {
 	s.do(229, "EPSV")
 }
 
+// TestOldNamesOfAuth: AUTH SSL and TLS-P mean that data connections are encrypted, too, as in the drafts before RFC 4217
+// and in vsftpd and ProFTPD. PROT C takes it back where it may.
+func TestOldNamesOfAuth(t *testing.T) {
+	for name, protected := range map[string]bool{"SSL": true, "ssl": true, "TLS-P": true, "TLS": false, "TLS-C": false} {
+		t.Run(name, func(t *testing.T) {
+			n := start(t, withTLS(TLSOptional))
+			c := n.dial(t)
+			c.expect(220)
+			c.do(234, "AUTH %s", name)
+			conn := tls.Client(c.conn, insecure())
+			require.NoError(t, conn.Handshake())
+			s := wrap(t, conn)
+			s.login("dock", "pass")
+			send := func(file string, protected bool) {
+				t.Helper()
+				var data net.Conn = s.passive()
+				if protected {
+					data = tls.Client(data, insecure())
+				}
+				s.send("STOR %s", file)
+				s.expect(150)
+				_, err := data.Write(noise(1000))
+				require.NoError(t, err)
+				require.NoError(t, data.Close())
+				s.expect(226)
+				n.requireFile(t, file, noise(1000))
+			}
+			send("a", protected)
+			s.do(200, "PROT C")
+			send("b", false)
+			s.do(200, "PROT P")
+			send("c", true)
+		})
+	}
+}
+
 func TestCommandsSentAlongWithAuth(t *testing.T) {
 	n := start(t, withTLS(TLSOptional))
 	c := n.dial(t)
