@@ -20,6 +20,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
+	"github.com/ftpnode/ftpnode/internal/awsenv"
 )
 
 // Go reads a machine's proxies and certificates once in a process, so that a test of them needs one of its own.
@@ -33,6 +34,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	awsenv.Clear()
 	os.Exit(m.Run())
 }
 

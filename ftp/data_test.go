@@ -10,16 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/ftp/drop"
+	"github.com/ftpnode/ftpnode/internal/freeport"
 )
-
-// freePort finds one that is free now.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return portOf(t, l.Addr().String())
-}
 
 // pasvAddr reads the address in a reply to PASV.
 func pasvAddr(t *testing.T, text string) netip.AddrPort {
@@ -32,7 +24,7 @@ func pasvAddr(t *testing.T, text string) netip.AddrPort {
 }
 
 func TestPasvAddress(t *testing.T) {
-	port := freePort(t)
+	port := freeport.Range(t, 1)
 	for public, want := range map[string]string{"": "127.0.0.1", "192.0.2.10": "192.0.2.10", "localhost": "127.0.0.1"} {
 		t.Run(public, func(t *testing.T) {
 			n := start(t, func(o *Options, _ *drop.Options) {
@@ -48,7 +40,7 @@ func TestPasvAddress(t *testing.T) {
 }
 
 func TestIPv6(t *testing.T) {
-	port := freePort(t)
+	port := freeport.Range(t, 1)
 	n := start(t, func(o *Options, _ *drop.Options) {
 		var err error
 		o.Listener, err = net.Listen("tcp", "[::1]:0")
@@ -138,7 +130,7 @@ func TestPassiveTheft(t *testing.T) {
 
 // TestFewPorts lets many clients of one address share one port, one after the other, and asks again without using it.
 func TestFewPorts(t *testing.T) {
-	port := freePort(t)
+	port := freeport.Range(t, 1)
 	n := start(t, func(o *Options, _ *drop.Options) { o.PassivePorts = PortRange{port, port} })
 	a, b := n.login(t), n.login(t)
 	a.do(229, "EPSV")

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/ftp/drop"
+	"github.com/ftpnode/ftpnode/internal/freeport"
 )
 
 // TestDefenceNoEscape tries all commands that take a name on all kinds of ways out of the user's directory: dots,
@@ -282,7 +283,7 @@ func TestDefenceNoBounce(t *testing.T) {
 
 // TestDefenceNoTheft has someone else come to the data ports first, for what is sent and for what is read.
 func TestDefenceNoTheft(t *testing.T) {
-	port := freePort(t)
+	port := freeport.Range(t, 1)
 	n := start(t, func(o *Options, _ *drop.Options) { o.PassivePorts = PortRange{port, port} })
 	require.NoError(t, os.MkdirAll(n.finished(""), 0o700))
 	require.NoError(t, os.WriteFile(n.finished("secret"), []byte("secret"), 0o600))

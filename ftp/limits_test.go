@@ -104,7 +104,8 @@ func TestPasswordHash(t *testing.T) {
 }
 
 func TestTimeBeforeLogin(t *testing.T) {
-	n := start(t, func(o *Options, _ *drop.Options) { o.LoginTimeout = 300 * time.Millisecond })
+	t.Parallel()
+	n := start(t, func(o *Options, _ *drop.Options) { o.LoginTimeout = 3 * time.Second })
 	c := n.dial(t)
 	c.expect(220)
 	go func() { // slow-loris: a byte at a time

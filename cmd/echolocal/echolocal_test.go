@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,6 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
+	"github.com/ftpnode/ftpnode/internal/freeport"
 )
 
 // The test binary is also the node that the tests run.
@@ -185,18 +187,9 @@ func TestWithTheNode(t *testing.T) {
 	assert.Contains(t, out.String(), "[INFO] ftpnode has stopped")
 }
 
-func freeAddress(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
+func freePorts(t *testing.T) string { return strconv.Itoa(freeport.Range(t, 1)) }
 
-func freePorts(t *testing.T) string {
-	_, port, err := net.SplitHostPort(freeAddress(t))
-	require.NoError(t, err)
-	return port
-}
+func freeAddress(t *testing.T) string { return net.JoinHostPort("127.0.0.1", freePorts(t)) }
 
 // put uploads by FTP.
 func put(t *testing.T, address, name string, content []byte) {
@@ -304,9 +297,9 @@ func TestOptions(t *testing.T) {
 }
 
 func TestHint(t *testing.T) {
-	assert.Contains(t, hint(options{config: defaultConfig, ftp: ":2121"}), "curl --user demo:demo --upload-file README.md ftp://127.0.0.1:2121/\n")
-	assert.Contains(t, hint(options{config: `{"ftp": {"tls": "implicit", "users": [{"name": "h", "passwordHash": "x"}]}}`, ftp: "127.0.0.1:990"}),
+	assert.Contains(t, loginOf(defaultConfig).hint(options{ftp: ":2121"}), "curl --user demo:demo --upload-file README.md ftp://127.0.0.1:2121/\n")
+	assert.Contains(t, loginOf(`{"ftp": {"tls": "implicit", "users": [{"name": "h", "passwordHash": "x"}]}}`).hint(options{ftp: "127.0.0.1:990"}),
 		"curl --insecure --user USER:PASSWORD --upload-file README.md ftps://127.0.0.1:990/\n")
-	assert.Contains(t, hint(options{config: `{"ftp": {"tls": "required"}}`, ftp: "127.0.0.1:1"}), "curl --ssl-reqd --insecure --user")
-	assert.Contains(t, hint(options{config: `[]`, ftp: "127.0.0.1:1"}), "USER:PASSWORD")
+	assert.Contains(t, loginOf(`{"ftp": {"tls": "required"}}`).hint(options{ftp: "127.0.0.1:1"}), "curl --ssl-reqd --insecure --user")
+	assert.Contains(t, loginOf(`[]`).hint(options{ftp: "127.0.0.1:1"}), "USER:PASSWORD")
 }

@@ -2,18 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 )
@@ -122,8 +119,8 @@ func runNode(ctx context.Context, kill <-chan struct{}, o options, cloud *echote
 	greeted, stopGreeting := context.WithCancel(ctx)
 	var hints sync.WaitGroup
 	hints.Go(func() {
-		if answers(greeted, o.ftp) {
-			out.printf("%s", hint(o))
+		if l := loginOf(o.config); l.wait(greeted, reachable(o.ftp)) {
+			out.printf("%s", l.hint(o))
 		}
 	})
 	defer hints.Wait()
@@ -163,67 +160,6 @@ func inherited(env map[string]string) []string {
 		list = append(list, name+"="+env[name])
 	}
 	return list
-}
-
-// answers waits until FTP does.
-func answers(ctx context.Context, address string) bool {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		dialer := net.Dialer{Timeout: time.Second}
-		if conn, err := dialer.DialContext(ctx, "tcp", address); err == nil {
-			_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-			code := make([]byte, 3)
-			_, err := io.ReadFull(conn, code)
-			if err == nil {
-				_, _ = io.WriteString(conn, "QUIT\r\n")
-			}
-			conn.Close()
-			if err == nil && string(code) == "220" {
-				return true
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-tick.C:
-		}
-	}
-}
-
-// hint says how to drop a file.
-func hint(o options) string {
-	var config struct {
-		FTP struct {
-			Users []struct{ Name, Password string }
-			TLS   string
-		}
-	}
-	user, tls := "USER:PASSWORD", ""
-	if err := json.Unmarshal([]byte(o.config), &config); err == nil {
-		for _, u := range config.FTP.Users {
-			if u.Password != "" {
-				user = u.Name + ":" + u.Password
-				break
-			}
-		}
-		if config.FTP.TLS == "required" {
-			tls = "--ssl-reqd --insecure "
-		}
-	}
-	scheme := "ftp"
-	if config.FTP.TLS == "implicit" {
-		scheme, tls = "ftps", "--insecure "
-	}
-	target := url.URL{Scheme: scheme, Host: reachable(o.ftp), Path: "/"}
-	return fmt.Sprintf(`
-Ready. Drop a file, for example with
-
-  curl %s--user %s --upload-file README.md %s
-
-and find it again below %s. Ctrl-C ends it.
-
-`, tls, shellQuote(user), target.String(), o.received)
 }
 
 // reachable is an address that can be connected to.

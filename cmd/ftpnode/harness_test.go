@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
+	"github.com/ftpnode/ftpnode/internal/awsenv"
+	"github.com/ftpnode/ftpnode/internal/freeport"
 )
 
 const testPassword = "a-password-that-no-log-shows"
@@ -26,6 +28,11 @@ var quick = pace{
 }
 
 const waitFor, tick = 30 * time.Second, 10 * time.Millisecond
+
+func TestMain(m *testing.M) {
+	awsenv.Clear()
+	os.Exit(m.Run())
+}
 
 // testConfig is the config of a node whose files are taken at once. more are further sections, as JSON members.
 func testConfig(t *testing.T, ftp string, more ...string) string {
@@ -40,25 +47,8 @@ func testConfig(t *testing.T, ftp string, more ...string) string {
 // freePorts finds a few ports in a row that nobody has.
 func freePorts(t *testing.T) string {
 	const count = 4
-	for range 100 {
-		first, err := net.Listen("tcp", ":0")
-		require.NoError(t, err)
-		port := first.Addr().(*net.TCPAddr).Port
-		taken := []net.Listener{first}
-		for next := port + 1; next < min(port+count, 65536); next++ {
-			if l, err := net.Listen("tcp", fmt.Sprintf(":%d", next)); err == nil {
-				taken = append(taken, l)
-			}
-		}
-		for _, l := range taken {
-			l.Close()
-		}
-		if len(taken) == count {
-			return fmt.Sprintf("%d-%d", port, port+count-1)
-		}
-	}
-	require.Fail(t, "there are no free ports")
-	return ""
+	first := freeport.Range(t, count)
+	return fmt.Sprintf("%d-%d", first, first+count-1)
 }
 
 // rig is a cloud with a node, which can be stopped and started on the same volume.

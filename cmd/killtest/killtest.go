@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path"
@@ -17,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/ftpnode/ftpnode/internal/freeport"
 )
 
 const (
@@ -58,7 +59,7 @@ func newTest(o options, dir string, out io.Writer) (*test, error) {
 			return nil, err
 		}
 	}
-	ports, err := freePorts(t.chance("ports"), 1+8*len(t.users))
+	ports, err := freeport.Find(1 + 8*len(t.users))
 	if err != nil {
 		return nil, err
 	}
@@ -100,24 +101,6 @@ func (t *test) config(first, last int) string {
 		"files": map[string]any{"settle": "60ms", "quiet": "1s", "minFree": "1MB"},
 	})
 	return string(config)
-}
-
-// freePorts finds count ports in a row that nobody has, below those that the system gives to outgoing connections.
-func freePorts(r *rand.Rand, count int) (int, error) {
-	for range 200 {
-		first := 20_000 + r.IntN(12_000-count)
-		free := true
-		for port := first; port < first+count && free; port++ {
-			l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
-			if free = err == nil; free {
-				l.Close()
-			}
-		}
-		if free {
-			return first, nil
-		}
-	}
-	return 0, fmt.Errorf("there are no %d free ports in a row", count)
 }
 
 // run does it all. Its error says that it could not be done.

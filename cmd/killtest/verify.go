@@ -133,8 +133,9 @@ type arrived struct {
 // finished tells whether it is known when a file was finished: if several uploads may have been, it is not known which.
 func (f *file) finished() bool { return f.acked && f.wholes == 1 && !f.from.IsZero() }
 
-// kernelTick is how far apart two changes of files must be to have different times on the disk.
-const kernelTick = 10 * time.Millisecond
+// kernelTick is how far apart two changes of files must be to have different times on the disk for sure: some kernels'
+// ticks, the slowest being 10 ms, and one may come late where the kernel is a guest.
+const kernelTick = 50 * time.Millisecond
 
 // before tells whether f is known to have been finished before other: its 226 was read before the end of other was sent.
 //

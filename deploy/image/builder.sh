@@ -51,5 +51,5 @@ tar -C "$root" --owner=0 --group=0 -cf - . | docker import \
     --message 'ftpnode builder' - "$BUILDER:$key" >/dev/null
 docker tag "$BUILDER:$key" "$BUILDER:latest"
 # Those of former go.mods.
-docker images "$BUILDER" --format '{{.Repository}}:{{.Tag}}' | grep -v -e ":$key\$" -e ':latest$' | xargs -r docker rmi >/dev/null
+docker images "$BUILDER" --format '{{.Repository}}:{{.Tag}}' | sed -e "/:$key\$/d" -e '/:latest$/d' | xargs -r docker rmi >/dev/null
 say "builder: $BUILDER:$key made"

@@ -109,7 +109,7 @@ func TestStartedByTheManagedApp(t *testing.T) {
 				return ok
 			}, patience, 2*time.Millisecond)
 			fmt.Printf("start-up: %d ms from the container's start to 220 (%s)\n", n.sinceStart().Milliseconds(), c.name)
-			n.waitLog("FTP is served")
+			n.waitServed(0)
 
 			n.loginFails(mistyped)
 			files := uploads(n)
@@ -243,12 +243,12 @@ func TestUploadEndsWhileStopping(t *testing.T) {
 	_, err := conn.Write(f.content[:250_000])
 	require.NoError(t, err)
 	must(t, "kill", "--signal", "TERM", n.container) // what docker stop begins with
-	n.waitLog("ftpnode stops")
 	_, err = conn.Write(f.content[250_000:])
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
 	s.expect(226)
 	assert.Equal(t, "0", must(t, "wait", n.container), "exit code")
+	n.waitLog("ftpnode stops")
 	n.start()
 	cloud.requireArrivals(f)
 }

@@ -6,7 +6,7 @@ scratch
 binary_of "${1:-$IMAGE:1}" "$scratch/ftpnode"
 if out=$(go tool -modfile=tools/go.mod govulncheck -mode=binary "$scratch/ftpnode" 2>&1); then
     tail -n 3 <<<"$out"
-elif grep -qE 'fetching vulnerabilities|no such host|dial tcp|Forbidden|connection refused|i/o timeout' <<<"$out"; then
+elif grep -q 'fetching vulnerabilities' <<<"$out"; then
     echo "NOT CHECKED: the vulnerability database cannot be reached from here"
 else
     fail "$out"

@@ -135,9 +135,9 @@ func (r *run) process(display string) {
 	r.t.Helper()
 	before := strings.Count(r.node.log.String(), "session started")
 	require.Eventually(r.t, func() bool { return r.xdotool(display, "search", "--onlyvisible", "--name", "FileZilla") == nil }, patience, 50*time.Millisecond)
-	for range 5 {
+	for range 4 {
 		r.ok(r.xdotool(display, "key", "ctrl+p"))
-		deadline := time.After(6 * time.Second)
+		deadline := time.After(15 * time.Second)
 		for {
 			if strings.Count(r.node.log.String(), "session started") > before {
 				return

@@ -120,7 +120,7 @@ func TestMistakes(t *testing.T) {
 	t.Run("no public address: PASV hangs", func(t *testing.T) {
 		t.Parallel()
 		p := newNetwork(t, layout{}).start("")
-		out, err := p.curl(hostAddress, "lost", content(1000), append(pasv, "--connect-timeout", "3")...)
+		out, err := p.curl(hostAddress, "lost", content(1000), append(pasv, "--connect-timeout", "8")...)
 		require.Equal(t, 28, exitCode(t, err), "a timeout: %s", out)
 		loggedIn(t, out)
 		require.Contains(t, out, "(172,30,0,2,", "the node tells an address that no one outside can reach")

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,6 +42,9 @@ func testMain(m *testing.M) int {
 	programs = dir
 	return m.Run()
 }
+
+// served is in the log when users can log in: before the node knows its definition, it says users=0.
+var served = regexp.MustCompile(`FTP is served .*users=[1-9]`)
 
 // program is a node that runs in its namespace, with a local cloud beside it.
 type program struct {
@@ -85,8 +89,8 @@ func (n *network) start(settings string) *program {
 			n.t.Logf("the node's log:\n%s", p.log)
 		}
 	})
-	require.Eventually(n.t, func() bool { return strings.Contains(p.log.String(), "FTP is served") || len(ended) > 0 }, patience, 10*time.Millisecond)
-	require.Contains(n.t, p.log.String(), "FTP is served")
+	require.Eventually(n.t, func() bool { return served.MatchString(p.log.String()) || len(ended) > 0 }, patience, 10*time.Millisecond)
+	require.Regexp(n.t, served, p.log.String())
 	return p
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/internal/freeport"
 )
 
 var (
@@ -21,22 +23,8 @@ var (
 // rangeOf finds n ports in a row that are free now.
 func rangeOf(t *testing.T, n int) (first, last int) {
 	t.Helper()
-	for first = 42000; first < 60000; first += n {
-		free := true
-		for p := first; p < first+n; p++ {
-			l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(p)))
-			if err != nil {
-				free = false
-				break
-			}
-			l.Close()
-		}
-		if free {
-			return first, first + n - 1
-		}
-	}
-	t.Fatal("no free ports")
-	return 0, 0
+	first = freeport.Range(t, n)
+	return first, first + n - 1
 }
 
 func newPool(t *testing.T, opts Options) *Pool {
