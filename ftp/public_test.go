@@ -3,6 +3,7 @@ package ftp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -13,11 +14,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/ftp/drop"
+	"github.com/ftpnode/ftpnode/internal/freeport"
 )
 
 // A passive port that is published under another number is told by that; the connection arrives on its own.
 func TestPublicPorts(t *testing.T) {
-	const passive, public = 34021, 44021
+	const public = 44021
+	passive := freeport.Range(t, 1)
 	n := start(t, func(o *Options, _ *drop.Options) {
 		o.PassivePorts = PortRange{First: passive, Last: passive}
 		o.PublicPorts = map[int]int{passive: public}
@@ -28,7 +31,7 @@ func TestPublicPorts(t *testing.T) {
 	require.Contains(t, c.do(229, "EPSV"), "(|||44021|)")
 
 	c.send("STOR a.txt")
-	data := c.data("127.0.0.1:34021")
+	data := c.data(fmt.Sprintf("127.0.0.1:%d", passive))
 	_, err := data.Write([]byte("content"))
 	require.NoError(t, err)
 	require.NoError(t, data.Close())
