@@ -10,8 +10,8 @@ import (
 // many nodes that lost the same cloud do not all come back to it in the same moment.
 func (opts *Options) backoff(failures int) time.Duration {
 	bound := opts.MaxBackoff
-	if shift := failures - 1; shift < 30 {
-		bound = min(bound, opts.MinBackoff<<max(shift, 0))
+	if shift := max(failures-1, 0); opts.MinBackoff <= bound>>shift { // so that the shift does not overflow
+		bound = opts.MinBackoff << shift
 	}
 	return 1 + rand.N(bound)
 }

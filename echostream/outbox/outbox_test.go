@@ -122,6 +122,41 @@ func TestPutErrorsLeaveFilesInPlace(t *testing.T) {
 	assert.Equal(t, 4, len(r.cloud.got("a")))
 }
 
+// A claim that failed is written down while a target refuses others; the race detector looks on.
+func TestPutThatFailsBesideRefusals(t *testing.T) {
+	fsys := disktest.New(1)
+	r := newRig(t, fsys, "a").open()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	done := make(chan struct{})
+	defer close(done)
+	wg.Go(func() {
+		e := &waiting{}
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			r.Outbox.mu.Lock()
+			r.refusals[e] = append(r.refusals[e][:0:0], refusal{"a", "bad content"}) // as apply does
+			delete(r.refusals, e)
+			r.Outbox.mu.Unlock()
+		}
+	})
+	fsys.Inject(disktest.Fault{Kind: disktest.Rename, Path: "drop/...", Forever: true})
+	for i := range 20 {
+		var items []Item
+		for _, name := range numbered(fmt.Sprint(i, "-"), 20) {
+			item := r.write(name, "x")
+			item.Lane = name
+			items = append(items, item)
+		}
+		_, errs := r.Put(t.Context(), items)
+		require.NotContains(t, errs, nil)
+	}
+}
+
 func TestEntryIsKeptBackUntilItsPlaceIsDurable(t *testing.T) {
 	fsys := disktest.New(1)
 	r := newRig(t, fsys, "a").open().run()
@@ -445,6 +480,13 @@ func TestBackoffDoublesAndWakeCutsItShort(t *testing.T) {
 		assert.Len(t, r.log.lines("Sending works again"), 1)
 		r.halt()
 	})
+}
+
+func TestLongPausesDoNotOverflow(t *testing.T) {
+	opts := Options{MinBackoff: time.Hour, MaxBackoff: 3 * time.Hour}
+	for failures := range 100 {
+		assert.LessOrEqual(t, opts.backoff(failures), 3*time.Hour)
+	}
 }
 
 func TestManyLanesProbeABrokenTarget(t *testing.T) {

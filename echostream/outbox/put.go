@@ -50,7 +50,8 @@ func (o *Outbox) Put(ctx context.Context, items []Item) ([]Entry, []error) {
 		}
 	}
 	arrivals, err := o.record(entries, errs)
-	var void []addition
+	var void []*waiting
+	records := map[*waiting]Entry{}
 	for i, a := range arrivals {
 		if a == nil {
 			continue
@@ -63,18 +64,18 @@ func (o *Outbox) Put(ctx context.Context, items []Item) ([]Entry, []error) {
 		if e != nil {
 			errs[i] = fmt.Errorf("taking %q into the outbox: %w", items[i].Name, e)
 			entries[i].Void = true
-			if text, err := o.line(a.entry, entries[i]); err == nil {
-				void = append(void, addition{a.entry, text})
-			}
+			void, records[a.entry] = append(void, a.entry), entries[i]
 		}
 		o.arrived(a, e)
 	}
 	if len(void) > 0 {
 		// Best effort, as the disk is in trouble: without it the next Open finishes these claims.
 		o.mu.Lock()
-		r := o.journal.add(void)
+		r, err := o.addProgress(void, records, func(*waiting) bool { return true })
 		o.mu.Unlock()
-		_ = o.journal.wait(r)
+		if err == nil {
+			_ = o.journal.wait(r)
+		}
 	}
 	// Protects: an entry may be sent only when a power cut cannot bring its file back to where it was, to be taken
 	// a second time. If it fails, syncArrivals has kept the entries back.
