@@ -135,32 +135,45 @@ func (staleError) Error() string { return "the upload in bulk storage is too old
 func (staleError) Stale() bool   { return true }
 
 // Audit implements outbox.Deliverer.
-func (d *deliverer) Audit(ctx context.Context, batch []outbox.Prepared) error {
+func (d *deliverer) Audit(ctx context.Context, batch []outbox.Prepared) []error {
+	errs := make([]error, len(batch))
 	s := d.state.Load()
 	if s == nil {
-		return errNoDefinition
+		for i := range errs {
+			errs[i] = errNoDefinition
+		}
+		return errs
 	}
 	if !s.node.Audit {
-		return nil
+		return errs
 	}
-	records := make([]echostream.AuditRecord, len(batch))
+	var records []echostream.AuditRecord
+	var at []int // where in the batch they stand
 	for i, prepared := range batch {
 		var f facts
 		if p, ok := prepared.Payload.(*payload); ok {
 			f = p.facts
 		} else {
-			var err error
-			if f, err = factsOf(ctx, prepared.Entry, prepared.Open); err != nil {
-				return err
+			// A file that cannot be read now must not keep the others here.
+			if f, errs[i] = factsOf(ctx, prepared.Entry, prepared.Open); errs[i] != nil {
+				continue
 			}
 		}
-		records[i] = echostream.AuditRecord{TrackingID: prepared.Entry.ID, DateTime: d.now(), Attributes: f.attributes()}
+		records = append(records, echostream.AuditRecord{TrackingID: prepared.Entry.ID, DateTime: d.now(), Attributes: f.attributes()})
+		at = append(at, i)
+	}
+	if len(records) == 0 {
+		return errs
 	}
 	messageType := fileType
 	if t := s.node.SendMessageType; t != nil {
 		messageType = t.Name
 	}
-	return d.cloud.Audit(ctx, s.node, messageType, records)
+	err := d.cloud.Audit(ctx, s.node, messageType, records)
+	for _, i := range at {
+		errs[i] = err
+	}
+	return errs
 }
 
 // fileType is the message type that this node is for.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/internal/disk"
 )
 
 // fakeCloud takes everything, but for the bodies that errs names.
@@ -76,7 +78,7 @@ func TestTargets(t *testing.T) {
 	assert.Empty(t, d.Targets(), "nothing is known yet")
 	_, err := d.Prepare(t.Context(), entryOf("a", nil), opener(nil))
 	require.ErrorIs(t, err, errNoDefinition)
-	require.ErrorIs(t, d.Audit(t.Context(), nil), errNoDefinition)
+	require.ErrorIs(t, d.Audit(t.Context(), make([]outbox.Prepared, 1))[0], errNoDefinition)
 	require.Error(t, d.Send(t.Context(), "a", make([]outbox.Prepared, 1))[0])
 
 	d, _ = delivererOf(&fakeCloud{}, twoTargets())
@@ -137,19 +139,30 @@ func TestAudit(t *testing.T) {
 	node := twoTargets()
 	d, _ := delivererOf(cloud, node)
 	batch := batchOf(t, d, 2)
-	require.NoError(t, d.Audit(t.Context(), batch))
+	require.Equal(t, make([]error, 2), d.Audit(t.Context(), batch))
 	assert.Empty(t, cloud.records, "the tenant does not audit")
 
 	audits := *node
 	audits.Audit = true
 	d, _ = delivererOf(cloud, &audits)
 	batch[1].Payload = nil // as after a restart
-	require.NoError(t, d.Audit(t.Context(), batch))
+	require.Equal(t, make([]error, 2), d.Audit(t.Context(), batch))
 	require.Len(t, cloud.records, 2)
 	assert.Equal(t, batch[1].Entry.ID, cloud.records[1].TrackingID)
 	assert.Equal(t, "1.txt", cloud.records[1].Attributes["name"])
 	assert.Equal(t, cloud.records[0].Attributes["sha256"], cloud.records[1].Attributes["sha256"])
 	assert.Equal(t, []string{"echo.file"}, cloud.types)
+
+	cloud.records = nil
+	batch[0].Payload = nil
+	batch[0].Open = func() (disk.File, error) { return nil, syscall.EIO }
+	errs := d.Audit(t.Context(), batch)
+	require.ErrorIs(t, errs[0], syscall.EIO)
+	require.NoError(t, errs[1], "a file that cannot be read keeps no other back")
+	require.Len(t, cloud.records, 1)
+	assert.Equal(t, batch[1].Entry.ID, cloud.records[0].TrackingID)
+	require.Error(t, d.Audit(t.Context(), batch[:1])[0])
+	assert.Len(t, cloud.types, 2, "nothing is left to be recorded")
 }
 
 func TestLanes(t *testing.T) {

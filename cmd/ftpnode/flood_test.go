@@ -139,7 +139,9 @@ func (s *shelf) Send(_ context.Context, _ string, batch []outbox.Prepared) []err
 	return make([]error, len(batch))
 }
 
-func (s *shelf) Audit(context.Context, []outbox.Prepared) error { return nil }
+func (s *shelf) Audit(_ context.Context, batch []outbox.Prepared) []error {
+	return make([]error, len(batch))
+}
 
 // served is the FTP server with the drop and the outbox, on a simulated disk.
 type served struct {

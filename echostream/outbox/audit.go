@@ -14,14 +14,25 @@ type auditing struct {
 	queue    []*waiting
 	busy     bool
 	paused   bool
-	failures int
+	failures int // in a row; while there are any, what is sent is noted on the disk too (see noting)
 	trouble  retry.Trouble
 }
 
-// startAuditing starts an audit of what is due.
+// noting is the state of the notes that entries were sent, which are made while the audit fails: it may be out for weeks, and
+// nothing is to be sent a second time because only its audit was missing. While the audit works there are
+// none, since an entry leaves at once.
+type noting struct {
+	queue    []*waiting // all that wait for their audit and are not noted, while the audit fails
+	busy     bool
+	paused   bool
+	failures int
+}
+
+// startAuditing starts an audit of what is due. What failed before is noted first; if the disk does not take
+// the note, the audit is tried all the same, since entries that leave may be all that can make room on it.
 func (o *Outbox) startAuditing(ctx context.Context) {
 	a := &o.auditing
-	if a.busy || a.paused || len(a.queue) == 0 || o.stopping && a.failures > 0 {
+	if a.busy || a.paused || o.noting.busy || len(a.queue) == 0 || o.stopping && a.failures > 0 {
 		return
 	}
 	n := min(len(a.queue), o.opts.AuditBatch)
@@ -34,37 +45,18 @@ func (o *Outbox) startAuditing(ctx context.Context) {
 	go o.audit(ctx, batch)
 }
 
-// audit has a batch recorded, and notes durably that it was sent if that fails.
+// audit has a batch recorded.
 func (o *Outbox) audit(ctx context.Context, batch []*waiting) {
-	handed := make([]Prepared, 0, len(batch))
-	entries := make(map[*waiting]Entry, len(batch))
-	var err error
-	for _, e := range batch {
-		var entry Entry
-		if entry, err = o.known(e); err != nil {
-			break
-		}
-		entries[e] = entry
-		handed = append(handed, Prepared{Entry: entry, Payload: o.payload(e), Open: func() (disk.File, error) { return o.open(entry) }})
-	}
-	results := make([]error, len(batch))
-	if err == nil {
-		err = o.callAudit(ctx, handed)
-		if isPermanent(err) && len(batch) > 1 {
-			err = nil
-			for i := range handed { // one of them spoils it for the others
-				results[i] = o.callAudit(ctx, handed[i:i+1])
-			}
-		}
-	}
-	if err != nil {
-		for i := range results {
-			results[i] = err
-		}
-	}
+	results := o.auditEach(ctx, batch)
 
 	o.mu.Lock()
+	defer o.nudge() // what was audited can leave
+	defer o.mu.Unlock()
+	a := &o.auditing
+	a.busy = false
+	o.calls--
 	var again []*waiting
+	var err error
 	for i, e := range batch {
 		switch {
 		case results[i] == nil:
@@ -78,28 +70,53 @@ func (o *Outbox) audit(ctx context.Context, batch []*waiting) {
 			err = results[i]
 		}
 	}
-	o.mu.Unlock()
-	o.nudge() // what was audited can leave
-
-	// Nothing is to be sent a second time because only its audit was missing.
-	o.recordProgress(ctx, again, entries, completed)
-
-	o.mu.Lock()
-	defer o.nudge()
-	defer o.mu.Unlock()
-	a := &o.auditing
-	a.busy = false
-	o.calls--
 	if len(again) == 0 {
 		a.failures = 0
+		o.noting.queue = nil
 		o.report(a.trouble.Over(time.Now(), "Auditing works again").To)
 		return
 	}
-	a.queue = append(again, a.queue...)
-	a.failures++
+	a.queue = append(a.queue, again...) // behind the others: they may be what fails
+	if a.failures == 0 {
+		for _, e := range a.queue {
+			o.wantNote(e)
+		}
+	}
+	if len(again) == len(batch) {
+		a.failures++
+	} else {
+		a.failures = 1
+	}
 	a.paused = true
 	o.pauses.add(o.opts.backoff(a.failures), func() { a.paused = false })
+	o.startNoting()
 	o.report(a.trouble.Hit(time.Now(), slog.LevelWarn, "Auditing fails"+goesOn, err, "waiting", len(a.queue)).To)
+}
+
+// auditEach gives the result of each entry.
+func (o *Outbox) auditEach(ctx context.Context, batch []*waiting) []error {
+	results := make([]error, len(batch))
+	var handed []Prepared
+	var at []int // where in the batch they stand
+	for i, e := range batch {
+		entry, err := o.known(e)
+		if err != nil {
+			results[i] = err
+			continue
+		}
+		handed = append(handed, Prepared{Entry: entry, Payload: o.payload(e), Open: func() (disk.File, error) { return o.open(entry) }})
+		at = append(at, i)
+	}
+	if len(handed) == 0 {
+		return results
+	}
+	for n, err := range o.callAudit(ctx, handed) {
+		if isPermanent(err) && len(handed) > 1 {
+			err = o.callAudit(ctx, handed[n:n+1])[0] // perhaps another one spoils it
+		}
+		results[at[n]] = err
+	}
+	return results
 }
 
 func (o *Outbox) payload(e *waiting) any {
@@ -111,6 +128,95 @@ func (o *Outbox) payload(e *waiting) any {
 	return nil
 }
 
-func (o *Outbox) callAudit(ctx context.Context, batch []Prepared) error {
-	return guard("Audit", func() error { return o.opts.Deliverer.Audit(ctx, batch) })
+func (o *Outbox) callAudit(ctx context.Context, batch []Prepared) []error {
+	return results("Audit", len(batch), func() []error { return o.opts.Deliverer.Audit(ctx, batch) })
+}
+
+// wantNote has it noted that e was sent, unless the disk knows.
+func (o *Outbox) wantNote(e *waiting) {
+	if !e.known {
+		o.noting.queue = append(o.noting.queue, e)
+	}
+}
+
+// startNoting starts to note what is due.
+func (o *Outbox) startNoting() {
+	n := &o.noting
+	if n.busy || n.paused || len(n.queue) == 0 || o.stopping && n.failures > 0 {
+		return
+	}
+	// There are more than that only when an edge was removed that many had waited for.
+	count := min(len(n.queue), maxUnsettled)
+	batch := n.queue[:count:count]
+	if n.queue = n.queue[count:]; len(n.queue) == 0 {
+		n.queue = nil
+	}
+	n.busy = true
+	o.calls++
+	go o.noteSent(batch)
+}
+
+// noteSent makes it durable that entries were sent. They may be audited and leave meanwhile.
+func (o *Outbox) noteSent(batch []*waiting) {
+	err := o.recordSent(batch)
+
+	o.mu.Lock()
+	defer o.nudge() // there is room for more to be sent
+	defer o.mu.Unlock()
+	n := &o.noting
+	n.busy = false
+	o.calls--
+	o.report(o.leaving.outcome(err).To)
+	if err == nil {
+		n.failures = 0
+		return
+	}
+	if o.auditing.failures > 0 {
+		for _, e := range batch {
+			if e.state == completed {
+				o.wantNote(e)
+			}
+		}
+	}
+	n.failures++
+	n.paused = true
+	o.pauses.add(o.opts.backoff(n.failures), func() { n.paused = false })
+}
+
+// recordSent records entries as sent, as many as can be. An error is that of the others.
+func (o *Outbox) recordSent(batch []*waiting) error {
+	entries := make(map[*waiting]Entry, len(batch))
+	var unread error
+	for _, e := range batch {
+		entry, err := o.known(e)
+		if err == nil {
+			entries[e] = entry
+			continue
+		}
+		o.mu.Lock()
+		if e.state == completed {
+			unread = err
+		}
+		o.mu.Unlock()
+	}
+	o.mu.Lock()
+	r, err := o.addProgress(batch, entries, func(e *waiting) bool { return e.state == completed && !e.known })
+	o.mu.Unlock()
+	if r != nil {
+		// Protects: no target must get an entry again because its audit was missing when the node ended.
+		err = o.journal.wait(r)
+	}
+	if err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for e := range entries {
+		if e.state == completed && !e.known {
+			e.known = true
+			o.unsettled--
+			o.drop(e) // the audit may be out for weeks
+		}
+	}
+	return unread
 }

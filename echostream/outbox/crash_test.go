@@ -105,11 +105,11 @@ func (w *world) Send(_ context.Context, target string, batch []Prepared) []error
 	return results
 }
 
-func (w *world) Audit(_ context.Context, batch []Prepared) error {
+func (w *world) Audit(_ context.Context, batch []Prepared) []error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.fs.IsCut() {
-		return errDown
+		return slices.Repeat([]error{errDown}, len(batch))
 	}
 	for _, p := range batch {
 		name := p.Entry.Name
@@ -119,12 +119,12 @@ func (w *world) Audit(_ context.Context, batch []Prepared) error {
 	}
 	if w.noAudit > 0 {
 		w.noAudit--
-		return errDown
+		return slices.Repeat([]error{errDown}, len(batch))
 	}
 	for _, p := range batch {
 		w.audited[p.Entry.Name] = true
 	}
-	return nil
+	return make([]error, len(batch))
 }
 
 func (w *world) gone(e Entry, _ Gone) {

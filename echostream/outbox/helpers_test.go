@@ -124,23 +124,23 @@ func (c *cloud) Send(ctx context.Context, target string, batch []Prepared) []err
 	return results
 }
 
-func (c *cloud) Audit(ctx context.Context, batch []Prepared) error {
+func (c *cloud) Audit(ctx context.Context, batch []Prepared) []error {
 	names := namesOf(batch)
+	results := make([]error, len(batch))
 	if c.onAudit != nil {
 		if err := c.onAudit(ctx, names); err != nil {
-			return err
+			return slices.Repeat([]error{err}, len(batch))
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.calls = append(c.calls, call{"", names, time.Now()})
-	for _, name := range names {
-		if err := c.next("audit " + name); err != nil {
-			return err
+	for i, name := range names {
+		if results[i] = c.next("audit " + name); results[i] == nil {
+			c.audited = append(c.audited, name)
 		}
 	}
-	c.audited = append(c.audited, names...)
-	return nil
+	return results
 }
 
 func namesOf(batch []Prepared) (names []string) {

@@ -142,6 +142,9 @@ func (o *Outbox) complete(e *waiting) {
 	}
 	e.sent = true
 	o.auditing.queue = append(o.auditing.queue, e)
+	if o.auditing.failures > 0 {
+		o.wantNote(e)
+	}
 }
 
 func (o *Outbox) removeFromLane(e *waiting) {

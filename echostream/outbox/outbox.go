@@ -70,9 +70,10 @@ type Deliverer interface {
 	// Stale() bool has the entry prepared anew first. The context ends Options.Grace after Run's.
 	Send(ctx context.Context, target string, batch []Prepared) []error
 	// Audit records that the entries (at most Options.AuditBatch, of any lanes) were sent to all
-	// targets. nil: nothing to record, or recorded. A permanent error for several entries is taken apart by
-	// calling again with one at a time. The context ends Options.Grace after Run's.
-	Audit(ctx context.Context, batch []Prepared) error
+	// targets, and returns an error for each entry, nil for those that have nothing to record or are recorded;
+	// len(result) == len(batch). A permanent error counts only for an entry that was alone: one that was not is
+	// tried again alone. The context ends Options.Grace after Run's.
+	Audit(ctx context.Context, batch []Prepared) []error
 }
 
 // Gone says why an entry left the outbox.
@@ -198,6 +199,7 @@ type Outbox struct {
 
 	preparing preparing
 	auditing  auditing
+	noting    noting
 	leaving   leaving
 }
 

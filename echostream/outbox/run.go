@@ -42,14 +42,15 @@ func (o *Outbox) Run(ctx context.Context) error {
 func (o *Outbox) stop(ctx, calls context.Context, cancel func()) error {
 	o.mu.Lock()
 	o.stopping = true
+	o.noting.failures, o.noting.paused = 0, false // once more, whatever the disk did before
 	o.mu.Unlock()
 	deadline := time.Now().Add(o.opts.Grace)
 	for {
-		o.step(ctx, calls)
-		o.say()
 		o.mu.Lock()
-		under := o.calls
+		o.start(ctx, calls)
+		under := o.calls // under one lock: what ends between the two would leave its work undone
 		o.mu.Unlock()
+		o.say()
 		if under == 0 {
 			return nil
 		}
@@ -79,11 +80,17 @@ func (o *Outbox) rest(ctx context.Context, next time.Time) {
 	}
 }
 
-// step starts all that can be started now, and tells when to look again at the latest.
+// step ends the pauses that are over, starts all that can be started now, and tells when to look again at the latest.
 func (o *Outbox) step(ctx, calls context.Context) (next time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	next, _ = o.pauses.endDue(time.Now())
+	o.start(ctx, calls)
+	return next
+}
+
+// start starts all that can be started now. o.mu is held.
+func (o *Outbox) start(ctx, calls context.Context) {
 	if !o.stopping {
 		o.startSending(calls)
 		o.startPreparing(ctx)
@@ -93,8 +100,8 @@ func (o *Outbox) step(ctx, calls context.Context) (next time.Time) {
 		}
 	}
 	o.startAuditing(calls)
+	o.startNoting()
 	o.startLeaving()
-	return next
 }
 
 // askTargets asks for the targets if they may have changed.

@@ -173,7 +173,7 @@ func (o *Outbox) send(ctx context.Context, s *stream, batch []*waiting, flights 
 			entries[e] = handed[i].Entry
 		}
 	}
-	o.recordProgress(ctx, batch, entries, queued)
+	o.recordProgress(ctx, batch, entries)
 
 	o.mu.Lock()
 	o.finishBatch(s, failed, len(failed) == len(batch), stopped)
@@ -284,19 +284,12 @@ func (o *Outbox) finishBatch(s *stream, failed []sendError, all, stopped bool) {
 	o.report(t.trouble.Hit(time.Now(), slog.LevelWarn, "Sending fails"+goesOn, first.err, "target", t.name, "trackingId", first.entry.id.String(), "name", first.name).To)
 }
 
-// recordProgress makes what is known about the entries durable, as long as they are in the given state: queued after
-// Send, completed after an Audit that failed. It goes on until it succeeds or ctx ends.
-func (o *Outbox) recordProgress(ctx context.Context, batch []*waiting, entries map[*waiting]Entry, in state) {
+// recordProgress makes what came of a Send durable for the entries that have more targets to wait for. It goes on
+// until it succeeds or ctx ends.
+func (o *Outbox) recordProgress(ctx context.Context, batch []*waiting, entries map[*waiting]Entry) {
 	for failures := 1; ; failures++ {
-		var recorded []*waiting
 		o.mu.Lock()
-		r, err := o.addProgress(batch, entries, func(e *waiting) bool {
-			if e.state != in || e.known {
-				return false
-			}
-			recorded = append(recorded, e)
-			return true
-		})
+		r, err := o.addProgress(batch, entries, func(e *waiting) bool { return e.state == queued })
 		o.mu.Unlock()
 		if r == nil && err == nil {
 			return
@@ -307,13 +300,6 @@ func (o *Outbox) recordProgress(ctx context.Context, batch []*waiting, entries m
 		}
 		o.mu.Lock()
 		o.report(o.leaving.outcome(err).To)
-		if err == nil && in == completed {
-			for _, e := range recorded {
-				e.known = true
-				o.unsettled--
-				o.drop(e) // the audit may be out for weeks
-			}
-		}
 		o.mu.Unlock()
 		o.nudge()
 		if err == nil || !retry.Sleep(ctx, o.opts.backoff(failures)) {
@@ -342,16 +328,21 @@ func (o *Outbox) addProgress(batch []*waiting, entries map[*waiting]Entry, recor
 	return o.journal.add(additions), nil
 }
 
-func (o *Outbox) callSend(ctx context.Context, target string, batch []Prepared) (results []error) {
-	err := guard("Send", func() error {
-		results = o.opts.Deliverer.Send(ctx, target, slices.Clone(batch))
+func (o *Outbox) callSend(ctx context.Context, target string, batch []Prepared) []error {
+	return results("Send", len(batch), func() []error { return o.opts.Deliverer.Send(ctx, target, slices.Clone(batch)) })
+}
+
+// results calls a method of the Deliverer that gives a result for each of n entries.
+func results(method string, n int, call func() []error) (errs []error) {
+	err := guard(method, func() error {
+		errs = call()
 		return nil
 	})
-	if err == nil && len(results) != len(batch) {
-		err = fmt.Errorf("the Deliverer's Send gave %d results, expected %d", len(results), len(batch))
+	if err == nil && len(errs) != n {
+		err = fmt.Errorf("the Deliverer's %s gave %d results, expected %d", method, len(errs), n)
 	}
 	if err != nil {
-		results = slices.Repeat([]error{err}, len(batch))
+		errs = slices.Repeat([]error{err}, n)
 	}
-	return results
+	return errs
 }
