@@ -41,7 +41,7 @@ const (
 // PortRange is a range of TCP ports, both ends included. The zero value means any port.
 type PortRange struct{ First, Last int }
 
-// Options of a server. Listener, Drop and Users are required.
+// Options of a server. Listener is required, and Drop if there are users; without any, it refuses every log-in.
 type Options struct {
 	Listener net.Listener // for control connections; Serve closes it
 	Drop     *drop.Drop
@@ -105,7 +105,7 @@ func (o *Options) complete() error {
 	if o.Listener == nil {
 		problem("Listener is missing")
 	}
-	if o.Drop == nil {
+	if o.Drop == nil && len(o.Users) > 0 {
 		problem("Drop is missing")
 	}
 	o.Users = slices.Clone(o.Users)

@@ -42,6 +42,10 @@ func TestOptionsAreChecked(t *testing.T) {
 	require.Equal(t, TLSOff, opts.TLS)
 
 	opts = valid()
+	opts.Users, opts.Drop = nil, nil
+	require.NoError(t, opts.complete(), "nobody can log in, so nobody needs a drop")
+
+	opts = valid()
 	opts.Users[0].PasswordHash = "x"
 	opts.Users = append(opts.Users, User{Name: "b"})
 	opts.TLS = "yes"

@@ -106,7 +106,8 @@ func listenHost(a net.Addr) string {
 func (s *Server) Serve(ctx context.Context) error {
 	for _, u := range s.opts.Users {
 		if _, err := s.userDir(&u); err != nil {
-			s.opts.Log.Warn("a user's directory cannot be made now", "user", loggable(u.Name), "error", err)
+			s.opts.Log.Error("a user's directory cannot be made; the user cannot log in until it can", "user", loggable(u.Name),
+				"directory", loggable(u.Directory), "error", err)
 		}
 	}
 	stop := context.AfterFunc(ctx, func() { s.opts.Listener.Close() })

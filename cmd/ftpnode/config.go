@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"net/netip"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -25,6 +27,7 @@ type Config struct {
 // FTPConfig says who may log in, and how clients reach the node.
 type FTPConfig struct {
 	Users                    []*UserConfig `json:"users"`
+	LeftOut                  []*UserConfig `json:"-"` // may not log in; what stands in their directories is still theirs
 	PublicAddress            string        `json:"publicAddress"`
 	PassivePorts             Ports         `json:"passivePorts"`
 	TLS                      string        `json:"tls"`
@@ -100,7 +103,7 @@ func (p Problem) log(log *slog.Logger) {
 }
 
 // parseConfig reads the node's merged config. What is not valid is left out, as told by the problems, and the rest
-// stands: a bad value by its default, a bad user by none. The Config is always one that can run,
+// stands: a bad value by its default, a bad user by none (see FTPConfig.LeftOut). The Config is always one that can run,
 // even if it has no user.
 func parseConfig(raw json.RawMessage) (Config, []Problem) {
 	doc, problems := validate(raw)
@@ -133,12 +136,18 @@ func (c *checker) add(path, value, expected, effect string) {
 	c.problems = append(c.problems, Problem{Level: slog.LevelError, Path: path, Value: value, Expected: expected, Effect: effect})
 }
 
-// users drops the users that clash with one before them or whose directory is not one, and leaves no nil.
+// users leaves out the users that clash with one before them or whose directory is not one, and leaves no nil. Of those that
+// are left out, the ones stay in LeftOut whose directory is nobody else's.
 func (c *checker) users(f *FTPConfig) {
-	var good []*UserConfig
+	var good, bad []*UserConfig
 	for i, u := range f.Users {
 		if u == nil {
 			continue // left out by validate
+		}
+		if u.Password == "" && u.PasswordHash == "" { // likewise
+			u.Directory = cmp.Or(u.Directory, u.Name)
+			bad = append(bad, u)
+			continue
 		}
 		at := func(key string) string { return fmt.Sprintf("ftp.users[%d].%s", i, key) }
 		if u.Directory == "" {
@@ -153,11 +162,19 @@ func (c *checker) users(f *FTPConfig) {
 				`a path like "scanner" or "plant-7/line-2": no "..", no "/" at its ends, no part that begins with a dot`, leftOut)
 			continue
 		}
-		if !c.clash(at, u, good) {
-			good = append(good, u)
+		if c.clash(at, u, good) {
+			bad = append(bad, &UserConfig{Name: u.Name, Directory: u.Directory})
+			continue
 		}
+		good = append(good, u)
 	}
 	f.Users = good
+	for _, u := range bad {
+		shared := slices.ContainsFunc(slices.Concat(good, f.LeftOut), func(o *UserConfig) bool { return overlap(u.Directory, o.Directory) })
+		if cleanDirectory(u.Directory) && !shared {
+			f.LeftOut = append(f.LeftOut, u)
+		}
+	}
 }
 
 func (c *checker) clash(at func(string) string, u *UserConfig, others []*UserConfig) bool {
@@ -166,7 +183,7 @@ func (c *checker) clash(at func(string) string, u *UserConfig, others []*UserCon
 		case u.Name == o.Name:
 			c.add(at("name"), shown(u.Name), "a name that no other user has", leftOut)
 			return true
-		case within(u.Directory, o.Directory) || within(o.Directory, u.Directory):
+		case overlap(u.Directory, o.Directory):
 			c.add(at("directory"), shown(u.Directory),
 				fmt.Sprintf("a directory of its own, apart from %s of the user %s", shown(o.Directory), shown(o.Name)), leftOut)
 			return true
@@ -174,6 +191,8 @@ func (c *checker) clash(at func(string) string, u *UserConfig, others []*UserCon
 	}
 	return false
 }
+
+func overlap(a, b string) bool { return within(a, b) || within(b, a) }
 
 func within(inner, outer string) bool { return inner == outer || strings.HasPrefix(inner, outer+"/") }
 

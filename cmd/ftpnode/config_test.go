@@ -158,6 +158,35 @@ func TestBadUsers(t *testing.T) {
 	}
 }
 
+// A user who is left out keeps the directory, if what is wrong leaves no doubt whose it is.
+func TestLeftOutUsersKeepTheirDirectories(t *testing.T) {
+	const press = `"name": "press", "directory": "plant-7/press"`
+	for user, kept := range map[string]string{
+		`{` + press + `}`:                                                        "press plant-7/press",
+		`{"name": "press"}`:                                                      "press press",
+		`{` + press + `, "passwordHash": "$2y$"}`:                                "press plant-7/press",
+		`{` + press + `, "passwordHash": "x", "readable": "yes"}`:                "press plant-7/press",
+		`{` + press + `, "password": "x", "readable": "yes"}`:                    "press plant-7/press",
+		`{` + press + `, "pasword": "x"}`:                                        "press plant-7/press",
+		`{"name": "good", "password": "x", "directory": "other"}`:                "good other",
+		`{"name": 7, "password": "x", "directory": "plant-7"}`:                   "",
+		`{"name": "press", "password": "", "directory": 7}`:                      "",
+		`{"name": "press", "password": "", "directory": "../x"}`:                 "",
+		`{"name": "press", "password": "", "directory": "good/x"}`:               "",
+		`{"name": "press", "password": "x", "directory": "good"}`:                "",
+		`{` + press + `, "passwordHash": "x"}, {` + press + `, "password": ""}`:  "press plant-7/press",
+		`{` + press + `, "passwordHash": "x"}, {` + press + `, "password": "x"}`: "", // and the other one may log in
+	} {
+		got, _ := parseConfig(json.RawMessage(`{"ftp": {"users": [{"name": "good", "password": "hunter2hunter2"}, ` + user + `]}}`))
+		var left []string
+		for _, u := range got.FTP.LeftOut {
+			left = append(left, u.Name+" "+u.Directory)
+		}
+		assert.Equal(t, kept, strings.Join(left, ", "), user)
+		assert.Contains(t, names(got), "good", user)
+	}
+}
+
 // Whatever the config is: a problem says why nobody can log in, and the node can run.
 func TestNoUser(t *testing.T) {
 	for _, config := range []string{

@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,7 +27,7 @@ type frontConfig struct {
 
 // front is what clients see: the FTP server and the drop directory.
 type front struct {
-	volume   *disk.OS
+	volume   disk.FS
 	dir      string // of the volume
 	listener *net.TCPListener
 	outbox   *outbox.Outbox
@@ -92,29 +93,41 @@ func (f *front) run(ctx context.Context) {
 
 // serve runs one drop and one server over it until ctx ends.
 func (f *front) serve(ctx context.Context, c frontConfig, works func()) error {
-	d, err := f.holder.open(f.dropOptions(c))
-	if err != nil {
-		return err
-	}
-	defer f.holder.close()
-	server, err := f.server(c, d)
-	if err != nil {
-		return err
-	}
-	// Before the drop looks around: a file that is found belongs to the user in whose directory it stands.
-	for _, u := range c.FTP.Users {
-		if _, err := d.User(u.Name, u.Directory); err != nil {
+	owners := slices.Concat(c.FTP.Users, c.FTP.LeftOut)
+	var d *drop.Drop
+	// While nobody is known (there is no definition yet, or the config's users cannot be read) nothing is claimed: it would be
+	// taken under a wrong name and user.
+	if len(owners) > 0 {
+		var err error
+		if d, err = f.holder.open(f.dropOptions(c)); err != nil {
 			return err
 		}
+		defer f.holder.close()
+	}
+	users := f.usableUsers(c.FTP.Users, d)
+	server, err := f.server(c, users, d)
+	if err != nil {
+		return err
+	}
+	// Before the drop looks around: a file that is found belongs to the user in whose directory it stands. That one cannot be
+	// made keeps nobody else out: the server says so, and tries again when its user logs in.
+	for _, u := range owners {
+		_, _ = d.User(u.Name, u.Directory)
 	}
 	// The drop outlives the server, whose last uploads still come while it stops.
 	dropCtx, stopDrop := context.WithCancel(context.WithoutCancel(ctx))
 	stopped := make(chan error, 1)
-	go func() { stopped <- d.Run(dropCtx) }()
+	go func() {
+		if d == nil {
+			stopped <- nil
+			return
+		}
+		stopped <- d.Run(dropCtx)
+	}()
 	works()
-	f.log.Info("FTP is served", "address", f.listener.Addr(), "users", len(c.FTP.Users), "tls", c.FTP.TLS)
-	if len(c.FTP.Users) == 0 {
-		f.log.Warn("FTP refuses every log-in, since the node's config has no user that is valid")
+	f.log.Info("FTP is served", "address", f.listener.Addr(), "users", len(users), "tls", c.FTP.TLS)
+	if len(users) == 0 {
+		f.log.Warn("FTP refuses every log-in, since no user is known that is valid")
 	}
 	err = server.Serve(ctx)
 	stopDrop()
@@ -153,7 +166,7 @@ func orNone[T int64 | time.Duration](value T) T {
 }
 
 // server makes the FTP server. What of its settings cannot be used after all is told and left out.
-func (f *front) server(config frontConfig, d *drop.Drop) (*ftp.Server, error) {
+func (f *front) server(config frontConfig, users []ftp.User, d *drop.Drop) (*ftp.Server, error) {
 	c := config.FTP
 	// A duplicate of the listener, so that the port stays open while the server is replaced.
 	file, err := f.listener.File()
@@ -168,6 +181,7 @@ func (f *front) server(config frontConfig, d *drop.Drop) (*ftp.Server, error) {
 	opts := ftp.Options{
 		Listener:                 listener,
 		Drop:                     d,
+		Users:                    users,
 		PublicAddress:            c.PublicAddress,
 		PassivePorts:             ftp.PortRange{First: c.PassivePorts.First, Last: c.PassivePorts.Last},
 		PublicPorts:              config.Ports,
@@ -187,7 +201,6 @@ func (f *front) server(config frontConfig, d *drop.Drop) (*ftp.Server, error) {
 		Banner:                   c.Banner,
 		Log:                      f.log,
 	}
-	opts.Users = f.usableUsers(c.Users, opts)
 	server, err := ftp.New(opts)
 	if err != nil && opts.Certificate != "" {
 		f.log.Error("the certificate cannot be used; a self-signed one is", "path", "ftp.certificate", "error", err)
@@ -201,13 +214,11 @@ func (f *front) server(config frontConfig, d *drop.Drop) (*ftp.Server, error) {
 }
 
 // usableUsers leaves out the users that the server would not take, such as one with a hash of broken parameters.
-func (f *front) usableUsers(users []*UserConfig, opts ftp.Options) []ftp.User {
-	opts.TLS = ftp.TLSOff
+func (f *front) usableUsers(users []*UserConfig, d *drop.Drop) []ftp.User {
 	var usable []ftp.User
 	for _, u := range users {
 		user := ftp.User{Name: u.Name, Password: u.Password, PasswordHash: u.PasswordHash, Directory: u.Directory, Readable: u.Readable}
-		opts.Users = []ftp.User{user}
-		if _, err := ftp.New(opts); err != nil {
+		if _, err := ftp.New(ftp.Options{Listener: f.listener, Drop: d, Users: []ftp.User{user}}); err != nil {
 			f.log.Error("a user cannot be used and is left out", "user", u.Name, "error", err)
 			continue
 		}

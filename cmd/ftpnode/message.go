@@ -33,11 +33,17 @@ type received struct {
 	Received      time.Time `json:"received"`
 }
 
-// receivedOf reads what Take wrote.
+// receivedOf reads what Take wrote. A file whose record was lost, and which an operator sends all the same, has nothing of it.
 func receivedOf(e outbox.Entry) (received, error) {
 	var r received
-	if err := json.Unmarshal(e.Meta, &r); err != nil {
-		return r, fmt.Errorf("entry %s: its record of where the file came from cannot be read: %w", e.ID, err)
+	if len(e.Meta) > 0 {
+		if err := json.Unmarshal(e.Meta, &r); err != nil {
+			// It will not read better the next time, and what comes after it in its lane waits.
+			return r, echostream.Permanent(fmt.Errorf("entry %s: its record of where the file came from cannot be read: %w", e.ID, err))
+		}
+	}
+	if r.Received.IsZero() {
+		r.Received = e.Accepted
 	}
 	return r, nil
 }

@@ -154,10 +154,23 @@ func TestComposeErrorsAreTransient(t *testing.T) {
 	shorter := entryOf("a.bin", []byte("four"))
 	_, err := composerOf("auto").compose(t.Context(), shorter, opener([]byte("two")[:2]))
 	require.Error(t, err, "fewer bytes than the entry has")
+}
+
+// A file whose record was lost is sent with what is known of it; one whose record is not ours never can be, and blocks nothing.
+func TestRecordsThatAreNotOurs(t *testing.T) {
 	e := entryOf("a.bin", []byte("x"))
-	e.Meta = json.RawMessage(`7`)
-	_, err = composerOf("auto").compose(t.Context(), e, opener([]byte("x")))
-	require.ErrorContains(t, err, "cannot be read")
+	e.Accepted = time.Date(2026, 11, 8, 12, 0, 0, 0, time.UTC)
+	e.Meta = nil
+	p, err := composerOf("auto").compose(t.Context(), e, opener([]byte("x")))
+	require.NoError(t, err)
+	assert.Equal(t, metadata{ReceivedDateTime: "2026-11-08T12:00:00.000Z", SHA256: hexSum([]byte("x"))}, p.facts.metadata)
+
+	for _, meta := range []string{`7`, `{"user":`} {
+		e.Meta = json.RawMessage(meta)
+		_, err = composerOf("auto").compose(t.Context(), e, opener([]byte("x")))
+		require.ErrorContains(t, err, "cannot be read")
+		assert.True(t, echostream.IsPermanent(err))
+	}
 }
 
 func TestConfiguredFields(t *testing.T) {

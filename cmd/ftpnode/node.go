@@ -42,10 +42,11 @@ type node struct {
 	out         bool // EchoStream was out of reach at the last try
 	status      string
 	keepTrouble retry.Trouble
+	tellTrouble retry.Trouble
 }
 
 // start waits for the first definition: EchoStream's, or if that takes too long the one kept on the volume. Without
-// either, FTP is up and refuses log-ins.
+// either, FTP is up and refuses log-ins, and nothing is claimed.
 func (n *node) start(ctx context.Context, patience time.Duration) {
 	n.mu.Lock()
 	if n.status == "" { // what the last run has left is not true any more
@@ -76,7 +77,7 @@ func (n *node) start(ctx context.Context, patience time.Duration) {
 	case !errors.Is(err, fs.ErrNotExist):
 		n.log.Warn("the node cannot start from the definition that it kept", "error", err)
 	}
-	n.log.Warn("the node does not know its definition yet: FTP refuses log-ins until EchoStream has answered once")
+	n.log.Warn("the node does not know its definition yet: FTP refuses log-ins until EchoStream has answered once, and finished files wait")
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.current == nil {
@@ -161,15 +162,17 @@ func (n *node) apply(definition *echostream.Node) {
 
 // tell leaves a line for the health check. n.mu is held.
 func (n *node) tell(status string) {
-	if status == n.status {
-		return
+	if retry.SameCause(status, n.status) {
+		return // each failure may have its own port and request id: no reason to write
 	}
-	n.status = status
 	text, _ := json.Marshal(struct {
 		Cloud string    `json:"cloud"`
 		Since time.Time `json:"since"`
 	}{status, time.Now().UTC().Truncate(time.Second)})
 	if err := disk.WriteFile(n.volume, statusFile, append(text, '\n'), 0o640); err != nil {
-		n.log.Debug("the status for the health check cannot be written", "error", err)
+		n.tellTrouble.Hit(time.Now(), slog.LevelWarn, "the data volume takes no writes: the status for the health check is out of date", err).To(n.log)
+		return
 	}
+	n.status = status
+	n.tellTrouble.Over(time.Now(), "the data volume takes writes again").To(n.log)
 }

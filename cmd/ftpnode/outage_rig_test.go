@@ -93,6 +93,7 @@ func (r *outageRig) start() {
 	client, err := echostream.New(env, echostream.Options{Log: log, Now: r.network.now, HTTPClient: r.network})
 	require.NoError(r.t, err)
 
+	require.NoError(r.t, checkFormat(r.disk))
 	p := defaultPace
 	n := &node{
 		env: env, client: client, volume: r.disk, log: log, level: level,

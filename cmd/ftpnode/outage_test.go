@@ -208,6 +208,28 @@ func TestRestartInALongOutage(t *testing.T) {
 	})
 }
 
+// A start needs no room: what waits is delivered, and that makes room again.
+func TestStartOnAFullDisk(t *testing.T) {
+	outage(t, func(r *outageRig) {
+		r.network.cut(true)
+		r.upload("1.csv", 100)
+		r.upload("2.bin", 200_000)
+		r.pass(time.Minute)
+		r.stop()
+		r.disk.SetCapacity(1)
+		r.network.cut(false)
+		r.start()
+		r.pass(time.Minute)
+		r.wantDelivered()
+		r.log.wait(r.t, "[WARNING] the data volume takes no writes", "no space left on device")
+
+		r.disk.SetCapacity(0)
+		r.pass(time.Hour) // the definition is read again
+		r.log.wait(r.t, "[INFO] the data volume takes writes again")
+		assert.Contains(r.t, r.files()[statusFile], "EchoStream can be reached")
+	})
+}
+
 // upload has a client upload a file and read its 226.
 func (r *outageRig) upload(name string, size int64) {
 	r.t.Helper()
@@ -299,7 +321,7 @@ func (r *outageRig) wantOnlyWaiting() {
 	assert.NotEmpty(r.t, data)
 	assert.Less(r.t, len(journals), 10, "the journal is kept small")
 	assert.Less(r.t, bytes, 4096*(len(data)+10), "the journal is kept small")
-	assert.Subset(r.t, []string{"definition", "status"}, others) // no temporary file, and nothing in partial, drop and failed
+	assert.Subset(r.t, []string{"definition", "format", "status"}, others) // no temporary file, and nothing in partial, drop and failed
 }
 
 // files are those on the volume, without directories.

@@ -108,6 +108,47 @@ func TestHashThatCannotBeUsed(t *testing.T) {
 	r.arrived("", 1)
 }
 
+// The one is refused, all others are served, and files are taken.
+func TestUserDirectoryThatCannotBeMade(t *testing.T) {
+	config := strings.Replace(testConfig(t, ""), `"users": [`, `"users": [{"name": "other", "password": "`+testPassword+`", "directory": "plant/line2"}, `, 1)
+	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config}})
+	place := filepath.Join(r.env["FTPNODE_DATA"], "drop", "plant", "line2")
+	require.NoError(t, os.MkdirAll(filepath.Dir(place), 0o750))
+	require.NoError(t, os.Symlink("nowhere", place)) // which stays: it is never followed and never taken
+	r.start()
+	r.log.wait(t, "[ERROR] a user's directory cannot be made", "user=other", "directory=plant/line2", "not a directory")
+	r.login().store("a.txt", []byte("x"))
+	r.arrived("", 1)
+	assert.Equal(t, 550, dialFTP(t, r.address()).login("other", testPassword))
+	assert.Len(t, r.log.find("[ERROR] a user's directory cannot be made"), 1)
+	assert.Len(t, r.log.find("TLS certificate"), 1)
+
+	require.NoError(t, os.Remove(place))
+	c := dialFTP(t, r.address())
+	require.Equal(t, 230, c.login("other", testPassword))
+	c.store("b.txt", []byte("x"))
+	r.arrived("", 2)
+}
+
+// A file without a record is set aside. Put back as NODE_TYPE.md says, it is sent, and what comes after it too.
+func TestUnknownRecordIsSentAgain(t *testing.T) {
+	r := newRig(t, echotest.Options{Tenant: echotest.Tenant{Audit: true}})
+	dir, name := r.env["FTPNODE_DATA"], "0000000000000001-"+strings.Repeat("ab", 16)
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "outbox"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "outbox", name+".data"), []byte("x"), 0o600))
+	r.start()
+	r.log.wait(t, "[ERROR] A file in the outbox has no record and was set aside")
+	r.shutdown()
+	for _, suffix := range []string{".data", ".json"} {
+		require.NoError(t, os.Rename(filepath.Join(dir, "failed", name+suffix), filepath.Join(dir, "outbox", name+suffix)))
+	}
+	r.start()
+	r.login().store("behind.txt", []byte("x"))
+	r.arrived("", 2)
+	assert.Equal(t, []string{name, "behind.txt"}, r.names(""))
+	r.audited(r.trackingIDs("")...)
+}
+
 func TestCertificateThatCannotBeUsed(t *testing.T) {
 	config := testConfig(t, `"certificate": "/does/not/exist.pem", "privateKey": "/does/not/exist.key"`)
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config}}).start()

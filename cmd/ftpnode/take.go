@@ -58,7 +58,7 @@ func (t taker) Waiting() iter.Seq2[string, drop.File] {
 		for e := range t.outbox.Entries() {
 			from, err := receivedOf(e)
 			if err != nil {
-				t.log.Error("a waiting file cannot be shown to clients; it is delivered all the same", "trackingId", e.ID, "error", err)
+				t.log.Error("a waiting file cannot be shown to clients", "trackingId", e.ID, "error", err)
 				continue
 			}
 			address, _ := netip.ParseAddr(from.RemoteAddress)

@@ -40,7 +40,8 @@ var loadSchema = sync.OnceValue(func() configSchema {
 })
 
 // validate reads a config and holds it against the schema. The document it gives is valid: what was wrong is gone,
-// every default is in place, and a null stands where an element of a list was wrong.
+// every default is in place, and a null stands where an element of a list was wrong. Of a user that was wrong, name and
+// directory may be left, without a password.
 func validate(raw json.RawMessage) (map[string]any, []Problem) {
 	v := &validation{schema: loadSchema(), seen: map[string]bool{}}
 	if len(bytes.TrimSpace(raw)) == 0 {
@@ -220,7 +221,7 @@ func (v *validation) unknown(loc []string, key string) {
 func (v *validation) drop(loc []string) string {
 	switch {
 	case len(loc) >= 3 && isUser(loc[:3]):
-		v.remove(loc[:3])
+		v.leaveOut(loc)
 		return leftOut
 	case len(loc) == 3 && loc[1] == "ignore":
 		v.remove(loc)
@@ -242,6 +243,16 @@ func (v *validation) drop(loc []string) string {
 		return list(d) + " are used"
 	default:
 		return fmt.Sprint(d) + " is used"
+	}
+}
+
+// leaveOut takes from a user what is needed to log in, and all of it if loc is in what says whose directory is whose: the
+// files that stand there were acknowledged, and are to be delivered under the right name.
+func (v *validation) leaveOut(loc []string) {
+	user, _ := lookup(v.doc, loc[:3]).(map[string]any)
+	maps.DeleteFunc(user, func(key string, _ any) bool { return key != "name" && key != "directory" })
+	if user["name"] == nil || len(loc) > 3 && user[loc[3]] != nil {
+		v.remove(loc[:3])
 	}
 }
 

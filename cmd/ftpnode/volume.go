@@ -65,8 +65,8 @@ func tryVolume(dir string) (volume *disk.OS, release func(), err error) {
 	return volume, func() { unlock(); volume.Close() }, nil
 }
 
-// checkFormat refuses a volume that a newer node has written, and marks a new one. It is also the proof that the
-// volume takes writes.
+// checkFormat refuses a volume that a newer node has written, and marks a new one. It writes nothing else: on a full disk
+// the node has to start, as delivering makes room.
 func checkFormat(volume disk.FS) error {
 	text, err := readFile(volume, formatFile, 100)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -76,6 +76,8 @@ func checkFormat(volume disk.FS) error {
 		switch {
 		case convErr != nil || found < 1:
 			return fmt.Errorf("the file %q holds %q, expected the number of a format up to %d", formatFile, text, format)
+		case found == format:
+			return nil
 		case found > format:
 			return fmt.Errorf("it was written by a newer ftpnode: its format is %d, expected at most %d; run the newer image, or use another volume", found, format)
 		}

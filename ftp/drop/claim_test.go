@@ -201,6 +201,27 @@ func TestFilesOfNoUserAreDelivered(t *testing.T) {
 	})
 }
 
+// A directory that cannot be made is its user's all the same: at the latest the rescan makes it.
+func TestUserWithoutADirectory(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		require.NoError(t, r.fs.Mkdir("drop/plant", 0o750))
+		write(t, r.fs, "drop/plant/line2", "in its place")
+		for range 2 {
+			_, err := r.d.User("other", "plant/line2")
+			require.ErrorIs(t, err, syscall.ENOTDIR)
+		}
+		r.pass(2 * time.Minute)
+		r.wantTaken("plant:line2=in its place")
+		write(t, r.fs, "drop/plant/line2/a", "1")
+		r.pass(time.Minute)
+		r.wantTaken("plant:line2=in its place", "other:a=1")
+		u, err := r.d.User("other", "plant/line2")
+		require.NoError(t, err)
+		require.Len(t, r.d.users, 2)
+		require.NoError(t, u.Session(remote).Mkdir("/b"))
+	})
+}
+
 func TestTroubleOfTheTakerHoldsUpTheQueue(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.put("/a", "1")

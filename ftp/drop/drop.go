@@ -192,20 +192,33 @@ type UserDir struct {
 }
 
 // User makes dir below the drop directory, if need be, and returns it as the user's. dir is one clean path
-// element or a clean relative path. Users may share a directory, or have one inside another's.
+// element or a clean relative path. Users may share a directory, or have one inside another's. If it cannot be made now, it is
+// the user's all the same: what turns up in it is claimed as theirs, and User can be called again.
 func (d *Drop) User(name, dir string) (*UserDir, error) {
 	if p, err := clean(dir); err != nil || p != dir || dir == "." {
 		return nil, fmt.Errorf("user %q: directory %q: expected a clean relative path (%w)", name, dir, ErrName)
 	}
-	if err := disk.MkdirAll(d.fs, path.Join(dropDir, dir), dirPerm); err != nil {
-		return nil, fmt.Errorf("user %q: directory %q: %w", name, dir, err)
-	}
-	u := &UserDir{d: d, name: name, dir: dir}
+	err := disk.MkdirAll(d.fs, path.Join(dropDir, dir), dirPerm)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	u := d.enlist(name, dir)
+	if err != nil {
+		return nil, fmt.Errorf("user %q: directory %q: %w", name, dir, err)
+	}
 	for _, a := range ancestors(dir + "/") {
 		d.noteDir(a).durable = true
 	}
+	return u, nil
+}
+
+// enlist notes whose dir is, once; d.mu is held.
+func (d *Drop) enlist(name, dir string) *UserDir {
+	for _, u := range d.users {
+		if u.name == name && u.dir == dir {
+			return u
+		}
+	}
+	u := &UserDir{d: d, name: name, dir: dir}
 	d.users = append(d.users, u)
 	for _, t := range d.taken.strangers[name] {
 		if d.taken.byID[t.id] == t {
@@ -215,7 +228,7 @@ func (d *Drop) User(name, dir string) (*UserDir, error) {
 		}
 	}
 	delete(d.taken.strangers, name)
-	return u, nil
+	return u
 }
 
 // owner tells whose file p is, and its name in that user's directory; d.mu is held. A directory that is no
@@ -225,7 +238,8 @@ func (d *Drop) owner(e *entry) (user, name string) {
 	if u == nil || !below(e.path, u.dir) {
 		u = nil
 		for _, other := range d.users {
-			if below(e.path, other.dir) && (u == nil || len(other.dir) > len(u.dir)) {
+			// What stands in the very place of the directory is not in it.
+			if strings.HasPrefix(e.path, other.dir+"/") && (u == nil || len(other.dir) > len(u.dir)) {
 				u = other
 			}
 		}
