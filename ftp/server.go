@@ -273,7 +273,31 @@ func (s *Server) shutdown() error {
 	case <-patience.C:
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return fmt.Errorf("ftp: %d sessions still hang", len(s.sessions))
+		return &hangError{len(s.sessions)}
+	}
+}
+
+// ErrSessionsHang is in Serve's error if sessions outlived it, for example since the disk does not answer. They still use the
+// Drop: another one must not be opened on its volume before Wait has returned nil.
+var ErrSessionsHang = errors.New("sessions hang")
+
+type hangError struct{ sessions int }
+
+func (e *hangError) Error() string        { return fmt.Sprintf("ftp: %d sessions still hang", e.sessions) }
+func (e *hangError) Is(target error) bool { return target == ErrSessionsHang }
+
+// Wait waits, after Serve, until all sessions have ended or ctx has.
+func (s *Server) Wait(ctx context.Context) error {
+	ended := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -77,7 +78,7 @@ func (f *front) run(ctx context.Context) {
 			}
 			stop()
 		}()
-		err := f.serve(serving, config, func() {
+		err := f.serve(ctx, serving, config, func() {
 			failures = 0
 			t.Over(time.Now(), "FTP is served again").To(f.log)
 		})
@@ -91,8 +92,9 @@ func (f *front) run(ctx context.Context) {
 	}
 }
 
-// serve runs one drop and one server over it until ctx ends.
-func (f *front) serve(ctx context.Context, c frontConfig, works func()) error {
+// serve runs one drop and one server over it until serving ends. A session that hangs (in a sync, on a disk that does not
+// answer) is waited for unless ctx ends too: it would commit into what the next drop thinks of as its own.
+func (f *front) serve(ctx, serving context.Context, c frontConfig, works func()) error {
 	owners := slices.Concat(c.FTP.Users, c.FTP.LeftOut)
 	var d *drop.Drop
 	// While nobody is known (there is no definition yet, or the config's users cannot be read) nothing is claimed: it would be
@@ -129,7 +131,11 @@ func (f *front) serve(ctx context.Context, c frontConfig, works func()) error {
 	if len(users) == 0 {
 		f.log.Warn("FTP refuses every log-in, since no user is known that is valid")
 	}
-	err = server.Serve(ctx)
+	err = server.Serve(serving)
+	if errors.Is(err, ftp.ErrSessionsHang) && ctx.Err() == nil {
+		f.log.Error("FTP is served again when its last sessions have ended: the volume's disk does not answer", "error", err)
+		err = server.Wait(ctx)
+	}
 	stopDrop()
 	if dropErr := <-stopped; err == nil {
 		err = dropErr

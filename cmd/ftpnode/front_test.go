@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"path"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,9 +26,10 @@ import (
 // frontRig is a front on a simulated disk on which files have stood for days. What it claims stays in the outbox.
 type frontRig struct {
 	*front
-	t   *testing.T
-	fs  *disktest.FS
-	log *logBuffer
+	t    *testing.T
+	fs   *disktest.FS
+	disk *stuckFS // over fs
+	log  *logBuffer
 }
 
 func newFrontRig(t *testing.T, config string, files ...string) *frontRig {
@@ -39,7 +44,8 @@ func newFrontRig(t *testing.T, config string, files ...string) *frontRig {
 	require.NoError(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	r.front = &front{volume: r.fs, dir: t.TempDir(), listener: listener.(*net.TCPListener), outbox: box, holder: &dropHolder{},
+	r.disk = newStuckFS(r.fs)
+	r.front = &front{volume: r.disk, dir: t.TempDir(), listener: listener.(*net.TCPListener), outbox: box, holder: &dropHolder{},
 		log: slog.New(echostream.NewLogHandler(r.log, slog.LevelInfo)), pace: quick}
 	r.configure(config)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -105,4 +111,62 @@ func TestFilesOfUsersThatAreLeftOut(t *testing.T) {
 	r.log.wait(t, "[WARNING] FTP refuses every log-in")
 	r.wantClaimed([2]string{"press", "a.txt"}, [2]string{"lathe", "sub/b.txt"})
 	assert.Equal(t, 530, r.login("press"))
+}
+
+// stuckFS is a disk that does not answer to the first Sync of a file from when it is armed until it is freed.
+type stuckFS struct {
+	disk.FS
+	armed     atomic.Bool
+	stuck     chan struct{} // closed when a Sync waits
+	freed     chan struct{}
+	freedOnce sync.Once
+}
+
+func newStuckFS(fsys disk.FS) *stuckFS {
+	return &stuckFS{FS: fsys, stuck: make(chan struct{}), freed: make(chan struct{})}
+}
+
+func (s *stuckFS) free() { s.freedOnce.Do(func() { close(s.freed) }) }
+
+func (s *stuckFS) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	f, err := s.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return stuckFile{f, s}, nil
+}
+
+type stuckFile struct {
+	disk.File
+	fs *stuckFS
+}
+
+func (f stuckFile) Sync() error {
+	if f.fs.armed.CompareAndSwap(true, false) {
+		close(f.fs.stuck)
+		<-f.fs.freed
+	}
+	return f.File.Sync()
+}
+
+// A new config waits for an upload that hangs: two drops on one volume would take each other's files for their own.
+func TestNewConfigWaitsForASessionThatHangs(t *testing.T) {
+	t.Parallel()
+	config := func(banner string) string {
+		return fmt.Sprintf(`{"ftp": {"users": [{"name": "scanner", "password": %q}], "banner": %q, "passivePorts": %q}, "files": {"minFree": "1MB"}}`,
+			testPassword, banner, freePorts(t))
+	}
+	r := newFrontRig(t, config("one"))
+	t.Cleanup(r.disk.free)
+	c := loginFTP(t, r.listener.Addr().String())
+	r.disk.armed.Store(true)
+	c.upload("stuck.bin", strings.NewReader("all of it"))
+	<-r.disk.stuck
+	r.configure(config("two"))
+	r.log.wait(t, "[ERROR] FTP is served again when its last sessions have ended")
+	served := func() int { return len(r.log.find("FTP is served address")) }
+	assert.Equal(t, 1, served())
+	r.disk.free()
+	require.Eventually(t, func() bool { return served() == 2 }, waitFor, tick)
+	loginFTP(t, r.listener.Addr().String()).store("next.bin", []byte("the next"))
 }
