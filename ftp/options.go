@@ -62,7 +62,7 @@ type Options struct {
 
 	TLS TLSMode // By default, TLSOff
 	// Certificate and PrivateKey are PEM, or paths of PEM files, which are read again when they change.
-	// By default, a self-signed certificate is made once and kept in CertificateFS.
+	// By default, and until files can be used, a self-signed certificate is made once and kept in CertificateFS.
 	Certificate, PrivateKey string
 	CertificateFS           disk.FS
 

@@ -1,8 +1,8 @@
 // Package certs gives the server its TLS certificate.
 //
 // It comes from PEM texts, from files that are read again when they change (a broken new pair is reported
-// once and the old one stays), or, without either, from a self-signed certificate that is made once and
-// kept, with its key, in one file of mode 0600.
+// once and the old one stays), or, without either and until the files can be used, from a self-signed certificate that is
+// made once and kept, with its key, in one file of mode 0600.
 //
 //	source, err := certs.New(certs.Options{FS: volume, Hosts: []string{"ftp.example.com"}})
 //	config := &tls.Config{GetCertificate: source.Get}
@@ -61,7 +61,8 @@ type stamp struct {
 	ino   uint64
 }
 
-// New loads or makes the certificate, and logs its fingerprint. Its errors hold nothing of the key.
+// New loads or makes the certificate, and logs its fingerprint. Files that cannot be used are an error only if there is no FS
+// for a self-signed one. Its errors hold nothing of the key.
 func New(opts Options) (*Source, error) {
 	s := &Source{log: opts.Log}
 	if s.log == nil {
@@ -84,11 +85,17 @@ func New(opts Options) (*Source, error) {
 			s.keyPath = opts.PrivateKey
 		}
 		load := func() error { return s.load(opts.Certificate, opts.PrivateKey) }
-		if err := load(); err != nil {
-			return nil, err
-		}
+		err := load()
 		if s.certPath != "" || s.keyPath != "" {
 			s.reload = load
+			if err != nil && opts.FS != nil {
+				// A mount may come late, or the two files may just be being renewed.
+				s.log.Error("the certificate cannot be used; a self-signed one is, until its files change", "error", err)
+				s.current, err = selfSigned(opts)
+			}
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	s.report("TLS certificate")

@@ -84,6 +84,25 @@ func TestFilesAreReadAgain(t *testing.T) {
 	require.Equal(t, "another", subject(t, s))
 }
 
+func TestFilesThatComeLater(t *testing.T) {
+	dir := t.TempDir()
+	volume, err := disk.Open(dir)
+	require.NoError(t, err)
+	defer volume.Close()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	var log bytes.Buffer
+	s, err := New(Options{Certificate: cert, PrivateKey: key, FS: volume, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	require.Contains(t, log.String(), "a self-signed one is, until its files change")
+	require.Equal(t, "ftpnode", subject(t, s))
+
+	pair := pairOf(t, "late")
+	require.NoError(t, os.WriteFile(cert, []byte(pair), 0o600))
+	require.Equal(t, "ftpnode", subject(t, s), "the key is still to come")
+	require.NoError(t, os.WriteFile(key, []byte(pair), 0o600))
+	require.Equal(t, "late", subject(t, s))
+}
+
 func TestPEMAndErrors(t *testing.T) {
 	both := pairOf(t, "pem")
 	s, err := New(Options{Certificate: both, PrivateKey: both})
