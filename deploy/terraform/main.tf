@@ -43,7 +43,7 @@ resource "echostream_managed_node_type" "this" {
     [
       for port in local.passive_ports : {
         container_port = port
-        description    = "FTP data (passive mode): the host port must be ${port} too"
+        description    = "FTP data (passive mode): best the same host port; clients are told the one that it is mapped to"
         protocol       = "tcp"
       }
     ],
@@ -87,7 +87,7 @@ resource "echostream_managed_node" "this" {
       },
     ],
     [
-      # The server tells clients the port's number, so it must be the same on the host.
+      # Clients are told the host port. That it is the same is what people expect in a firewall's rules.
       for port in local.passive_ports : {
         container_port = port
         host_address   = var.node.host_address

@@ -90,7 +90,7 @@ func variables(schema *object, template, readme []byte) ([]byte, error) {
 		return nil, err
 	}
 	for p := first; p <= last; p++ {
-		ports = append(ports, port{p, fmt.Sprintf("FTP data (passive mode): the host port must be %d too", p), "tcp"})
+		ports = append(ports, port{p, "FTP data (passive mode): best the same host port; clients are told the one that it is mapped to", "tcp"})
 	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
