@@ -21,7 +21,8 @@ import (
 //  2. It is renamed to its name in drop, under the lock. If a finished file of that name is being claimed, that ends first:
 //     either the claim has taken the old file and both are delivered, or it has failed and the old file is replaced; never
 //     is the Taker given the one and finds the other. A file that is still only replaced is not lost: the client
-//     replaced it. An error: the file is still in partial and is removed, or it is not, and is then treated as in 3.
+//     replaced it. An error: the file is still in partial and is removed; or it is in drop, and is then treated as in 3; or it
+//     is gone, since another program or the next Drop has removed it, and what has its name then is left alone.
 //  3. The directory is synced. Only now may the file be claimed, and 226 be said. An error: the file has its name, but
 //     a power cut may take it back. No 226 means no delivery, so the file is removed again. Two things can go wrong:
 //     if the removal fails, the entry is doomed: hidden from clients, never claimed, and its removal is tried again at every
@@ -57,17 +58,18 @@ func (u *Upload) commit() error {
 	d.mu.Lock()
 	stamp := d.stamp()
 	d.mu.Unlock()
-	if err := d.fs.Chtimes(temp(u.number), stamp); err != nil {
+	fi, err := u.stamp(stamp)
+	if err != nil {
 		u.give()
 		return err
 	}
-	e := &entry{path: u.path, user: u.s.u, remote: u.s.remote, size: u.Size(), mtime: stamp, state: syncing}
+	e := &entry{path: u.path, user: u.s.u, remote: u.s.remote, size: u.Size(), mtime: fi.ModTime(), state: syncing}
 	steps := commitSteps{
 		FS:      d.fs,
 		rename:  func() error { return u.place(e) },
 		syncDir: func() error { return d.syncNames(path.Dir(u.path)) },
 	}
-	err := disk.Commit(steps, u.file, temp(u.number), path.Join(dropDir, u.path))
+	err = disk.Commit(steps, u.file, u.temp, path.Join(dropDir, u.path))
 	switch {
 	case err == nil:
 		d.mu.Lock()
@@ -88,6 +90,14 @@ func (u *Upload) commit() error {
 		}
 	}
 	return err
+}
+
+// stamp sets the file's time, and describes the file then: a file system may keep times less exactly.
+func (u *Upload) stamp(t time.Time) (fs.FileInfo, error) {
+	if err := u.d.fs.Chtimes(u.temp, t); err != nil {
+		return nil, err
+	}
+	return u.file.Stat()
 }
 
 // commitSteps is the volume as disk.Commit is to see it: it keeps the order of the steps, we do two
@@ -121,13 +131,10 @@ func (u *Upload) place(e *entry) error {
 		return err
 	}
 	to := path.Join(dropDir, u.path)
-	var failed error
-	if err := d.fs.Rename(temp(u.number), to); err != nil {
-		// An error after the fact is possible. What has left partial is in drop.
-		if fi, lstatErr := d.lstat(temp(u.number)); fi != nil || lstatErr != nil {
-			return err
-		}
-		failed = err
+	failed := d.fs.Rename(u.temp, to)
+	if failed != nil && !u.arrived(e) {
+		d.look(u.path) // whatever has become of what stands there
+		return failed
 	}
 	u.placed = true
 	e.replaced = old != nil
@@ -141,6 +148,17 @@ func (u *Upload) place(e *entry) error {
 		d.looksLike(e, fi)
 	}
 	return failed
+}
+
+// arrived tells whether a rename that failed was done all the same: the file has left partial and is in drop, as e. That it has
+// left is not enough: it may have been removed, by another program or the next Drop, and then what stands in drop is
+// another's, perhaps acknowledged. d.mu is held.
+func (u *Upload) arrived(e *entry) bool {
+	if fi, err := u.d.lstat(u.temp); fi != nil || err != nil {
+		return false
+	}
+	fi, err := u.d.lstat(path.Join(dropDir, e.path))
+	return err == nil && fi != nil && e.is(fi)
 }
 
 // undo takes back a file that has its name, which may not be durable.
@@ -157,6 +175,12 @@ func (u *Upload) undo(e *entry, cause error) {
 		d.free(e)
 		d.mu.Unlock()
 		log.Error("upload not acknowledged, but it has replaced a finished file and will be delivered")
+		return
+	}
+	if fi, err := d.lstat(path.Join(dropDir, e.path)); err == nil && (fi == nil || !e.is(fi)) {
+		e.again = true // another's stands there by now, which is not to be removed
+		d.free(e)
+		d.mu.Unlock()
 		return
 	}
 	err := d.remove(e)

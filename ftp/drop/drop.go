@@ -9,7 +9,7 @@
 //
 // # How it keeps that
 //
-//	partial/open/<number>            an upload under way
+//	partial/open/<id>-<number>       an upload under way
 //	partial/kept/<dir>/<path>        an interrupted upload, which can be resumed
 //	drop/<dir>/<path>                a finished file
 //
@@ -65,6 +65,7 @@ package drop
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -106,7 +107,8 @@ type Drop struct {
 	early    map[string]bool // ids that were gone before Take returned them
 	seq      uint64
 	scans    uint64
-	uploads  uint64    // the last number in partial/open
+	id       string    // in the names in partial/open
+	uploads  uint64    // the last number there
 	stamped  time.Time // the last time given by stamp
 	// unreadable are the directories of the volume that could not be read when they were last.
 	unreadable map[string]bool
@@ -114,7 +116,8 @@ type Drop struct {
 	foundTrouble retry.Trouble
 }
 
-// Open recovers what the volume holds, by reading its directories, and makes those that are missing.
+// Open recovers what the volume holds, by reading its directories, and makes those that are missing. The Drop that was opened
+// on it before must not run any more; those of its uploads that have not ended by now can only fail.
 func Open(opts Options) (*Drop, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
@@ -128,6 +131,7 @@ func Open(opts Options) (*Drop, error) {
 		},
 		syncs:      dirSyncs{fs: opts.FS, dirs: map[string]*dirSync{}},
 		wake:       make(chan struct{}, 1),
+		id:         rand.Text(),
 		files:      map[string]*entry{},
 		open:       map[string]*Upload{},
 		dirs:       map[string]*directory{},

@@ -144,6 +144,12 @@ func (e *entry) same(fi fs.FileInfo) bool {
 	return e.size == fi.Size() && e.mtime.Equal(fi.ModTime()) && e.ctime.Equal(disk.ChangeTime(fi))
 }
 
+// is tells whether fi describes the file that an upload has made as e, and not another's in its place: no two uploads
+// are given the same time. Unlike the change time it does not move with a rename.
+func (e *entry) is(fi fs.FileInfo) bool {
+	return fi.Mode().IsRegular() && e.size == fi.Size() && e.mtime.Equal(fi.ModTime())
+}
+
 // look compares the index with what stands at p, and takes what it finds for the doing of another program.
 // Clients' operations keep the index right themselves, so that nothing is to be seen after them.
 func (d *Drop) look(p string) (fs.FileInfo, error) {
@@ -153,6 +159,10 @@ func (d *Drop) look(p string) (fs.FileInfo, error) {
 		return nil, nil
 	}
 	fi, err := d.fs.Lstat(path.Join(dropDir, p))
+	if err == nil && e != nil && e.state == doomed && !e.is(fi) {
+		d.forget(e) // another's stands there by now
+		e = nil
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if e != nil {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Where things stand on the volume. The directory of uploads under way is flat and its names are numbers,
+// Where things stand on the volume. The directory of uploads under way is flat and its names are ours,
 // so that nothing that a client does can make two uploads meet on one file.
 const (
 	dropDir    = "drop"         // finished files: drop/<user's directory>/<path>

@@ -2,18 +2,22 @@ package drop
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"path"
-	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/ftpnode/ftpnode/internal/disk"
 )
 
-// temp is where the upload with the number stands.
-func temp(number uint64) string { return path.Join(openDir, strconv.FormatUint(number, 10)) }
+// newTemp is where a new upload stands; d.mu is held. No other Drop that was ever opened on the volume has used the name: one may
+// still be in a Commit when the next is opened, and then finds that its file is gone, and not another's in its place.
+func (d *Drop) newTemp() string {
+	d.uploads++
+	return path.Join(openDir, fmt.Sprintf("%s-%d", d.id, d.uploads))
+}
 
 // kept is where the interrupted upload to p stands.
 func kept(p string) string { return path.Join(keptDir, p) }
@@ -94,7 +98,7 @@ func (d *Drop) keep(u *Upload) error {
 	if _, err := d.removeKept(u.path); err != nil {
 		return err
 	}
-	return d.fs.Rename(temp(u.number), kept(u.path))
+	return d.fs.Rename(u.temp, kept(u.path))
 }
 
 // sweep removes interrupted uploads that nobody has resumed in time, and directories of them that are empty. At the

@@ -35,7 +35,7 @@ type Upload struct {
 	s        *Session
 	d        *Drop
 	path     string // below drop
-	number   uint64
+	temp     string // where it stands in partial/open
 	declared int64
 	began    time.Time
 	size     atomic.Int64
@@ -129,8 +129,7 @@ func (s *Session) begin(p string, w Write) (u, old *Upload, err error) {
 // newUpload takes the place of the upload to p that is open, if there is one; d.mu is held. The upload is locked.
 func (s *Session) newUpload(p string, w Write) *Upload {
 	d := s.d
-	d.uploads++
-	u := &Upload{s: s, d: d, path: p, number: d.uploads, declared: w.Declared, began: time.Now()}
+	u := &Upload{s: s, d: d, path: p, temp: d.newTemp(), declared: w.Declared, began: time.Now()}
 	u.mu.Lock()
 	if old := d.open[p]; old != nil {
 		old.superseded.Store(true)
@@ -210,7 +209,7 @@ func (s *Session) resume(p string, size int64, w Write) (*Upload, error) {
 		return nil, err
 	}
 	u := s.newUpload(p, w)
-	if err := d.fs.Rename(kept(p), temp(u.number)); err != nil {
+	if err := d.fs.Rename(kept(p), u.temp); err != nil {
 		u.ended = true
 		delete(d.open, p)
 		u.mu.Unlock()
@@ -223,7 +222,7 @@ func (s *Session) resume(p string, size int64, w Write) (*Upload, error) {
 	// The rename is durable before the first write: bytes that are not synced never stand in kept.
 	err = d.syncs.sync(openDir)
 	if err == nil {
-		u.file, err = d.fs.OpenFile(temp(u.number), os.O_RDWR, 0)
+		u.file, err = d.fs.OpenFile(u.temp, os.O_RDWR, 0)
 	}
 	if err != nil {
 		// Nothing was written: it can go back.
@@ -261,7 +260,7 @@ func (s *Session) takeOver(old *Upload, w Write) (*Upload, error) {
 	}
 	old.ended = true
 	old.superseded.Store(true)
-	u := &Upload{s: s, d: d, path: old.path, number: old.number, declared: w.Declared, began: old.began, file: old.file}
+	u := &Upload{s: s, d: d, path: old.path, temp: old.temp, declared: w.Declared, began: old.began, file: old.file}
 	u.size.Store(old.Size())
 	u.mu.Lock()
 	old.mu.Unlock()
@@ -293,7 +292,7 @@ func (w Write) from(size int64) (int64, error) {
 
 // create makes the upload's file; Drop.mu is held.
 func (u *Upload) create() (err error) {
-	u.file, err = u.d.fs.OpenFile(temp(u.number), os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
+	u.file, err = u.d.fs.OpenFile(u.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
 	if err == nil {
 		u.d.ledger.add(inPartial, u.path, 1, 0)
 	}
@@ -489,7 +488,7 @@ func (u *Upload) discard() {
 	if u.file != nil {
 		u.file.Close() // for nothing but its descriptor
 	}
-	if err := u.d.fs.Remove(temp(u.number)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := u.d.fs.Remove(u.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		// It is in no one's way, and goes at the next start.
 		u.logger().Warn("cannot remove a given-up upload", "reason", named(u.name(), err))
 	}

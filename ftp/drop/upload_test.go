@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ftpnode/ftpnode/internal/disk"
 	"github.com/ftpnode/ftpnode/internal/disk/disktest"
 )
 
@@ -405,6 +406,108 @@ func TestCommitThatCannotBeTakenBack(t *testing.T) {
 		_, err = r.fs.Lstat("drop/scanner/a")
 		require.ErrorIs(t, err, fs.ErrNotExist, "the removal was tried again")
 		require.Equal(t, Usage{Taken: Count{1, 1}}, r.d.Usage())
+	})
+}
+
+// A Drop is opened while a Commit of the one before still hangs in the disk: that can only fail, and what the new one has
+// under way or has acknowledged is not touched.
+func TestCommitOfADropBefore(t *testing.T) {
+	for at, op := range map[string]disktest.Op{
+		"syncing the file":      {Kind: disktest.Sync},
+		"setting the time":      {Kind: disktest.Chtimes},
+		"renaming":              {Kind: disktest.Rename},
+		"syncing the directory": {Kind: disktest.SyncDir, Path: "drop/scanner"},
+	} {
+		t.Run(at, func(t *testing.T) {
+			hanging := &hangingFS{}
+			bubble(t, func(o *Options) { hanging.FS = o.FS; o.FS = hanging }, func(r *rig) {
+				r.put("/before", "0")
+				old := r.begin("/a", Write{}, "by the old one")
+				hanging.at = op
+				var other *Upload
+				hanging.meanwhile = func() {
+					r.stop()
+					r.start()
+					r.put("/a", "by the new one")
+					other = r.begin("/b", Write{}, "the first half, ")
+				}
+				if op.Kind == disktest.SyncDir {
+					r.fs.Inject(disktest.Fault{Kind: disktest.SyncDir, Path: op.Path, Nth: 2}) // the new one's is the first
+				}
+				require.Error(t, old.Commit())
+				require.Nil(t, hanging.meanwhile, "it has hung")
+				r.pass(time.Hour)
+				r.wantTaken("scanner:before=0", "scanner:a=by the new one")
+				_, err := other.Write([]byte("the second half"))
+				require.NoError(t, err)
+				require.NoError(t, other.Commit())
+				r.pass(time.Second)
+				r.wantTaken("scanner:before=0", "scanner:a=by the new one", "scanner:b=the first half, the second half")
+			})
+		})
+	}
+}
+
+// hangingFS hangs once in the operation at, until meanwhile has returned.
+type hangingFS struct {
+	disk.FS
+	at        disktest.Op
+	meanwhile func()
+}
+
+type hangingFile struct {
+	disk.File
+	fs *hangingFS
+}
+
+func (h *hangingFS) hang(op disktest.Op) {
+	if op == h.at && h.meanwhile != nil {
+		do := h.meanwhile
+		h.meanwhile = nil
+		do()
+	}
+}
+
+func (h *hangingFS) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	f, err := h.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return hangingFile{f, h}, nil
+}
+
+func (h *hangingFS) Chtimes(name string, mtime time.Time) error {
+	h.hang(disktest.Op{Kind: disktest.Chtimes})
+	return h.FS.Chtimes(name, mtime)
+}
+
+func (h *hangingFS) Rename(from, to string) error {
+	h.hang(disktest.Op{Kind: disktest.Rename})
+	return h.FS.Rename(from, to)
+}
+
+func (h *hangingFS) SyncDir(name string) error {
+	h.hang(disktest.Op{Kind: disktest.SyncDir, Path: name})
+	return h.FS.SyncDir(name)
+}
+
+func (f hangingFile) Sync() error {
+	f.fs.hang(disktest.Op{Kind: disktest.Sync})
+	return f.File.Sync()
+}
+
+// What was to be removed and could not be has another's file in its place by now.
+func TestFileInThePlaceOfOneToBeRemoved(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.put("/before", "0")
+		u := r.begin("/a", Write{}, "hello")
+		r.fs.Inject(disktest.Fault{Kind: disktest.SyncDir, Path: "drop/scanner"})
+		r.fs.Inject(disktest.Fault{Kind: disktest.Unlink, Path: "drop/scanner/a"})
+		require.ErrorIs(t, u.Commit(), syscall.EIO)
+		write(t, r.fs, "drop/elsewhere", "mine")
+		require.NoError(t, r.fs.Rename("drop/elsewhere", "drop/scanner/a"))
+		r.pass(time.Hour)
+		r.wantTaken("scanner:before=0", "scanner:a=mine")
 	})
 }
 
