@@ -45,6 +45,7 @@ func TestEverySync(t *testing.T) {
 		"unlink in drop.(*Drop).removeKept ahead of syncdir in drop.(*Drop).User via disk.MkdirAll": "two different things",
 		"unlink in drop.(*Drop).clearOpen ahead of syncdir in drop.Open via disk.MkdirAll":          "two different things",
 		"unlink in drop.(*Drop).remove ahead of syncdir in drop.(*dirSyncs).sync":                   "the deleted file need not be durable before",
+		"without syncdir in drop.(*Drop).User via disk.MkdirAll":                                    "Commit syncs it again; this is for other programs, which may sync only what they put there",
 		"without syncdir in drop.Open via disk.MkdirAll":                                            "User syncs drop again, and what is lost with partial was not acknowledged",
 	}
 	synctest.Test(t, func(t *testing.T) { disktest.EverySync(t, opts, newLife) })
@@ -54,6 +55,7 @@ func TestEverySync(t *testing.T) {
 func TestEveryUseOfDirSync(t *testing.T) {
 	for use, dir := range map[string]string{
 		"the upload's directory, after Commit":             "drop/u",
+		"the one above it, by User and after Commit":       "drop",
 		"the parent, after Mkdir":                          "drop/u/d",
 		"the new directory, after a rename":                "drop/u/renamed",
 		"the directory, after a removal":                   "drop/u/deleted",

@@ -62,72 +62,38 @@ func (g *dirSyncs) sync(dir string) error {
 	return round.err
 }
 
-// directory is one below drop. It is a new one each time a directory of the name is made.
-type directory struct {
-	durable bool // its name in its parent is
-	scan    uint64
-}
-
-// syncNames makes the names in directories (below drop) durable, and those of the directories themselves: a
-// file's name is worth nothing in a directory that a power cut takes away, and a directory may have been made by
-// another program, or by a process that was killed before it synced.
-func (d *Drop) syncNames(dirs ...string) error {
-	for _, dir := range dirs {
-		if err := d.syncDirectories(dir); err != nil {
-			return err
-		}
-		if err := d.syncs.sync(path.Join(dropDir, dir)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// syncDirectories makes the name of dir, and of those above it, durable.
-func (d *Drop) syncDirectories(dir string) error {
-	for _, a := range ancestors(dir + "/") {
-		if err := d.syncDirectory(a); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// syncDirectory makes the name of dir durable in its parent, unless it is known to be.
-func (d *Drop) syncDirectory(dir string) error {
-	if dir == "." {
-		return nil // drop itself was made durable by Open
-	}
-	d.mu.Lock()
-	known := d.noteDir(dir)
-	durable := known.durable
-	d.mu.Unlock()
-	if durable {
-		return nil
-	}
-	if err := d.syncs.sync(path.Join(dropDir, path.Dir(dir))); err != nil {
+// syncNames makes the names in dir (below drop) durable, and those of dir itself and the directories above it: a file's name is
+// worth nothing in a directory that a power cut takes away. They are synced each time, as nothing tells that they are
+// durable still: another program may have removed one and made it again since, within one tick of the clock and
+// with the same inode. Where nothing has changed a sync costs little, and those who come together share it.
+func (d *Drop) syncNames(dir string) error {
+	if err := d.syncDirectories(dir); err != nil {
 		return err
 	}
-	d.mu.Lock()
-	known.durable = true
-	d.mu.Unlock()
+	return d.syncs.sync(path.Join(dropDir, dir))
+}
+
+// syncDirectories makes the name of dir, and of those above it, durable. That of drop itself was made so by Open.
+func (d *Drop) syncDirectories(dir string) error {
+	for _, a := range ancestors(dir + "/") {
+		if err := d.syncs.sync(path.Join(dropDir, path.Dir(a))); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// noteDir returns what is known of a directory that exists; d.mu is held.
-func (d *Drop) noteDir(dir string) *directory {
-	known := d.dirs[dir]
-	if known == nil {
-		known = &directory{scan: d.scans}
-		d.dirs[dir] = known
+// noteDir counts a directory that exists; d.mu is held.
+func (d *Drop) noteDir(dir string) {
+	if _, ok := d.dirs[dir]; !ok {
+		d.dirs[dir] = d.scans
 		d.dirCount[top(dir)]++
 	}
-	return known
 }
 
 // forgetDir is told that a directory is gone; d.mu is held.
 func (d *Drop) forgetDir(dir string) {
-	if d.dirs[dir] == nil {
+	if _, ok := d.dirs[dir]; !ok {
 		return
 	}
 	delete(d.dirs, dir)

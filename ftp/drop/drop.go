@@ -19,8 +19,8 @@
 //   - Commit syncs the file, after its time was set and before the rename to drop: no name ever stands in drop whose
 //     bytes are not on the disk, and the order of finished files survives in their times.
 //   - Commit then syncs the directory in drop: the 226 outlives a power cut. Uploads that finish together share this sync.
-//   - Mkdir syncs the parent of what it made, and Commit any directory above the file of which it is not known that
-//     its name is durable: a file's name is worth nothing in a directory that is lost.
+//   - Mkdir syncs the parent of what it made, and Commit all the directories above the file: a file's name is worth
+//     nothing in a directory that is lost, and another program may have made it again a moment ago.
 //   - Interrupt syncs the file before the rename to partial/kept: what can be resumed is exactly what was received.
 //     What stands in partial/open at the start is removed, as its bytes cannot be trusted: resuming behind torn bytes would
 //     make a broken file, and acknowledge it.
@@ -100,8 +100,8 @@ type Drop struct {
 	queue    queue             // of files: those that are to be claimed
 	claiming []*entry          // of files: those that the Taker has in hands
 	open     map[string]*Upload
-	dirs     map[string]*directory
-	dirCount map[string]int // by top directory
+	dirs     map[string]uint64 // below drop: the last scan that saw each
+	dirCount map[string]int    // by top directory
 	taken    takenFiles
 	taking   bool            // Take runs
 	early    map[string]bool // ids that were gone before Take returned them
@@ -134,7 +134,7 @@ func Open(opts Options) (*Drop, error) {
 		id:         rand.Text(),
 		files:      map[string]*entry{},
 		open:       map[string]*Upload{},
-		dirs:       map[string]*directory{},
+		dirs:       map[string]uint64{},
 		dirCount:   map[string]int{},
 		taken:      newTakenFiles(),
 		early:      map[string]bool{},
@@ -210,7 +210,7 @@ func (d *Drop) User(name, dir string) (*UserDir, error) {
 		return nil, fmt.Errorf("user %q: directory %q: %w", name, dir, err)
 	}
 	for _, a := range ancestors(dir + "/") {
-		d.noteDir(a).durable = true
+		d.noteDir(a)
 	}
 	return u, nil
 }

@@ -178,9 +178,8 @@ func (d *Drop) movedDir(p, q string) {
 		}
 	}
 	for _, dir := range dirs {
-		durable := d.dirs[dir].durable && dir != p
 		d.forgetDir(dir)
-		d.noteDir(q + dir[len(p):]).durable = durable
+		d.noteDir(q + dir[len(p):])
 	}
 	var moved []*entry
 	for _, e := range d.files {

@@ -237,7 +237,7 @@ func (s *Session) remove(p string) error {
 		}
 		delete(s.memos, p)
 		d.mu.Unlock()
-		return d.syncNames(path.Dir(p))
+		return d.syncs.sync(path.Join(dropDir, path.Dir(p)))
 	}
 	busy, taken := d.open[p] != nil, d.taken.get(p) != nil
 	removed := false

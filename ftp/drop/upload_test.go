@@ -1,7 +1,9 @@
 package drop
 
 import (
+	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -336,6 +338,39 @@ func TestCommitOverAFileThatIsBeingClaimed(t *testing.T) {
 	}
 }
 
+// Another program has removed a directory and made it again, which nothing tells apart from the one that was there.
+func TestCommitInADirectoryThatWasMadeAgain(t *testing.T) {
+	for name, dirs := range map[string][]string{
+		"the upload's own":  {"drop/scanner/day/hour"},
+		"the one above":     {"drop/scanner/day/hour", "drop/scanner/day"},
+		"the top of a user": {"drop/scanner/day/hour", "drop/scanner/day", "drop/scanner"},
+	} {
+		for _, rescanned := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, rescanned=%v", name, rescanned), func(t *testing.T) {
+				bubble(t, nil, func(r *rig) {
+					require.NoError(t, r.s.Mkdir("/day"))
+					require.NoError(t, r.s.Mkdir("/day/hour"))
+					r.put("/day/hour/a", "1")
+					r.pass(time.Second)
+					for _, dir := range dirs {
+						require.NoError(t, r.fs.Remove(dir))
+					}
+					for _, dir := range slices.Backward(dirs) {
+						require.NoError(t, r.fs.Mkdir(dir, dirPerm))
+					}
+					if rescanned {
+						r.pass(time.Minute)
+					}
+					r.put("/day/hour/b", "2")
+					after := r.fs.Crash(disktest.Nothing())
+					require.Equal(t, "2", read(t, after, "drop/scanner/day/hour/b"))
+					r.shelf.setFail(func(File) error { return disktest.ErrCrashed })
+				})
+			})
+		}
+	}
+}
+
 func TestCommitWhereItsDirectoryIsGone(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		require.NoError(t, r.s.Mkdir("/d"))
@@ -655,7 +690,7 @@ func TestGroupCommit(t *testing.T) {
 	const n = 50
 	bubble(t, nil, func(r *rig) {
 		r.put("/first", "0")
-		slow := &slowSync{FS: r.fs}
+		slow := &slowSync{FS: r.fs, count: map[string]int{}}
 		r.d.syncs.fs = slow
 		var uploads []*Upload
 		for i := range n {
@@ -670,7 +705,9 @@ func TestGroupCommit(t *testing.T) {
 			})
 		}
 		done.Wait()
-		require.LessOrEqual(t, slow.count, 3)
+		for dir, count := range slow.count {
+			require.LessOrEqual(t, count, 3, dir)
+		}
 		after := r.fs.Crash(disktest.Nothing())
 		for i := range n {
 			require.Equal(t, "content", read(t, after, "drop/scanner/"+strings.Repeat("x", i+1)))
@@ -681,11 +718,15 @@ func TestGroupCommit(t *testing.T) {
 
 type slowSync struct {
 	*disktest.FS
-	count int
+
+	mu    sync.Mutex
+	count map[string]int
 }
 
 func (s *slowSync) SyncDir(name string) error {
-	s.count++
+	s.mu.Lock()
+	s.count[name]++
+	s.mu.Unlock()
 	time.Sleep(5 * time.Millisecond) // fake time
 	return s.FS.SyncDir(name)
 }

@@ -55,8 +55,8 @@ func (d *Drop) rescan() {
 			d.look(p)
 		}
 	}
-	for dir, known := range d.dirs {
-		if known.scan >= scan {
+	for dir, seen := range d.dirs {
+		if seen >= scan {
 			continue
 		}
 		if fi, err := d.lstat(path.Join(dropDir, dir)); err == nil && (fi == nil || !fi.IsDir()) {
@@ -80,7 +80,8 @@ func (d *Drop) scanDir(dir string, scan uint64) bool {
 		p := path.Join(dir, e.Name())
 		if e.IsDir() {
 			d.mu.Lock()
-			d.noteDir(p).scan = scan
+			d.noteDir(p)
+			d.dirs[p] = scan
 			d.mu.Unlock()
 			complete = d.scanDir(p, scan) && complete
 			continue
@@ -127,7 +128,6 @@ func (d *Drop) remakeTops() {
 				continue
 			}
 			if err := d.fs.Mkdir(p, dirPerm); err == nil {
-				d.forgetDir(dir)
 				d.noteDir(dir)
 				d.log.Warn("made the directory of a user again, which was gone", "user", u.name, "directory", dir)
 			}
