@@ -86,7 +86,7 @@ func (d *Drop) claim(ctx context.Context, batch []*entry) error {
 	files := make([]File, len(batch))
 	d.mu.Lock()
 	for i, e := range batch {
-		user, name := d.owner(e)
+		user, name := d.owner(e.user, e.path)
 		files[i] = File{
 			User: user, Name: name, Path: path.Join(dropDir, e.path),
 			Size: e.size, ModTime: e.mtime, Received: e.received, RemoteAddr: e.remote,
@@ -157,7 +157,7 @@ func (d *Drop) park(e *entry, why string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.free(e)
-	user, name := d.owner(e)
+	user, name := d.owner(e.user, e.path)
 	d.log.Error(why, "user", user, "name", name, "bytes", e.size, "reason", named(name, err))
 }
 

@@ -103,6 +103,48 @@ func TestTemporaryNames(t *testing.T) {
 	})
 }
 
+// Only names that clients give can be temporary: how the directory of a user is called is none of their doing.
+func TestDirectoryOfAUserIsNoTemporaryName(t *testing.T) {
+	for _, dir := range []string{"x.part", ".hidden/in", "site/in.tmp", "site/.in/deep"} {
+		t.Run(dir, func(t *testing.T) {
+			bubble(t, nil, func(r *rig) {
+				user := func() *Session {
+					u, err := r.d.User("u", dir)
+					require.NoError(t, err)
+					return u.Session(remote)
+				}
+				scanner := r.s
+				r.s = user()
+				u := r.begin("/a", Write{}, "1")
+				require.False(t, u.Ignored())
+				require.NoError(t, u.Commit())
+				u = r.begin("/b.tmp", Write{}, "2")
+				require.True(t, u.Ignored())
+				require.NoError(t, u.Commit())
+				write(t, r.fs, "drop/"+dir+"/c", "3")
+				r.pass(time.Hour)
+				r.wantTaken("u:a=1", "u:c=3")
+				require.NoError(t, r.s.Rename("/b.tmp", "/b"))
+				r.pass(time.Second)
+				r.wantTaken("u:a=1", "u:c=3", "u:b=2")
+
+				// At the start it is not known yet that the directory is a user's.
+				r.put("/d", "4")
+				r.s = scanner
+				r.put("/e", "5")
+				r.s = user()
+				r.put("/f", "6")
+				r.put("/g.tmp", "7")
+				r.restart()
+				r.s = user()
+				r.pass(time.Hour)
+				r.wantTaken("u:a=1", "u:c=3", "u:b=2", "u:d=4", "scanner:e=5", "u:f=6")
+				require.NoError(t, r.s.Rename("/g.tmp", "/g"))
+			})
+		})
+	}
+}
+
 func TestRenameKeepsTheDueTime(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.put("/a", "1")

@@ -74,13 +74,13 @@ func (u *Upload) commit() error {
 	case err == nil:
 		d.mu.Lock()
 		e.received = time.Now()
-		if !ignored(d.opts.Ignore, e.path) {
+		if !u.Ignored() {
 			d.enqueue(e, e.received.Add(d.opts.Settle))
 		}
 		u.s.remember(e.path, e.memo)
 		d.free(e)
 		d.mu.Unlock()
-		u.logger().Debug("upload finished")
+		u.logger().Debug("upload finished", "ignored", u.Ignored())
 	case u.placed:
 		u.undo(e, err)
 	default:
@@ -169,7 +169,7 @@ func (u *Upload) undo(e *entry, cause error) {
 	d.mu.Lock()
 	if e.replaced {
 		e.received = time.Now()
-		if !ignored(d.opts.Ignore, e.path) {
+		if !u.Ignored() {
 			d.enqueue(e, e.received.Add(d.opts.Settle))
 		}
 		d.free(e)

@@ -71,6 +71,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -159,7 +160,7 @@ func Open(opts Options) (*Drop, error) {
 	d.rescan()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.queueAtStart()
+	d.queueAtStart(slices.Clone(d.queue))
 	return d, nil
 }
 
@@ -223,7 +224,11 @@ func (d *Drop) enlist(name, dir string) *UserDir {
 		}
 	}
 	u := &UserDir{d: d, name: name, dir: dir}
+	set := d.setAside(dir)
 	d.users = append(d.users, u)
+	if len(set) > 0 {
+		d.queueAtStart(set)
+	}
 	for _, t := range d.taken.strangers[name] {
 		if d.taken.byID[t.id] == t {
 			t.path = path.Join(dir, t.name)
@@ -235,26 +240,25 @@ func (d *Drop) enlist(name, dir string) *UserDir {
 	return u
 }
 
-// owner tells whose file p is, and its name in that user's directory; d.mu is held. A directory that is no
-// user's (any more) counts as that of the user of its name: what was acknowledged is delivered.
-func (d *Drop) owner(e *entry) (user, name string) {
-	u := e.user
-	if u == nil || !below(e.path, u.dir) {
+// owner tells whose file p is, and its name in that user's directory; u, if not nil, is who put it there. A directory that is
+// no user's (any more) counts as that of the user of its name: what was acknowledged is delivered. d.mu is held.
+func (d *Drop) owner(u *UserDir, p string) (user, name string) {
+	if u == nil || !below(p, u.dir) {
 		u = nil
 		for _, other := range d.users {
 			// What stands in the very place of the directory is not in it.
-			if strings.HasPrefix(e.path, other.dir+"/") && (u == nil || len(other.dir) > len(u.dir)) {
+			if strings.HasPrefix(p, other.dir+"/") && (u == nil || len(other.dir) > len(u.dir)) {
 				u = other
 			}
 		}
 	}
 	if u != nil {
-		return u.name, strings.TrimPrefix(e.path[len(u.dir):], "/")
+		return u.name, strings.TrimPrefix(p[len(u.dir):], "/")
 	}
-	if user, name, ok := strings.Cut(e.path, "/"); ok {
+	if user, name, ok := strings.Cut(p, "/"); ok {
 		return user, name
 	}
-	return "", e.path
+	return "", p
 }
 
 // stamp returns the time of now, later than every one that it returned before; d.mu is held.

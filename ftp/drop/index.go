@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ftpnode/ftpnode/internal/disk"
@@ -196,7 +197,7 @@ func (d *Drop) look(p string) (fs.FileInfo, error) {
 
 // await has an entry of another program claimed once it has been quiet.
 func (d *Drop) await(e *entry) {
-	if ignored(d.opts.Ignore, e.path) {
+	if d.ignored(e.user, e.path) {
 		d.dequeue(e)
 		return
 	}
@@ -235,12 +236,38 @@ func (d *Drop) wakeUp() {
 	}
 }
 
+// ignored tells whether the name of the file at p, which u has put there (nil: another program), is a temporary one.
+func (d *Drop) ignored(u *UserDir, p string) bool {
+	_, name := d.owner(u, p)
+	return ignored(d.opts.Ignore, name)
+}
+
+// setAside lists the ignored files below dir that are not when dir is a user's: its own name was the reason.
+func (d *Drop) setAside(dir string) []*entry {
+	_, name, _ := strings.Cut(dir, "/") // the first element never counts
+	if !ignored(d.opts.Ignore, name) {
+		return nil // quickly, as there may be many files and users
+	}
+	var files []*entry
+	for p, e := range d.files {
+		rest, ok := strings.CutPrefix(p, dir+"/")
+		if ok && e.user == nil && e.state == ready && d.ignored(nil, p) && !ignored(d.opts.Ignore, rest) {
+			files = append(files, e)
+		}
+	}
+	return files
+}
+
 // queueAtStart orders what stood in the drop directory at the start: by when it was finished, as far as that can
 // be told. The change time is when it was renamed to its name; files finished within one tick of the kernel's
 // clock have the same, and are told apart by the strictly rising modification times that Commit gave them.
-func (d *Drop) queueAtStart() {
-	files := make([]*entry, 0, len(d.queue))
-	files = append(files, d.queue...)
+// files are those that are not queued so yet.
+func (d *Drop) queueAtStart(files []*entry) {
+	for _, e := range d.queue {
+		if e.atStart {
+			files = append(files, e)
+		}
+	}
 	slices.SortFunc(files, func(a, b *entry) int {
 		return cmp.Or(a.ctime.Compare(b.ctime), a.mtime.Compare(b.mtime), cmp.Compare(a.path, b.path))
 	})

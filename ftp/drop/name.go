@@ -51,9 +51,10 @@ func checkPath(p string) error {
 	return nil
 }
 
-// ignored tells whether p is a temporary name, or stands in a directory with one (as rsync and lftp make them).
-func ignored(patterns []string, p string) bool {
-	for element := range strings.SplitSeq(p, "/") {
+// ignored tells whether name is a temporary one, or of a file in a directory with one (as rsync and lftp make them). It is that
+// below the user's directory: how that is called is none of the clients' doing.
+func ignored(patterns []string, name string) bool {
+	for element := range strings.SplitSeq(name, "/") {
 		for _, pattern := range patterns {
 			if ok, _ := path.Match(pattern, element); ok { // the patterns were checked
 				return true

@@ -44,13 +44,13 @@ func TestClean(t *testing.T) {
 func TestIgnored(t *testing.T) {
 	patterns := []string{"*.tmp", ".*"}
 	for p, want := range map[string]bool{
-		"scanner/a.csv":          false,
-		"scanner/a.tmp":          true,
-		"scanner/.in.a.csv.":     true,
-		"scanner/.rsync/a.csv":   true,
-		"scanner/x.tmp/b/c.csv":  true,
-		"scanner/a.tmp.csv":      false,
-		"scanner/dir/file.x.tmp": true,
+		"a.csv":          false,
+		"a.tmp":          true,
+		".in.a.csv.":     true,
+		".rsync/a.csv":   true,
+		"x.tmp/b/c.csv":  true,
+		"a.tmp.csv":      false,
+		"dir/file.x.tmp": true,
 	} {
 		require.Equal(t, want, ignored(patterns, p), p)
 	}

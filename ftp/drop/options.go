@@ -22,8 +22,8 @@ type Options struct {
 	// fsnotify. By default, files that other programs put there are found by the rescan only.
 	WatchDir string
 
-	// Ignore holds patterns (path.Match) of temporary names: a file whose name, or one of whose
-	// directories' names, matches is left alone until it is renamed. By default, "*.tmp", "*.part",
+	// Ignore holds patterns (path.Match) of temporary names: a file whose name, or the name of one of whose
+	// directories below the user's, matches is left alone until it is renamed. By default, "*.tmp", "*.part",
 	// "*.filepart" and ".*". An empty non-nil slice ignores nothing.
 	Ignore []string
 

@@ -138,7 +138,7 @@ func (d *Drop) sweepDir(dir string, count bool) bool {
 		if expired {
 			expired, err = d.removeKept(p)
 		}
-		user, name := d.owner(&entry{path: p})
+		user, name := d.owner(nil, p)
 		d.mu.Unlock()
 		log := d.log.With("user", user, "name", name)
 		switch {

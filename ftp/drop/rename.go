@@ -116,7 +116,7 @@ func (s *Session) renameFile(e *entry, q string) error {
 
 // renamed decides when e, which had the path p, is due, and frees it; d.mu is held.
 func (d *Drop) renamed(e *entry, p string) {
-	was, is := ignored(d.opts.Ignore, p), ignored(d.opts.Ignore, e.path)
+	was, is := d.ignored(e.user, p), d.ignored(e.user, e.path)
 	switch {
 	case e.state == doomed:
 	case is:

@@ -400,6 +400,10 @@ func (u *Upload) syncSoFar() error {
 // Size is how many bytes the file has by now, with those that were there before.
 func (u *Upload) Size() int64 { return u.size.Load() }
 
+// Ignored tells whether the file's name is a temporary one (see Options.Ignore): it is then kept after Commit, and not handed
+// over until it has been renamed.
+func (u *Upload) Ignored() bool { return ignored(u.d.opts.Ignore, u.name()) }
+
 // name is the file's name as the client knows it.
 func (u *Upload) name() string { return u.s.rel(u.path) }
 
