@@ -39,6 +39,10 @@
 // A finished file is never written in place: an upload replaces it, and an APPE or REST on it works on a copy. Two
 // uploads of one name at the same time: the later one supersedes the earlier one, which fails.
 //
+// Names are bytes in any encoding, without control characters (in UTF-8 also those of U+0080 to U+009F), of at most 255 bytes and
+// at most 64 levels below the user's directory, as each level is looked at under one lock for all users. What other programs
+// put deeper is delivered all the same.
+//
 // What clients see at a name is, in this order: the finished file; the upload under way or interrupted, with the size
 // it has, so that it can be resumed; the newest of that name that was taken and is not delivered; and for a minute, in the
 // session that uploaded it, what is gone. A taken file can be read (see [Opener]) but no longer be changed.

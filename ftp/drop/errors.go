@@ -23,7 +23,7 @@ var (
 	ErrNoPartial = errors.New("nothing to resume or to append to, send the file from its start with STOR")
 	// ErrOffset says that a REST offset lies beyond the end of what is there (554).
 	ErrOffset = errors.New("offset beyond the end of what was received")
-	// ErrName says that the name is not accepted: too long, or with control characters (553).
+	// ErrName says that the name is not accepted: too long, too deep, or with control characters (553).
 	ErrName = errors.New("name not allowed")
 	// ErrIncomplete says that the upload holds fewer bytes than were declared, or that the operation needs
 	// a finished file and this is an interrupted upload (550; 426 or 451 at the end of a transfer).

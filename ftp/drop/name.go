@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Where things stand on the volume. The directory of uploads under way is flat and its names are ours,
@@ -18,13 +20,17 @@ const (
 const (
 	maxName = 255  // bytes of one path element, as file systems have it
 	maxPath = 4000 // bytes of a path below drop: PATH_MAX less what stands before it
+	// maxDepth is how many elements a path has: each is looked at for each operation, under one lock for all users, and to reach
+	// it those above it are walked again.
+	maxDepth = 64
 )
 
 // clean makes an FTP name, absolute or relative to the user's top, into a path below the top; "." is the
 // top. It is confined: ".." at the top is the top.
 //
 // Names are bytes; no encoding is expected of them. Control characters are refused: they would be echoed
-// in replies and listings, where a line break in a name forges a reply.
+// in replies and listings, where a line break in a name forges a reply. In a name that is UTF-8, these are also U+0080 to
+// U+009F; in one that is not, the same bytes are letters (of Latin-1, GBK, ...).
 func clean(name string) (string, error) {
 	p := path.Clean("/" + name)[1:]
 	if p == "" {
@@ -38,17 +44,25 @@ func checkPath(p string) error {
 	if len(p) > maxPath {
 		return fmt.Errorf("%w: the path has %d bytes, at most %d are accepted", ErrName, len(p), maxPath)
 	}
+	if depth := strings.Count(p, "/") + 1; depth > maxDepth {
+		return fmt.Errorf("%w: the path has %d levels, at most %d are accepted", ErrName, depth, maxDepth)
+	}
 	for element := range strings.SplitSeq(p, "/") {
 		if len(element) > maxName {
 			return fmt.Errorf("%w: %d bytes, at most %d are accepted", ErrName, len(element), maxName)
 		}
-	}
-	for i := range len(p) {
-		if p[i] < ' ' || p[i] == 0x7f {
+		if hasControl(element) {
 			return fmt.Errorf("%w: %q holds a control character", ErrName, p)
 		}
 	}
 	return nil
+}
+
+func hasControl(element string) bool {
+	if utf8.ValidString(element) {
+		return strings.ContainsFunc(element, unicode.IsControl)
+	}
+	return strings.ContainsFunc(element, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
 // ignored tells whether name is a temporary one, or of a file in a directory with one (as rsync and lftp make them). It is that

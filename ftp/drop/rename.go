@@ -151,6 +151,9 @@ func (s *Session) moveDir(p, q string) error {
 	if err := d.unused(p); err != nil {
 		return err
 	}
+	if err := s.fits(p, q); err != nil {
+		return err
+	}
 	if err := d.inDirectory(q); err != nil {
 		return err
 	}
@@ -166,6 +169,27 @@ func (s *Session) moveDir(p, q string) error {
 		return err
 	}
 	d.movedDir(p, q)
+	return nil
+}
+
+// fits says whether all names in the directory p are still allowed when that is q; d.mu is held.
+func (s *Session) fits(p, q string) error {
+	check := func(inside string) error {
+		if !below(inside, p) {
+			return nil
+		}
+		return checkPath(s.rel(q + inside[len(p):]))
+	}
+	for dir := range s.d.dirs {
+		if err := check(dir); err != nil {
+			return err
+		}
+	}
+	for file := range s.d.files {
+		if err := check(file); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

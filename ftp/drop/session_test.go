@@ -154,6 +154,31 @@ func TestNamespace(t *testing.T) {
 	})
 }
 
+// A directory does not bring deeper what is in it than names are accepted.
+func TestRenamedDirectoryKeepsToTheDepth(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		deep := ""
+		for range maxDepth - 2 {
+			deep += "/d"
+			require.NoError(t, r.s.Mkdir(deep))
+		}
+		for _, dir := range []string{"/file", "/dir", "/dir/dir"} {
+			require.NoError(t, r.s.Mkdir(dir))
+		}
+		r.put("/file/a", "1")
+		require.NoError(t, r.s.Rename("/file", deep+"/f"))
+		require.NoError(t, r.s.Rename("/dir", deep+"/g"))
+		require.ErrorIs(t, r.s.Mkdir(deep+"/g/dir/d"), ErrName)
+		require.NoError(t, r.s.Mkdir("/e"))
+		require.ErrorIs(t, r.s.Rename("/d", "/e/d"), ErrName)
+		r.put("/b", "2")
+		require.NoError(t, r.s.Rename("/b", deep+"/f/b"))
+		r.pass(time.Second)
+		r.wantTaken("scanner:"+deep[1:]+"/f/a=1", "scanner:"+deep[1:]+"/f/b=2")
+		require.ErrorIs(t, r.s.Rename("/d", "/e/d"), ErrName, "also without files")
+	})
+}
+
 func TestInterruptedUploadInTheNamespace(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		require.NoError(t, r.s.Mkdir("/d"))
