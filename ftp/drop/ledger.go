@@ -80,11 +80,13 @@ func (l *ledger) move(from, to place, bytes int64) {
 	l.counts[to].Bytes += bytes
 }
 
-// admit says whether a new file of at least n bytes may come to the top directory of p now.
-func (l *ledger) admit(p string, n int64) error {
+// admit says whether an upload of at least n bytes, which adds so many files (0 or 1), may come to the top directory of p now.
+// One that adds none is counted beside what it replaces until it does, and for good if that is taken before: so at the
+// limit there is room for only one of them at a time, and none above it.
+func (l *ledger) admit(p string, files int, n int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.files[top(p)] >= l.maxFiles {
+	if l.files[top(p)]+files > l.maxFiles {
 		return fmt.Errorf("%w: %d files wait, no more are accepted", ErrFull, l.maxFiles)
 	}
 	return l.room(max(n, 1))

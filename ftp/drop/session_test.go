@@ -154,6 +154,42 @@ func TestNamespace(t *testing.T) {
 	})
 }
 
+func TestUploadThatAddsNoFileAtTheLimit(t *testing.T) {
+	bubble(t, func(o *Options) { o.MaxFiles = 3 }, func(r *rig) {
+		r.put("/taken", "1")
+		r.pass(time.Second)
+		r.put("/a", "2")
+		r.interrupt("/b", Write{}, "3")
+		refused := func(name string) {
+			t.Helper()
+			_, err := r.s.Create(name, Write{})
+			require.ErrorIs(t, err, ErrFull)
+		}
+		refused("/c")
+		refused("/taken") // both are to be delivered
+		r.put("/a", "overwritten")
+		u := r.begin("/a", Write{Append: true}, " and longer")
+		refused("/c")
+		refused("/a")
+		require.NoError(t, u.Commit())
+		refused("/c")
+		r.interrupt("/b", Write{}, "begun anew")
+		u = r.begin("/b", Write{Append: true}, " and resumed")
+		v := r.begin("/b", Write{Append: true}, " twice")
+		require.ErrorIs(t, u.Commit(), ErrSuperseded)
+		require.NoError(t, v.Commit())
+		u = r.begin("/a", Write{}, "another")
+		r.pass(time.Second)
+		require.NoError(t, u.Commit())
+		r.pass(time.Second)
+		require.Equal(t, 4, r.d.Usage().Taken.Files, "one was taken before it could be replaced")
+		for _, name := range []string{"/a", "/b", "/c"} {
+			refused(name)
+		}
+		r.wantTaken("scanner:taken=1", "scanner:a=overwritten and longer", "scanner:b=begun anew and resumed twice", "scanner:a=another")
+	})
+}
+
 // A directory does not bring deeper what is in it than names are accepted.
 func TestRenamedDirectoryKeepsToTheDepth(t *testing.T) {
 	bubble(t, nil, func(r *rig) {

@@ -87,12 +87,20 @@ func (s *Session) begin(p string, w Write) (u, old *Upload, err error) {
 	if errors.Is(err, syscall.EISDIR) {
 		err = fmt.Errorf("%w: it is a directory", fs.ErrExist)
 	}
+	there := e != nil
+	if err == nil && !there {
+		_, there, err = d.partial(p)
+	}
 	if err == nil {
 		bytes := w.Declared
 		if w.Offset > 0 || w.Append {
 			bytes = 0 // some are there already
 		}
-		err = d.ledger.admit(p, bytes)
+		files := 1
+		if there {
+			files = 0 // in the end: it takes the place of what is there
+		}
+		err = d.ledger.admit(p, files, bytes)
 	}
 	if err != nil {
 		d.mu.Unlock()
