@@ -29,7 +29,8 @@ type Options struct {
 	Log *slog.Logger
 	// Now is the clock. By default, time.Now.
 	Now func() time.Time
-	// CallTimeout bounds each request but the uploads. By default, 30 s.
+	// CallTimeout bounds each request but the uploads: to Cognito, the API, SQS and the audit endpoint. A call may need
+	// several of them one after the other (see the package comment). By default, 30 s.
 	CallTimeout time.Duration
 }
 
@@ -100,7 +101,7 @@ func New(env Environment, opts Options) (*Client, error) {
 		env: env, opts: opts, log: opts.Log, aws: cfg,
 		api: &transport{
 			url: env.AppSyncEndpoint, http: cfg.HTTPClient, timeout: opts.CallTimeout,
-			tokens: newLogin(env, cognito, opts.Log, opts.Now),
+			tokens: newLogin(env, cognito, opts.CallTimeout, opts.Log, opts.Now),
 		},
 		apps: map[string]*appCredentials{},
 		sqs:  map[string]*sqs.Client{},

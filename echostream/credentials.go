@@ -71,7 +71,8 @@ func (c *Client) fetchCredentials(ctx context.Context, app string) (aws.Credenti
 }
 
 // appCredentials keeps credentials and replaces them in time. (aws.CredentialsCache would do so by its own clock,
-// and can only forget what it holds now, not the credentials that a service refused a moment ago.)
+// and can only forget what it holds now, not the credentials that a service refused a moment ago.) As long as what it
+// holds works, they are replaced in the background, and nobody waits for it.
 type appCredentials struct {
 	fetch func(context.Context) (aws.Credentials, error)
 	now   func() time.Time
@@ -80,47 +81,89 @@ type appCredentials struct {
 
 	mu      sync.Mutex
 	held    aws.Credentials
+	fetched time.Time
 	renewAt time.Time
 }
 
 // Retrieve implements aws.CredentialsProvider.
 func (a *appCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	if creds, ok := a.current(); ok {
+		if a.due() {
+			a.renew(ctx)
+		}
 		return creds, nil
 	}
 	select {
 	case a.turn <- struct{}{}:
 		defer func() { <-a.turn }()
 	case <-ctx.Done():
+		if creds, ok := a.current(); ok {
+			return creds, nil
+		}
 		return aws.Credentials{}, ctx.Err()
 	}
 	if creds, ok := a.current(); ok {
 		return creds, nil // someone else has just fetched them
 	}
 	creds, err := a.fetch(ctx)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := a.now()
 	if err != nil {
-		if a.held.HasKeys() && now.Before(a.held.Expires) {
-			a.log.WarnContext(ctx, "AWS credentials could not be renewed, the old ones still work",
-				"until", a.held.Expires, "error", err)
-			a.renewAt = now.Add(refreshPause)
-			return a.held, nil
-		}
 		return aws.Credentials{}, err
 	}
-	a.held = creds
-	a.renewAt = creds.Expires.Add(-min(refreshAhead, creds.Expires.Sub(now)/2))
-	a.log.DebugContext(ctx, "got AWS credentials", "expires", creds.Expires)
+	a.keep(ctx, creds)
 	return creds, nil
 }
 
-func (a *appCredentials) current() (aws.Credentials, bool) {
+// renew replaces credentials that still work, unless someone is about it. It does not wait, and does not end with
+// the caller: fetch has its own bounds.
+func (a *appCredentials) renew(ctx context.Context) {
+	select {
+	case a.turn <- struct{}{}:
+	default:
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	go func() {
+		defer func() { <-a.turn }()
+		if !a.due() {
+			return // someone else has just fetched them
+		}
+		creds, err := a.fetch(ctx)
+		if err == nil {
+			a.keep(ctx, creds)
+			return
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.renewAt = a.now().Add(refreshPause)
+		if !a.held.HasKeys() {
+			return // refused meanwhile; whoever needs others will fetch them
+		}
+		a.log.WarnContext(ctx, "AWS credentials could not be renewed, the old ones are used until they expire",
+			"expires", a.held.Expires, "error", err)
+	}()
+}
+
+func (a *appCredentials) keep(ctx context.Context, creds aws.Credentials) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.now()
-	return a.held, a.held.HasKeys() && now.Before(a.renewAt) && now.Before(a.held.Expires)
+	a.held, a.fetched = creds, now
+	a.renewAt = creds.Expires.Add(-min(refreshAhead, creds.Expires.Sub(now)/2))
+	a.log.DebugContext(ctx, "got AWS credentials", "expires", creds.Expires)
+}
+
+// current gives the credentials that are held, and whether they work.
+func (a *appCredentials) current() (aws.Credentials, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.held, a.held.HasKeys() && a.now().Before(a.held.Expires)
+}
+
+// due tells whether it is time to replace them.
+func (a *appCredentials) due() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.now().Before(a.renewAt)
 }
 
 // refused forgets the credentials with this key, which a service would not take.
@@ -130,6 +173,13 @@ func (a *appCredentials) refused(accessKeyID string) {
 	if a.held.AccessKeyID == accessKeyID {
 		a.held = aws.Credentials{}
 	}
+}
+
+// fresh tells whether the credentials with this key are so new that others would be refused as well.
+func (a *appCredentials) fresh(accessKeyID string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.held.AccessKeyID == accessKeyID && a.now().Sub(a.fetched) < refusedSoon
 }
 
 // credentialsRefused tells whether AWS turned a request down for its credentials' sake.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -16,24 +17,52 @@ import (
 
 // vendor gives out KEY1, KEY2, ... for a while each, or an error.
 type vendor struct {
-	clock *clock
-	life  time.Duration
-	err   error
-	n     int
+	life time.Duration
+	gate chan struct{} // if set, every fetch waits for it or its context
+
+	mu  sync.Mutex
+	err error
+	n   int
 }
 
-func (v *vendor) fetch(context.Context) (aws.Credentials, error) {
+func (v *vendor) fetch(ctx context.Context) (aws.Credentials, error) {
+	v.mu.Lock()
 	v.n++
-	if v.err != nil {
-		return aws.Credentials{}, v.err
+	n, err, gate := v.n, v.err, v.gate
+	v.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return aws.Credentials{}, ctx.Err()
+		}
 	}
-	return aws.Credentials{AccessKeyID: "KEY" + string(rune('0'+v.n)), SecretAccessKey: "s", CanExpire: true,
-		Expires: v.clock.now().Add(v.life)}, nil
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	return aws.Credentials{AccessKeyID: "KEY" + string(rune('0'+n)), SecretAccessKey: "s", CanExpire: true,
+		Expires: time.Now().Add(v.life)}, nil
 }
 
-func newAppCredentials(life time.Duration) (*appCredentials, *vendor) {
-	v := &vendor{clock: &clock{t: time.Now()}, life: life}
-	return &appCredentials{fetch: v.fetch, now: v.clock.now, log: slog.New(slog.DiscardHandler), turn: make(chan struct{}, 1)}, v
+func (v *vendor) set(change func()) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	change()
+}
+
+func (v *vendor) asked() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.n
+}
+
+// inCredentials runs f in a bubble of fake time, with credentials that are good for life.
+func inCredentials(t *testing.T, life time.Duration, f func(t *testing.T, a *appCredentials, v *vendor)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		v := &vendor{life: life}
+		f(t, &appCredentials{fetch: v.fetch, now: time.Now, log: slog.New(slog.DiscardHandler), turn: make(chan struct{}, 1)}, v)
+	})
 }
 
 func requireKey(t *testing.T, want string, p aws.CredentialsProvider) {
@@ -43,71 +72,107 @@ func requireKey(t *testing.T, want string, p aws.CredentialsProvider) {
 	require.Equal(t, want, got.AccessKeyID)
 }
 
+// requireKeys asks at the time for new credentials, which are fetched in the background.
+func requireKeys(t *testing.T, old, want string, p aws.CredentialsProvider) {
+	t.Helper()
+	requireKey(t, old, p)
+	synctest.Wait()
+	requireKey(t, want, p)
+	synctest.Wait()
+}
+
 func TestCredentialsAreRenewedBeforeTheyExpire(t *testing.T) {
 	for _, test := range []struct {
 		name         string
 		life, before time.Duration
 	}{{"long", time.Hour, 5 * time.Minute}, {"short", time.Minute, 30 * time.Second}} {
 		t.Run(test.name, func(t *testing.T) {
-			a, v := newAppCredentials(test.life)
-			requireKey(t, "KEY1", a)
-			v.clock.advance(test.life - test.before - time.Second)
-			requireKey(t, "KEY1", a)
-			v.clock.advance(2 * time.Second)
-			requireKey(t, "KEY2", a)
-			assert.Equal(t, 2, v.n)
+			inCredentials(t, test.life, func(t *testing.T, a *appCredentials, v *vendor) {
+				requireKey(t, "KEY1", a)
+				time.Sleep(test.life - test.before - time.Second)
+				requireKeys(t, "KEY1", "KEY1", a)
+				time.Sleep(2 * time.Second)
+				requireKeys(t, "KEY1", "KEY2", a)
+				assert.Equal(t, 2, v.asked())
+			})
 		})
 	}
 }
 
 func TestCredentialsThatCannotBeRenewedAreUsedToTheirEnd(t *testing.T) {
-	a, v := newAppCredentials(time.Hour)
-	requireKey(t, "KEY1", a)
-	v.err = errors.New("down")
-	v.clock.advance(56 * time.Minute)
-	requireKey(t, "KEY1", a)
-	requireKey(t, "KEY1", a)
-	assert.Equal(t, 2, v.n, "it pauses between tries")
-	v.clock.advance(31 * time.Second)
-	requireKey(t, "KEY1", a)
-	assert.Equal(t, 3, v.n)
-	v.clock.advance(time.Hour)
-	_, err := a.Retrieve(t.Context())
-	assert.EqualError(t, err, "down")
-	v.err = nil
-	requireKey(t, "KEY5", a)
+	inCredentials(t, time.Hour, func(t *testing.T, a *appCredentials, v *vendor) {
+		requireKey(t, "KEY1", a)
+		v.set(func() { v.err = errors.New("down") })
+		time.Sleep(56 * time.Minute)
+		requireKeys(t, "KEY1", "KEY1", a)
+		assert.Equal(t, 2, v.asked(), "it pauses between tries")
+		time.Sleep(31 * time.Second)
+		requireKeys(t, "KEY1", "KEY1", a)
+		assert.Equal(t, 3, v.asked())
+		time.Sleep(time.Hour)
+		_, err := a.Retrieve(t.Context())
+		assert.EqualError(t, err, "down")
+		v.set(func() { v.err = nil })
+		requireKey(t, "KEY5", a)
+	})
+}
+
+// What replaces them may hang: nobody waits for it as long as they work, and it goes on without who began it.
+func TestCredentialsAreRenewedInTheBackground(t *testing.T) {
+	inCredentials(t, time.Hour, func(t *testing.T, a *appCredentials, v *vendor) {
+		requireKey(t, "KEY1", a)
+		time.Sleep(56 * time.Minute)
+		v.set(func() { v.gate = make(chan struct{}) })
+		ctx, cancel := context.WithCancel(t.Context())
+		start := time.Now()
+		for range 4 {
+			got, err := a.Retrieve(ctx)
+			require.NoError(t, err)
+			assert.Equal(t, "KEY1", got.AccessKeyID)
+		}
+		cancel()
+		synctest.Wait()
+		assert.Zero(t, time.Since(start)) // fake time
+		assert.Equal(t, 2, v.asked())
+		close(v.gate)
+		synctest.Wait()
+		requireKey(t, "KEY2", a)
+	})
 }
 
 func TestRefusedCredentialsAreForgotten(t *testing.T) {
-	a, _ := newAppCredentials(time.Hour)
-	requireKey(t, "KEY1", a)
-	a.refused("KEY0") // of a request that took long
-	requireKey(t, "KEY1", a)
-	a.refused("KEY1")
-	requireKey(t, "KEY2", a)
+	inCredentials(t, time.Hour, func(t *testing.T, a *appCredentials, _ *vendor) {
+		requireKey(t, "KEY1", a)
+		a.refused("KEY0") // of a request that took long
+		requireKey(t, "KEY1", a)
+		a.refused("KEY1")
+		requireKey(t, "KEY2", a)
+	})
 }
 
 func TestCredentialsAreFetchedOnceForAll(t *testing.T) {
-	a, v := newAppCredentials(time.Hour)
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() {
-			got, err := a.Retrieve(t.Context())
-			assert.NoError(t, err)
-			assert.Equal(t, "KEY1", got.AccessKeyID)
-		})
-	}
-	wg.Wait()
-	assert.Equal(t, 1, v.n)
+	inCredentials(t, time.Hour, func(t *testing.T, a *appCredentials, v *vendor) {
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				got, err := a.Retrieve(t.Context())
+				assert.NoError(t, err)
+				assert.Equal(t, "KEY1", got.AccessKeyID)
+			})
+		}
+		wg.Wait()
+		assert.Equal(t, 1, v.asked())
+	})
 }
 
 func TestCredentialsWaitNoLongerThanTheCaller(t *testing.T) {
-	a, _ := newAppCredentials(time.Hour)
-	a.turn <- struct{}{} // someone is fetching
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err := a.Retrieve(ctx)
-	assert.ErrorIs(t, err, context.Canceled)
+	inCredentials(t, time.Hour, func(t *testing.T, a *appCredentials, _ *vendor) {
+		a.turn <- struct{}{} // someone is fetching
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := a.Retrieve(ctx)
+		assert.ErrorIs(t, err, context.Canceled)
+	})
 }
 
 func TestCredentialsOfTheApp(t *testing.T) {

@@ -10,9 +10,15 @@
 // at once: a token or credentials that were refused are replaced, a message that failed out of a batch is sent
 // again. Retrying is the caller's, by one policy; package outbox has it, for what must not be lost.
 //
-// A call on a closed network fails in Options.CallTimeout. [New] reaches out to nothing, so that a program can start
-// without the cloud. Tokens, credentials and upload URLs are fetched when they are needed and replaced before they end.
-// Memory does not grow with the size of an upload. Everything may be used from several goroutines.
+// Each request takes Options.CallTimeout at most, but for uploads, and a call makes several where it has to.
+// [Client.Node] takes up to twice that, whatever log-in and second try it needs. [Client.Send] and [Client.Audit] take
+// up to once that for each batch of theirs, or three times if there are no credentials that work, and three times more
+// if those are refused. [Bulk.Upload] takes up to twice that for an upload URL, and then as long as there is progress. A
+// context can make all of it shorter. [New] reaches out to nothing, so that a program can start without the cloud.
+//
+// Tokens, credentials and upload URLs are fetched when they are needed. Tokens and credentials are replaced in the
+// background before they end: while they are valid, nothing waits for Cognito or for new ones. Memory does not grow with the size
+// of an upload. Everything may be used from several goroutines.
 //
 // No error and no log line holds a password, token, key or presigned URL.
 //

@@ -89,7 +89,7 @@ type transport struct {
 }
 
 // MakeRequest implements graphql.Client. A token that the API refuses is replaced once: it may have been
-// revoked, or expired on the way.
+// revoked, or expired on the way. All of it, a log-in that has to be waited for among it, takes twice the timeout at most.
 func (t *transport) MakeRequest(ctx context.Context, req *graphql.Request, resp *graphql.Response) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*t.timeout)
 	defer cancel()

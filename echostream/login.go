@@ -23,8 +23,6 @@ import (
 var ErrConfiguration = errors.New("configuration error")
 
 const (
-	// loginTimeout bounds one log-in: up to three requests.
-	loginTimeout = time.Minute
 	// renewMargin is how long before its end a token is renewed; for tokens that live shorter than
 	// 50 minutes it is a tenth of their life.
 	renewMargin = 5 * time.Minute
@@ -46,11 +44,14 @@ type cognito interface {
 
 // login keeps a valid access token. It logs in with SRP, refreshes the token before it ends, and logs in with SRP
 // again when the refresh token is dead. It never retries: an error is the caller's to wait on.
+//
+// A token is refreshed in the background while it is valid: a Cognito that hangs delays nobody before the token's end.
 type login struct {
-	env Environment
-	api cognito
-	log *slog.Logger
-	now func() time.Time
+	env     Environment
+	api     cognito
+	timeout time.Duration // of each request
+	log     *slog.Logger
+	now     func() time.Time
 
 	mu      sync.Mutex
 	access  string // "" if there is none
@@ -61,25 +62,30 @@ type login struct {
 	flight  *flight // the log-in under way, or nil
 }
 
-// flight is a log-in that several callers may wait for. It ends early when the last of them has gone.
+// flight is a log-in that several callers may wait for. It ends early when the last of them has gone, unless it is
+// in the background.
 type flight struct {
-	done    chan struct{}
-	cancel  context.CancelFunc
-	waiters int    // guarded by login.mu
-	token   string // set before done is closed, as is err
-	err     error
+	done       chan struct{}
+	cancel     context.CancelFunc
+	background bool
+	waiters    int    // guarded by login.mu
+	token      string // set before done is closed, as is err
+	err        error
 }
 
-func newLogin(env Environment, api cognito, log *slog.Logger, now func() time.Time) *login {
-	return &login{env: env, api: api, log: log, now: now}
+func newLogin(env Environment, api cognito, timeout time.Duration, log *slog.Logger, now func() time.Time) *login {
+	return &login{env: env, api: api, timeout: timeout, log: log, now: now}
 }
 
-// Token returns an access token that should be valid. Callers that come while a log-in is under way share it, and
-// its outcome. ctx bounds the wait of this caller.
+// Token returns an access token that should be valid. Callers that come while there is none and a log-in is under way
+// share it, and its outcome. ctx bounds the wait of this caller.
 func (l *login) Token(ctx context.Context) (string, error) {
 	l.mu.Lock()
-	if l.access != "" && l.now().Before(l.renew) {
+	if now := l.now(); l.access != "" && now.Before(l.expires) {
 		defer l.mu.Unlock()
+		if !now.Before(l.renew) && l.flight == nil {
+			l.start(ctx).background = true
+		}
 		return l.access, nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -118,8 +124,9 @@ func (l *login) Invalidate(token string) {
 
 // start is called with l.mu held.
 func (l *login) start(ctx context.Context) *flight {
-	// The log-in is for all who will wait for it: the context of the first one gives only its values.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loginTimeout)
+	// The log-in is for all who will wait for it: the context of the first one gives only its values. Each of its
+	// requests, up to three, is bounded.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f := &flight{done: make(chan struct{}), cancel: cancel}
 	l.flight = f
 	refresh := l.refresh
@@ -135,7 +142,7 @@ func (l *login) leave(f *flight) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f.waiters--
-	if f.waiters == 0 && l.flight == f {
+	if f.waiters == 0 && l.flight == f && !f.background {
 		l.flight = nil
 		f.cancel()
 	}
@@ -193,7 +200,7 @@ func (l *login) authenticate(ctx context.Context, refresh string) (tokenSet, err
 }
 
 func (l *login) refreshTokens(ctx context.Context, refresh string) (tokenSet, error) {
-	out, err := l.api.InitiateAuth(ctx, &cognitoidentityprovider.InitiateAuthInput{
+	out, err := l.initiate(ctx, &cognitoidentityprovider.InitiateAuthInput{
 		AuthFlow:       types.AuthFlowTypeRefreshTokenAuth,
 		ClientId:       aws.String(l.env.ClientID),
 		AuthParameters: map[string]string{"REFRESH_TOKEN": refresh},
@@ -218,7 +225,7 @@ func (l *login) logIn(ctx context.Context) (tokenSet, error) {
 	if err != nil {
 		return tokenSet{}, err
 	}
-	out, err := l.api.InitiateAuth(ctx, &cognitoidentityprovider.InitiateAuthInput{
+	out, err := l.initiate(ctx, &cognitoidentityprovider.InitiateAuthInput{
 		AuthFlow:       types.AuthFlowTypeUserSrpAuth,
 		ClientId:       aws.String(l.env.ClientID),
 		AuthParameters: map[string]string{"USERNAME": l.env.UserName, "SRP_A": client.A()},
@@ -245,7 +252,7 @@ func (l *login) logIn(ctx context.Context) (tokenSet, error) {
 	if userName == "" {
 		userName = userID
 	}
-	answer, err := l.api.RespondToAuthChallenge(ctx, &cognitoidentityprovider.RespondToAuthChallengeInput{
+	answer, err := l.respond(ctx, &cognitoidentityprovider.RespondToAuthChallengeInput{
 		ChallengeName: types.ChallengeNameTypePasswordVerifier,
 		ClientId:      aws.String(l.env.ClientID),
 		Session:       out.Session,
@@ -265,6 +272,18 @@ func (l *login) logIn(ctx context.Context) (tokenSet, error) {
 	}
 	l.log.Info("Logged in", "user", l.env.UserName, "userPool", l.env.UserPoolID, "lifetime", got.lifetime)
 	return got, nil
+}
+
+func (l *login) initiate(ctx context.Context, in *cognitoidentityprovider.InitiateAuthInput) (*cognitoidentityprovider.InitiateAuthOutput, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	return l.api.InitiateAuth(ctx, in)
+}
+
+func (l *login) respond(ctx context.Context, in *cognitoidentityprovider.RespondToAuthChallengeInput) (*cognitoidentityprovider.RespondToAuthChallengeOutput, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	return l.api.RespondToAuthChallenge(ctx, in)
 }
 
 // result takes the tokens out of an answer that should hold them.

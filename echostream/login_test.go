@@ -187,7 +187,7 @@ func inLogin(t *testing.T, f func(t *testing.T, l *login, cognito *fakeCognito, 
 		require.NoError(t, err)
 		logs := new(writes)
 		cognito := newFakeCognito(env, time.Now)
-		l := newLogin(env, cognito, slog.New(NewLogHandler(logs, slog.LevelDebug)), time.Now)
+		l := newLogin(env, cognito, 30*time.Second, slog.New(NewLogHandler(logs, slog.LevelDebug)), time.Now)
 		f(t, l, cognito, logs)
 		for _, line := range logs.take() {
 			assert.NotContains(t, line, "hunter2")
@@ -204,6 +204,14 @@ func requireToken(t *testing.T, l *login, want string) {
 	require.Equal(t, want, got)
 }
 
+// requireRenewal asks for a token at the time for a new one, which is fetched in the background.
+func requireRenewal(t *testing.T, l *login, old, want string) {
+	t.Helper()
+	requireToken(t, l, old)
+	synctest.Wait()
+	requireToken(t, l, want)
+}
+
 func TestLoginRefreshesBeforeTheEnd(t *testing.T) {
 	inLogin(t, func(t *testing.T, l *login, cognito *fakeCognito, _ *writes) {
 		requireToken(t, l, "access 1")
@@ -212,7 +220,7 @@ func TestLoginRefreshesBeforeTheEnd(t *testing.T) {
 		requireToken(t, l, "access 1")
 		assert.Empty(t, cognito.takeCalls())
 		time.Sleep(time.Second)
-		requireToken(t, l, "access 2")
+		requireRenewal(t, l, "access 1", "access 2")
 		assert.Equal(t, byRefresh, cognito.takeCalls())
 		// The refresh token is kept although Cognito did not send it again.
 		time.Sleep(time.Hour)
@@ -251,7 +259,7 @@ func TestLoginLifetimes(t *testing.T) {
 				time.Sleep(tt.renewed - time.Second)
 				requireToken(t, l, "access 1")
 				time.Sleep(time.Second)
-				requireToken(t, l, "access 2")
+				requireRenewal(t, l, "access 1", "access 2")
 			})
 		})
 	}
@@ -303,12 +311,12 @@ func TestLoginUsesTheOldTokenWhileRenewingFails(t *testing.T) {
 		down := []error{io.EOF, io.EOF, io.EOF}
 		cognito.set(func() { cognito.fail = down })
 		cognito.takeCalls()
-		requireToken(t, l, "access 1")
-		requireToken(t, l, "access 1") // at once, without another try
+		requireRenewal(t, l, "access 1", "access 1")
+		synctest.Wait() // for no other try
 		assert.Equal(t, byRefresh, cognito.takeCalls())
 		assert.Contains(t, strings.Join(logs.take(), ""), "[WARNING] Could not renew the access token")
 		time.Sleep(30 * time.Second)
-		requireToken(t, l, "access 1")
+		requireRenewal(t, l, "access 1", "access 1")
 		assert.Equal(t, byRefresh, cognito.takeCalls())
 		time.Sleep(4 * time.Minute)
 		_, err := l.Token(t.Context())
@@ -322,7 +330,7 @@ func TestLoginDoesNotUseAnEndedToken(t *testing.T) {
 		requireToken(t, l, "access 1")
 		time.Sleep(time.Hour - 10*time.Second)
 		cognito.set(func() { cognito.fail = []error{io.EOF} })
-		requireToken(t, l, "access 1")
+		requireRenewal(t, l, "access 1", "access 1")
 		time.Sleep(10 * time.Second) // less than the pause
 		requireToken(t, l, "access 2")
 	})
@@ -468,15 +476,91 @@ func TestLoginIgnoresAnAbandonedOne(t *testing.T) {
 	})
 }
 
-func TestLoginIsBoundedInTime(t *testing.T) {
+func TestLoginBoundsEachRequest(t *testing.T) {
+	for _, passes := range []int{0, 1} {
+		inLogin(t, func(t *testing.T, l *login, cognito *fakeCognito, _ *writes) {
+			cognito.gate = make(chan struct{})
+			go func() {
+				for range passes {
+					cognito.gate <- struct{}{}
+				}
+			}()
+			start := time.Now()
+			_, err := l.Token(context.Background())
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.Equal(t, 30*time.Second, time.Since(start)) // fake time
+			assert.Len(t, cognito.takeCalls(), passes+1)
+			close(cognito.gate)
+			requireToken(t, l, "access 1")
+		})
+	}
+}
+
+// A Cognito that hangs delays nobody as long as the token is valid, and a renewal does not end with who began it.
+func TestLoginRenewsInTheBackground(t *testing.T) {
 	inLogin(t, func(t *testing.T, l *login, cognito *fakeCognito, _ *writes) {
-		cognito.gate = make(chan struct{})
-		start := time.Now()
-		_, err := l.Token(context.Background())
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.Equal(t, loginTimeout, time.Since(start)) // fake time
-		close(cognito.gate)
 		requireToken(t, l, "access 1")
+		time.Sleep(56 * time.Minute)
+		cognito.takeCalls()
+		gate := make(chan struct{})
+		cognito.set(func() { cognito.gate = gate })
+		ctx, cancel := context.WithCancel(t.Context())
+		start := time.Now()
+		for range 3 {
+			got, err := l.Token(ctx)
+			require.NoError(t, err)
+			assert.Equal(t, "access 1", got)
+			synctest.Wait()
+		}
+		cancel()
+		synctest.Wait()
+		assert.Zero(t, time.Since(start)) // fake time
+		assert.Empty(t, cognito.waitErrors)
+		close(gate)
+		synctest.Wait()
+		requireToken(t, l, "access 2")
+		assert.Equal(t, byRefresh, cognito.takeCalls())
+	})
+}
+
+func TestLoginThatHangsIsTriedAgain(t *testing.T) {
+	inLogin(t, func(t *testing.T, l *login, cognito *fakeCognito, logs *writes) {
+		requireToken(t, l, "access 1")
+		time.Sleep(56 * time.Minute)
+		cognito.takeCalls()
+		cognito.set(func() { cognito.gate = make(chan struct{}) })
+		requireToken(t, l, "access 1")
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		assert.Contains(t, strings.Join(logs.take(), ""), "[WARNING] Could not renew the access token")
+		time.Sleep(renewPause - time.Second)
+		requireRenewal(t, l, "access 1", "access 1")
+		assert.Equal(t, byRefresh, cognito.takeCalls(), "it pauses")
+		time.Sleep(time.Second)
+		cognito.set(func() { cognito.gate = nil })
+		requireRenewal(t, l, "access 1", "access 2")
+	})
+}
+
+// Who needs a token while its renewal is under way waits for that one; it goes on when the wait is over.
+func TestLoginRenewalOutlivesItsWaiters(t *testing.T) {
+	inLogin(t, func(t *testing.T, l *login, cognito *fakeCognito, _ *writes) {
+		requireToken(t, l, "access 1")
+		time.Sleep(time.Hour - time.Second)
+		cognito.takeCalls()
+		gate := make(chan struct{})
+		cognito.set(func() { cognito.gate = gate })
+		requireToken(t, l, "access 1")
+		time.Sleep(time.Second) // the token's end
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := l.Token(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		synctest.Wait()
+		assert.Empty(t, cognito.waitErrors)
+		close(gate)
+		requireToken(t, l, "access 2")
+		assert.Equal(t, byRefresh, cognito.takeCalls())
 	})
 }
 

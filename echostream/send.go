@@ -28,7 +28,7 @@ const (
 // An error is permanent ([IsPermanent]) if SQS will never take the message, such as one that is too long; it does not
 // hold up the others. It holds [ErrEdgeGone] if the queue is no more. Everything else is transient.
 //
-// ctx bounds the whole; each request also has Options.CallTimeout. Send does not look at node.Stopped: that is the caller's.
+// ctx bounds the whole; each request also has Options.CallTimeout, and the credentials it may need first twice that. Send does not look at node.Stopped: that is the caller's.
 func (c *Client) Send(ctx context.Context, node *Node, queue string, messages []Message) []error {
 	s := &sending{
 		client: c, node: node, queue: queue, messages: messages,
