@@ -2,6 +2,7 @@ package echostream
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -60,14 +61,41 @@ func (r AuditRecord) MarshalJSON() ([]byte, error) {
 // Audit sends records of messages of one type, in requests of up to 500. A record may arrive twice if it is sent again
 // after an error. It sends them whether or not the tenant audits: ask node.Audit first.
 //
-// The error is permanent ([IsPermanent]) if the endpoint refuses the records for what they hold.
+// The error is permanent ([IsPermanent]) if the endpoint refuses one of the records, alone in a request, for what it
+// holds. Such a record does not hold up the others: all of them have been recorded then, and sending each alone
+// shows which one it is. What is said of a request as a whole, a bad request among it, is transient.
 func (c *Client) Audit(ctx context.Context, node *Node, messageType string, records []AuditRecord) error {
+	var refused error
 	for part := range slices.Chunk(records, maxAuditRecords) {
-		if err := c.audit(ctx, node, messageType, part); err != nil {
-			return fmt.Errorf("sending %d audit records of %s: %w", len(part), node, err)
+		err := c.auditApart(ctx, node, messageType, part)
+		if err == nil {
+			continue
 		}
+		err = fmt.Errorf("sending %d audit records of %s: %w", len(part), node, err)
+		if !IsPermanent(err) {
+			return err
+		}
+		refused = cmp.Or(refused, err)
 	}
-	return nil
+	return refused
+}
+
+// auditApart sends records in one request, and in halves those of a request that is refused for what it holds. A
+// permanent error is that of a record on its own; the others have been recorded.
+func (c *Client) auditApart(ctx context.Context, node *Node, messageType string, records []AuditRecord) error {
+	err := c.audit(ctx, node, messageType, records)
+	if !IsPermanent(err) || len(records) == 1 {
+		return err
+	}
+	var refused error
+	for half := range slices.Chunk(records, (len(records)+1)/2) {
+		err := c.auditApart(ctx, node, messageType, half)
+		if err != nil && !IsPermanent(err) {
+			return err
+		}
+		refused = cmp.Or(refused, err)
+	}
+	return refused
 }
 
 func (c *Client) audit(ctx context.Context, node *Node, messageType string, records []AuditRecord) error {
@@ -93,14 +121,15 @@ func (c *Client) audit(ctx context.Context, node *Node, messageType string, reco
 		if err != nil {
 			return err
 		}
-		status, err := c.postSigned(ctx, to, header, body, func(r *http.Request) error {
+		code, err := c.postSigned(ctx, to, header, body, func(r *http.Request) error {
 			sum := sha256.Sum256(body)
 			return v4.NewSigner().SignHTTP(ctx, used, r, hex.EncodeToString(sum[:]), "lambda", node.Region, c.opts.Now())
 		})
 		if err == nil {
 			return nil
 		}
-		if status != http.StatusForbidden && status != http.StatusUnauthorized {
+		// A node that may not audit must not fetch credentials for each try, and SQS uses the same ones.
+		if !credentialsRefused(code) && (code != unexplained || credentials.fresh(used.AccessKeyID)) {
 			return err
 		}
 		credentials.refused(used.AccessKeyID)
@@ -109,6 +138,9 @@ func (c *Client) audit(ctx context.Context, node *Node, messageType string, reco
 		}
 	}
 }
+
+// unexplained is the code of a refusal that has none: of the credentials, for all that is known.
+const unexplained = "(none)"
 
 // auditURL is the endpoint and the node's name. Every character of the name that has a meaning anywhere in a URL is
 // escaped, so that the signature's own escaping cannot be understood in two ways.
@@ -122,32 +154,43 @@ func auditURL(node *Node) (*url.URL, error) {
 	return u, nil
 }
 
-func (c *Client) postSigned(ctx context.Context, to *url.URL, header http.Header, body []byte, sign func(*http.Request) error) (status int, err error) {
+// postSigned returns AWS's error code if access is refused, and an error that is permanent if it is the body that is.
+func (c *Client) postSigned(ctx context.Context, to *url.URL, header http.Header, body []byte, sign func(*http.Request) error) (code string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.CallTimeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), bytes.NewReader(body))
 	if err != nil {
-		return 0, withoutURLs(err)
+		return "", withoutURLs(err)
 	}
 	r.Header = header.Clone()
 	if err := sign(r); err != nil {
-		return 0, fmt.Errorf("signing: %w", err)
+		return "", fmt.Errorf("signing: %w", err)
 	}
 	answer, err := c.opts.HTTPClient.Do(r)
 	if err != nil {
-		return 0, withoutURLs(err)
+		return "", withoutURLs(err)
 	}
 	defer answer.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10)) // so that the connection can be used again
 	if answer.StatusCode/100 == 2 {
-		return answer.StatusCode, nil
+		return "", nil
 	}
 	err = fmt.Errorf("the audit endpoint answered with HTTP status %d", answer.StatusCode)
-	switch answer.StatusCode {
-	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
-		err = Permanent(err)
+	// A URL may follow, a name space come before it.
+	said, _, _ := strings.Cut(answer.Header.Get("X-Amzn-Errortype"), ":")
+	said = said[strings.LastIndex(said, "#")+1:]
+	if said != "" {
+		err = fmt.Errorf("%w: %s", err, shorten(said))
 	}
-	return answer.StatusCode, err
+	switch answer.StatusCode {
+	case http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		// Not a 400: it is not documented what that means, and may be said of all requests for a time, such as when a
+		// message type was renamed. Waiting too long is better than setting aside what was delivered.
+		return "", Permanent(err)
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return cmp.Or(said, unexplained), err
+	}
+	return said, err
 }
 
 func gzipped(data []byte) []byte {

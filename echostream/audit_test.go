@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -23,8 +24,11 @@ import (
 type auditEndpoint struct {
 	t       *testing.T
 	api     *graphQL
+	clock   *clock // the client's
 	mu      sync.Mutex
 	answers []int // of the first requests; then 204
+	code    string
+	refuses func(records []map[string]any) int // if set, and not 0, it is the answer
 	paths   []string
 	types   []string
 	gzip    []bool
@@ -43,6 +47,9 @@ func (a *auditEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	assert.NoError(a.t, err)
 	a.verify(r, body)
 	if len(a.answers) > 0 {
+		if a.code != "" {
+			w.Header().Set("X-Amzn-Errortype", a.code)
+		}
 		w.WriteHeader(a.answers[0])
 		a.answers = a.answers[1:]
 		return
@@ -57,6 +64,12 @@ func (a *auditEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		AuditRecords []map[string]any
 	}
 	assert.NoError(a.t, json.Unmarshal(body, &in))
+	if a.refuses != nil {
+		if status := a.refuses(in.AuditRecords); status != 0 {
+			w.WriteHeader(status)
+			return
+		}
+	}
 	a.types = append(a.types, in.MessageType)
 	a.records = append(a.records, in.AuditRecords)
 	w.WriteHeader(http.StatusNoContent)
@@ -85,7 +98,9 @@ func (a *auditEndpoint) verify(r *http.Request, body []byte) {
 func newAudit(t *testing.T) (*Client, *auditEndpoint, *Node) {
 	t.Helper()
 	a := &auditEndpoint{t: t, api: staticCredentials()}
-	c, server, _ := newTestClient(t, a, Options{})
+	now := &clock{t: time.Now()}
+	a.clock = now
+	c, server, _ := newTestClient(t, a, Options{Now: now.now})
 	node := testNode()
 	node.AuditRecordsEndpoint = server.URL + "/audit/"
 	return c, a, node
@@ -159,7 +174,7 @@ func TestAuditFailures(t *testing.T) {
 	for _, test := range []struct {
 		status    int
 		permanent bool
-	}{{500, false}, {429, false}, {404, false}, {400, true}, {413, true}, {422, true}} {
+	}{{500, false}, {429, false}, {404, false}, {400, false}, {413, true}, {422, true}} {
 		c, a, node := newAudit(t)
 		a.answers = []int{test.status}
 		err := c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}})
@@ -167,18 +182,94 @@ func TestAuditFailures(t *testing.T) {
 		assert.Equal(t, test.permanent, IsPermanent(err))
 	}
 
-	c, a, node := newAudit(t)
-	a.answers = []int{403}
-	require.NoError(t, c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}}))
-	assert.Equal(t, []string{"KEY1", "KEY2"}, a.keys)
+	c, _, node := newAudit(t)
+	node.AuditRecordsEndpoint = "nowhere"
+	assert.ErrorContains(t, c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}}), "auditRecordsEndpoint is not a URL")
+}
 
-	c, a, node = newAudit(t)
-	a.answers = []int{403, 403, 403}
+// A record that the endpoint refuses does not hold up the others, and none of those counts as refused.
+func TestAuditFindsTheRefusedRecord(t *testing.T) {
+	var records []AuditRecord
+	for i := range 600 {
+		records = append(records, AuditRecord{TrackingID: fmt.Sprint(i)})
+	}
+	has := func(id string) func([]map[string]any) bool {
+		return func(records []map[string]any) bool {
+			return slices.ContainsFunc(records, func(r map[string]any) bool { return r["trackingId"] == id })
+		}
+	}
+	for _, test := range []struct {
+		name      string
+		refuses   func([]map[string]any) int
+		recorded  int
+		permanent bool
+		want      string // of the error; "" is none
+	}{
+		{"one of them", func(r []map[string]any) int { return map[bool]int{true: 422}[has("77")(r)] }, 599, true, "422"},
+		{"too much at once", func(r []map[string]any) int { return map[bool]int{true: 413}[len(r) > 100] }, 600, false, ""},
+		{"a bad request", func(r []map[string]any) int { return map[bool]int{true: 400}[has("77")(r)] }, 0, false, "400"},
+		{"down in between", func(r []map[string]any) int {
+			return map[bool]int{true: 422}[has("77")(r)] + map[bool]int{true: 503}[has("300")(r) && !has("77")(r)]
+		}, 249, false, "503"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, a, node := newAudit(t)
+			a.refuses = test.refuses
+			err := c.Audit(t.Context(), node, "echo.file", records)
+			got := 0
+			for _, r := range a.records {
+				got += len(r)
+			}
+			assert.Equal(t, test.recorded, got)
+			assert.Equal(t, test.permanent, IsPermanent(err))
+			if test.want == "" {
+				assert.NoError(t, err)
+			} else {
+				assert.ErrorContains(t, err, "HTTP status "+test.want)
+			}
+		})
+	}
+}
+
+// The node's queues are reached with the same credentials: they are given up only where others can help.
+func TestAuditReplacesRefusedCredentials(t *testing.T) {
+	for _, test := range []struct {
+		name, code string
+		status     int
+		age        time.Duration
+		keys       []string
+		fails      bool
+	}{
+		{"expired", "ExpiredTokenException", 403, 0, []string{"KEY1", "KEY1", "KEY2"}, false},
+		{"expired, in full", "com.amazon#ExpiredTokenException:http://internal.amazon.com/", 400, 0, []string{"KEY1", "KEY1", "KEY2"}, false},
+		{"unknown", "UnrecognizedClientException", 401, 0, []string{"KEY1", "KEY1", "KEY2"}, false},
+		{"no right", "AccessDeniedException", 403, 10 * time.Minute, []string{"KEY1", "KEY1"}, true},
+		{"no code", "", 403, 10 * time.Minute, []string{"KEY1", "KEY1", "KEY2"}, false},
+		{"no code, and new", "", 403, 10 * time.Second, []string{"KEY1", "KEY1"}, true},
+		{"no code, and unauthorized", "", 401, 10 * time.Minute, []string{"KEY1", "KEY1", "KEY2"}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, a, node := newAudit(t)
+			records := []AuditRecord{{TrackingID: "1"}}
+			require.NoError(t, c.Audit(t.Context(), node, "echo.file", records))
+			a.clock.advance(test.age)
+			a.answers, a.code = []int{test.status}, test.code
+			err := c.Audit(t.Context(), node, "echo.file", records)
+			assert.Equal(t, test.fails, err != nil, "%v", err)
+			assert.False(t, IsPermanent(err))
+			assert.Equal(t, test.keys, a.keys)
+			if test.fails {
+				requireNoSecret(t, err, "KEY", "http://")
+				requireKey(t, "KEY1", c.Credentials(node))
+			}
+		})
+	}
+
+	c, a, node := newAudit(t)
+	a.answers, a.code = []int{403, 403, 403}, "ExpiredTokenException"
 	err := c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}})
+	assert.ErrorContains(t, err, "the audit endpoint answered with HTTP status 403: ExpiredTokenException")
 	assert.False(t, IsPermanent(err))
 	assert.Len(t, a.keys, 2)
 	requireNoSecret(t, err, "KEY", "http://")
-
-	node.AuditRecordsEndpoint = "nowhere"
-	assert.ErrorContains(t, c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}}), "auditRecordsEndpoint is not a URL")
 }
