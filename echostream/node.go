@@ -71,10 +71,7 @@ type Mount struct {
 }
 
 // LogValue shows what is needed to know a definition by, and not the config.
-func (n *Node) LogValue() slog.Value {
-	if n == nil {
-		return slog.StringValue("none")
-	}
+func (n Node) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("name", n.Name), slog.String("tenant", n.Tenant), slog.String("region", n.Region),
 		slog.String("app", n.App), slog.Int("targets", len(n.Targets)), slog.Int("sources", len(n.Sources)),
@@ -82,11 +79,13 @@ func (n *Node) LogValue() slog.Value {
 }
 
 // String names the node and its tenant.
-func (n *Node) String() string {
-	if n == nil {
-		return "no node"
-	}
+func (n Node) String() string {
 	return fmt.Sprintf("node %q of tenant %q", n.Name, n.Tenant)
+}
+
+// GoString is String, as a type's.
+func (n Node) GoString() string {
+	return "echostream.Node{" + n.String() + "}"
 }
 
 // Node reads the node's definition. The error holds [ErrNodeNotFound] if the tenant has no such node.

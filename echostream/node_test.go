@@ -72,10 +72,29 @@ func TestExternalNode(t *testing.T) {
 func TestNodeDoesNotPrintItsConfig(t *testing.T) {
 	n := testNode()
 	n.Config = json.RawMessage(`{"password":"pa55"}`)
-	var log strings.Builder
-	slog.New(slog.NewTextHandler(&log, nil)).Info("read", "node", n)
-	assert.Contains(t, log.String(), "node.region=eu-west-1")
-	assert.NotContains(t, log.String()+fmt.Sprint(n)+fmt.Sprintf("%+v", n), "pa55")
+	for _, handler := range []func(io.Writer) slog.Handler{
+		func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) },
+		func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil) },
+		func(w io.Writer) slog.Handler { return NewLogHandler(w, nil) },
+	} {
+		for _, v := range []any{n, *n} {
+			var out strings.Builder
+			log := slog.New(handler(&out))
+			log.Info("read", "node", v)
+			assert.Contains(t, out.String(), "eu-west-1")
+			log.With("node", v).WithGroup("g").Info("again", slog.Group("h", "node", v))
+			assert.NotContains(t, out.String(), "pa55", "%T", v)
+		}
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+		for _, v := range []any{n, *n, []Node{*n}, struct{ N Node }{*n}} {
+			text := fmt.Sprintf(verb, v)
+			assert.Contains(t, text, "My FTP node", "%s of %T", verb, v)
+			assert.NotContains(t, text, "pa55", "%s of %T", verb, v)
+			assert.NotContains(t, text, "0x70, 0x61", "%s of %T", verb, v)
+			assert.NotContains(t, text, "112 97", "%s of %T", verb, v)
+		}
+	}
 }
 
 func TestCompareSample(t *testing.T) {
