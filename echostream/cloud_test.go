@@ -144,6 +144,34 @@ func TestCloudNode(t *testing.T) {
 	assert.ErrorIs(t, err, echostream.ErrNodeNotFound)
 }
 
+// A node whose user may not read the sample, say, still is one that sends, and knows of what type.
+func TestCloudKeepsFieldsBack(t *testing.T) {
+	w := newWorld(t, echotest.Options{Sources: []string{"source"}, Node: echotest.Node{ReceiveMessageType: "echo.file"}})
+	whole := *w.node.SendMessageType
+	for _, kept := range []string{"auditor", "sampleMessage", "readme"} {
+		t.Run(kept, func(t *testing.T) {
+			defer w.Fault(echotest.Fault{Service: echotest.AppSync, Kind: echotest.Denied, Field: "MessageType." + kept}).Clear()
+			w.read(t)
+			want := whole
+			switch kept {
+			case "auditor":
+				want.Auditor = ""
+			case "sampleMessage":
+				want.SampleMessage = ""
+			}
+			assert.Equal(t, &want, w.node.SendMessageType)
+			assert.Equal(t, &want, w.node.ReceiveMessageType)
+			assert.Contains(t, w.log.String(), "EchoStream kept a part of the node's definition back")
+		})
+	}
+	for _, kept := range []string{"MessageType.name", "ManagedNode.sendMessageType", "ManagedNode.sendEdges", "ManagedNode.config"} {
+		script := w.Fault(echotest.Fault{Service: echotest.AppSync, Kind: echotest.Denied, Field: kept})
+		_, err := w.client.Node(t.Context())
+		assert.ErrorContains(t, err, "Unauthorized", kept)
+		script.Clear()
+	}
+}
+
 func TestCloudSendUploadAudit(t *testing.T) {
 	w := newWorld(t, echotest.Options{
 		Tenant: echotest.Tenant{Audit: true}, Node: echotest.Node{Name: "FTP node / ü+1"}, Targets: []string{"a", "b"}, TLS: true,

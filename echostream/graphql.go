@@ -54,8 +54,9 @@ func (e *APIError) Error() string {
 	return b.String()
 }
 
-// dispensable are the fields that a node can do without: a user who may not read them gets the rest. An edge or
-// a config that was kept back is not among them, or it would look as if there were none.
+// dispensable are the fields that a node can do without: a user who may not read them gets the rest. An edge, a config
+// or a message type's name that was kept back is not among them, or it would look as if there were none. For
+// each of them GetNode asks apart from what is indispensable.
 var dispensable = []string{"auditor", "loggingLevel", "mounts", "ports", "readme", "sampleMessage"}
 
 // onlyDispensable tells whether the API answered, but for dispensable fields.

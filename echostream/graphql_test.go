@@ -18,10 +18,11 @@ const nodeAnswer = `{"data":{"GetNode":{"__typename":"ManagedNode","name":"My FT
   "config":"{\"b\":2}","loggingLevel":"WARNING",
   "mounts":[{"source":null,"target":"/data"}],
   "ports":[{"containerPort":2121,"hostAddress":null,"hostPort":2121,"protocol":"tcp"}],
-  "receiveEdges":[],"receiveMessageType":null,
+  "receiveEdges":[],"receiveMessageType":null,"receiveAuditor":null,"receiveSample":null,
   "sendEdges":[null,{"queue":"https://sqs.eu-west-1.amazonaws.com/1/b.fifo","target":{"name":"b"}},
     {"queue":"https://sqs.eu-west-1.amazonaws.com/1/a.fifo","target":{"name":"a"}}],
-  "sendMessageType":{"auditor":"def auditor(*, message, **kwargs): ...","name":"echo.file","readme":null,"sampleMessage":"{}"},
+  "sendMessageType":{"name":"echo.file","readme":null},
+  "sendAuditor":{"auditor":"def auditor(*, message, **kwargs): ..."},"sendSample":{"sampleMessage":"{}"},
   "stopped":null}}}`
 
 func TestAPI(t *testing.T) {
@@ -39,6 +40,8 @@ func TestAPI(t *testing.T) {
 			"", false},
 		{"the node kept back", 200, `{"data":{"GetNode":null},"errors":[{"errorType":"Unauthorized","message":"Not Authorized","path":["GetNode"]}]}`,
 			"the API refused GetNode: Unauthorized: Not Authorized (GetNode)", false},
+		{"a message type kept back", 200, strings.TrimSuffix(nodeAnswer, "}") + `,"errors":[{"errorType":"Unauthorized","message":"Not Authorized","path":["GetNode","sendMessageType","name"]}]}`,
+			"Unauthorized: Not Authorized (GetNode.sendMessageType.name)", false},
 		{"edges kept back", 200, strings.TrimSuffix(nodeAnswer, "}") + `,"errors":[{"errorType":"Unauthorized","message":"Not Authorized","path":["GetNode","sendEdges"]}]}`,
 			"Unauthorized: Not Authorized (GetNode.sendEdges)", false},
 		{"a field that failed", 200, strings.TrimSuffix(nodeAnswer, "}") + `,"errors":[{"errorType":"Timeout","message":"later","path":["GetNode","sendEdges",0]}]}`,

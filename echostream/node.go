@@ -48,7 +48,8 @@ type Edge struct {
 	Queue string `json:"queue"` // the URL of the SQS FIFO queue
 }
 
-// MessageType says what the messages of an edge look like. EchoStream does not enforce it.
+// MessageType says what the messages of an edge look like. EchoStream does not enforce it. All but the name is "" where
+// EchoStream keeps it back from the node's user.
 type MessageType struct {
 	Name          string `json:"name"`
 	SampleMessage string `json:"sampleMessage"`
@@ -119,8 +120,9 @@ func nodeOf(answer api.GetNodeGetNode) (*Node, error) {
 		node = &Node{
 			App: n.App.Name, AuditRecordsEndpoint: n.App.AuditRecordsEndpoint,
 			Targets: targets(n.SendEdges), Sources: sources(n.ReceiveEdges),
-			SendMessageType: messageType(n.SendMessageType), ReceiveMessageType: messageType(n.ReceiveMessageType),
-			Stopped: value(n.Stopped),
+			SendMessageType:    messageType(n.SendMessageType, n.SendAuditor, n.SendSample),
+			ReceiveMessageType: messageType(n.ReceiveMessageType, n.ReceiveAuditor, n.ReceiveSample),
+			Stopped:            value(n.Stopped),
 		}
 		if n.LoggingLevel != nil {
 			node.LoggingLevel = logLevel(*n.LoggingLevel)
@@ -135,8 +137,9 @@ func nodeOf(answer api.GetNodeGetNode) (*Node, error) {
 	case *api.GetNodeGetNodeExternalNode:
 		node = &Node{
 			Targets: targets(n.SendEdges), Sources: sources(n.ReceiveEdges),
-			SendMessageType: messageType(n.SendMessageType), ReceiveMessageType: messageType(n.ReceiveMessageType),
-			Stopped: value(n.Stopped),
+			SendMessageType:    messageType(n.SendMessageType, n.SendAuditor, n.SendSample),
+			ReceiveMessageType: messageType(n.ReceiveMessageType, n.ReceiveAuditor, n.ReceiveSample),
+			Stopped:            value(n.Stopped),
 		}
 		switch app := n.App.(type) {
 		case *api.GetNodeGetNodeExternalNodeAppExternalApp:
@@ -192,11 +195,12 @@ func sorted(edges []Edge) []Edge {
 	return edges
 }
 
-func messageType(t *api.MessageTypeFields) *MessageType {
+// messageType is nil if t is. The others are nil too if they were kept back.
+func messageType(t *api.MessageType, auditor *api.Auditor, sample *api.Sample) *MessageType {
 	if t == nil {
 		return nil
 	}
-	return &MessageType{Name: t.Name, SampleMessage: t.SampleMessage, Auditor: t.Auditor, Readme: value(t.Readme)}
+	return &MessageType{Name: t.Name, SampleMessage: value(sample).SampleMessage, Auditor: value(auditor).Auditor, Readme: value(t.Readme)}
 }
 
 func logLevel(l api.LogLevel) *slog.Level {

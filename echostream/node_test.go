@@ -53,7 +53,7 @@ func TestExternalNode(t *testing.T) {
 	answer := `{"data":{"GetNode":{"__typename":"ExternalNode","name":"n","tenant":{"audit":null,"config":null,"name":"acme","region":"us-east-2"},
 	  "app":{"__typename":"%s","auditRecordsEndpoint":"https://a.example.com","config":"{\"k\":\"v\"}","name":"x"},
 	  "config":null,"receiveEdges":[{"queue":"https://q","source":{"name":"of an unknown kind"}}],
-	  "receiveMessageType":{"auditor":"","name":"echo.file","readme":"r","sampleMessage":"s"},
+	  "receiveMessageType":{"name":"echo.file","readme":"r"},"receiveAuditor":{"auditor":""},"receiveSample":{"sampleMessage":"s"},
 	  "sendEdges":null,"sendMessageType":null,"stopped":true}}}`
 	for kind, cross := range map[string]bool{"ExternalApp": false, "CrossAccountApp": true} {
 		t.Run(kind, func(t *testing.T) {

@@ -66,7 +66,7 @@ func (c *Cloud) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 		case q == nil:
 			writeJSON(w, http.StatusOK, map[string]any{"data": nil, "errors": errs})
 		default:
-			data, errs := c.run(q, u, e.refuse == Denied)
+			data, errs := c.run(q, u, e)
 			out := map[string]any{"data": data}
 			if len(errs) > 0 {
 				out["errors"] = errs
@@ -76,10 +76,10 @@ func (c *Cloud) serveGraphQL(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (c *Cloud) run(q *query, u *user, denied bool) (any, []answerError) {
+func (c *Cloud) run(q *query, u *user, e effect) (any, []answerError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return q.run(c.root(u, denied))
+	return q.run(c.root(u, e.refuse == Denied), e.denied)
 }
 
 var errUnauthorized = &apiError{"Unauthorized", "Not Authorized to access this resource"}

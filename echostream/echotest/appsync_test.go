@@ -253,6 +253,20 @@ func TestIntrospection(t *testing.T) {
 	assert.Len(t, data["query"].(map[string]any)["fields"], 3, "not those of introspection")
 }
 
+// A field that must not be null takes the object that it stands in with it, and nothing else.
+func TestADeniedField(t *testing.T) {
+	c, n := start(t, echotest.Options{})
+	s := c.Fault(echotest.Fault{Service: echotest.AppSync, Kind: echotest.Denied, Field: "MessageType.sampleMessage"})
+	a := n.graphql(*n.tokens().AccessToken, `{ GetNode(name: "ftp-node", tenant: "acme") { name ... on ManagedNode {
+		sendMessageType { name sampleMessage } only: sendMessageType { name } } } }`, nil)
+	assert.Equal(t, map[string]any{"GetNode": map[string]any{
+		"name": "ftp-node", "sendMessageType": nil, "only": map[string]any{"name": "echo.file"}}}, a.Data)
+	require.Len(t, a.Errors, 1)
+	assert.Equal(t, "Unauthorized", a.Errors[0].ErrorType)
+	assert.Equal(t, []any{"GetNode", "sendMessageType", "sampleMessage"}, a.Errors[0].Path)
+	assert.Equal(t, 1, s.Hits())
+}
+
 func TestAppSyncFaults(t *testing.T) {
 	c, n := start(t, echotest.Options{})
 	token := *n.tokens().AccessToken

@@ -33,7 +33,8 @@ const (
 	ExpiredURL FaultKind = "expired-url"
 	// EdgeRemoved answers for SQS that the queue does not exist. (RemoveEdge really removes it.)
 	EdgeRemoved FaultKind = "edge-removed"
-	// Denied answers AccessDenied: SQS, S3 and the audit endpoint; the API answers Unauthorized in errors.
+	// Denied answers AccessDenied: SQS, S3 and the audit endpoint; the API answers Unauthorized in errors, for all
+	// that was asked for or for Fault.Field alone.
 	Denied FaultKind = "denied"
 )
 
@@ -75,6 +76,7 @@ type Fault struct {
 	Delay   time.Duration // Slow: By default, 1s.
 	Status  int           // ServerError: By default, 503.
 	Entries []int         // Partial: the entries to fail, from 0. By default, each second one from the first.
+	Field   string        // Denied, AppSync: the field to keep back, as in "MessageType.auditor". By default, everything.
 }
 
 // Script is a fault that was set.
@@ -163,7 +165,8 @@ type effect struct {
 	refuse    FaultKind // ServerError, Throttled, Expired..., EdgeRemoved, Denied; "" is none
 	status    int       // of ServerError
 	partial   bool
-	entries   []int // of partial; empty is each second one
+	entries   []int           // of partial; empty is each second one
+	denied    map[string]bool // fields of the API, as in "MessageType.auditor"
 }
 
 // fails tells whether entry i of a batch is to fail.
@@ -199,6 +202,15 @@ func (f *faults) attempt(service Service, op, edge string) effect {
 			e.entries = s.fault.Entries
 		case ReplyLost:
 			e.replyLost = true
+		case Denied:
+			if s.fault.Field != "" {
+				if e.denied == nil {
+					e.denied = make(map[string]bool)
+				}
+				e.denied[s.fault.Field] = true
+				continue
+			}
+			fallthrough
 		default:
 			if e.refuse == "" {
 				e.refuse, e.status = s.fault.Kind, s.fault.Status

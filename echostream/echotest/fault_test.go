@@ -96,6 +96,7 @@ func TestParseFault(t *testing.T) {
 		"sqs:edge-removed":                                          {Service: echotest.SQS, Kind: echotest.EdgeRemoved},
 		"appsync:throttled":                                         {Service: echotest.AppSync, Kind: echotest.Throttled},
 		"appsync/GetNode:denied":                                    {Service: echotest.AppSync, Operation: "GetNode", Kind: echotest.Denied},
+		"appsync:denied:count=1,field=MessageType.auditor":          {Service: echotest.AppSync, Kind: echotest.Denied, Count: 1, Field: "MessageType.auditor"},
 	}
 	for text, want := range tests {
 		got, err := echotest.ParseFault(text)
@@ -129,6 +130,11 @@ func TestParseFaultErrors(t *testing.T) {
 		"sqs:partial:entries=10":  "not a list of numbers",
 		"sqs:down:entries=1":      "entries is an option of partial only",
 		"s3:down:edge=a":          "edge is an option of sqs only",
+
+		"sqs:denied:field=MessageType.auditor":     "field is an option of appsync:denied only",
+		"appsync:down:field=MessageType.auditor":   "field is an option of appsync:denied only",
+		"appsync:denied:field=auditor":             `no field "auditor", want one like`,
+		"appsync:denied:field=MessageType.nothing": `no field "MessageType.nothing"`,
 	} {
 		_, err := echotest.ParseFault(text)
 		require.ErrorContains(t, err, want, text)

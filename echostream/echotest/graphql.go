@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/vektah/gqlparser/v2"
 	"github.com/vektah/gqlparser/v2/ast"
@@ -29,13 +30,13 @@ type AppChangeReceiverNode implements Node {
 }
 `
 
-func loadSchema() *ast.Schema {
+var loadSchema = sync.OnceValue(func() *ast.Schema {
 	sources := []*ast.Source{{Name: "schema.graphql", Input: schema.Text}}
 	if !strings.Contains(schema.Text, "type AppChangeReceiverNode ") {
 		sources = append(sources, &ast.Source{Name: "more.graphql", Input: moreSchema})
 	}
 	return gqlparser.MustLoadSchema(sources...)
-}
+})
 
 // object is a value of an object type. A field's value is a scalar, an enum value's name (string), an object, a slice ([]any),
 // nil, or a resolver.
@@ -155,12 +156,13 @@ func newAnswerError(kind, prefix string, err error) answerError {
 // execution answers one query.
 type execution struct {
 	*query
+	denied map[string]bool // fields, as in "MessageType.auditor"
 	errors []answerError
 }
 
-// run answers a query on root.
-func (q *query) run(root object) (data any, errs []answerError) {
-	x := &execution{query: q}
+// run answers a query on root, without the fields that are denied.
+func (q *query) run(root object, denied map[string]bool) (data any, errs []answerError) {
+	x := &execution{query: q, denied: denied}
 	data, ok := x.object(root, []ast.SelectionSet{q.operation.SelectionSet}, nil)
 	if !ok {
 		data = nil
@@ -244,6 +246,10 @@ func (x *execution) field(o object, def *ast.Definition, fields []*ast.Field, pa
 		return o.typename, true
 	}
 	fieldDef := def.Fields.ForName(f.Name)
+	if x.denied[o.typename+"."+f.Name] {
+		x.fail(f, path, &apiError{errUnauthorized.kind, fmt.Sprintf("Not Authorized to access %s on type %s", f.Name, o.typename)})
+		return nil, !fieldDef.Type.NonNull
+	}
 	value, ok := o.fields[f.Name]
 	if !ok {
 		panic("echotest: no value for " + o.typename + "." + f.Name)

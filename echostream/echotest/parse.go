@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/vektah/gqlparser/v2/ast"
 )
 
 // ParseFault reads a fault as a person writes it on a command line:
@@ -28,6 +30,7 @@ import (
 //	delay=D    of slow (1s)
 //	status=N   of error (503): 400 to 599
 //	entries=0+2  of partial: which entries of the batch fail, from 0 (each second one)
+//	field=TYPE.NAME  of denied: the only field of the API that is kept back
 //
 // For example "sqs:reply-lost:count=3,every=10", "s3/PutObject:slow:delay=2s", "*:down:for=1m".
 func ParseFault(s string) (Fault, error) {
@@ -97,6 +100,8 @@ func (f *Fault) setOption(name, value string) (err error) {
 		return duration(&f.Delay)
 	case "edge":
 		f.Edge = value
+	case "field":
+		f.Field = value
 	case "p":
 		if f.Probability, err = strconv.ParseFloat(value, 64); err != nil || !(f.Probability > 0 && f.Probability <= 1) {
 			return fmt.Errorf("%q is not a probability above 0 and up to 1", value)
@@ -114,7 +119,7 @@ func (f *Fault) setOption(name, value string) (err error) {
 			f.Entries = append(f.Entries, n)
 		}
 	default:
-		return fmt.Errorf("there is no such option, want one of after, every, count, for, p, seed, edge, delay, status, entries")
+		return fmt.Errorf("there is no such option, want one of after, every, count, for, p, seed, edge, delay, status, entries, field")
 	}
 	return nil
 }
@@ -150,12 +155,23 @@ func (f Fault) check() error {
 		return fmt.Errorf("entries is an option of %s only", Partial)
 	case f.Edge != "" && f.Service != SQS:
 		return fmt.Errorf("edge is an option of %s only", SQS)
+	case f.Field != "" && (f.Service != AppSync || f.Kind != Denied):
+		return fmt.Errorf("field is an option of %s:%s only", AppSync, Denied)
+	case f.Field != "" && !hasField(f.Field):
+		return fmt.Errorf(`no field %q, want one like "MessageType.auditor"`, f.Field)
 	case f.After < 0 || f.Every < 0 || f.Count < 0 || f.For < 0 || f.Delay < 0:
 		return fmt.Errorf("a count or a time is negative")
 	case f.Probability < 0 || f.Probability > 1:
 		return fmt.Errorf("probability %v is not from 0 to 1", f.Probability)
 	}
 	return nil
+}
+
+// hasField tells whether the API has a field, given as TYPE.NAME.
+func hasField(name string) bool {
+	kind, field, _ := strings.Cut(name, ".")
+	def := loadSchema().Types[kind]
+	return def != nil && def.Kind == ast.Object && def.Fields.ForName(field) != nil
 }
 
 // String writes the fault as ParseFault reads it.
@@ -190,6 +206,7 @@ func (f Fault) String() string {
 		entries[i] = strconv.Itoa(e)
 	}
 	option("entries", f.Entries != nil, strings.Join(entries, "+"))
+	option("field", f.Field != "", f.Field)
 	return b.String()
 }
 

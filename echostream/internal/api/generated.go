@@ -11,6 +11,15 @@ import (
 	"github.com/Khan/genqlient/graphql"
 )
 
+// Auditor includes the requested fields of the GraphQL type MessageType.
+type Auditor struct {
+	// Python source.
+	Auditor string `json:"auditor"`
+}
+
+// GetAuditor returns Auditor.Auditor, and is useful for accessing the field via an interface.
+func (v *Auditor) GetAuditor() string { return v.Auditor }
+
 // BulkDataStorage includes the requested fields of the GraphQL type BulkDataStorage.
 type BulkDataStorage struct {
 	// When the upload URLs end.
@@ -421,9 +430,13 @@ type GetNodeGetNodeExternalNode struct {
 	App                GetNodeGetNodeExternalNodeAppRemoteApp `json:"-"`
 	Config             *string                                `json:"config"`
 	ReceiveEdges       []*SourceFields                        `json:"receiveEdges"`
-	ReceiveMessageType *MessageTypeFields                     `json:"receiveMessageType"`
+	ReceiveMessageType *MessageType                           `json:"receiveMessageType"`
+	ReceiveAuditor     *Auditor                               `json:"receiveAuditor"`
+	ReceiveSample      *Sample                                `json:"receiveSample"`
 	SendEdges          []*TargetFields                        `json:"sendEdges"`
-	SendMessageType    *MessageTypeFields                     `json:"sendMessageType"`
+	SendMessageType    *MessageType                           `json:"sendMessageType"`
+	SendAuditor        *Auditor                               `json:"sendAuditor"`
+	SendSample         *Sample                                `json:"sendSample"`
 	// null is false.
 	Stopped *bool `json:"stopped"`
 }
@@ -447,17 +460,27 @@ func (v *GetNodeGetNodeExternalNode) GetConfig() *string { return v.Config }
 func (v *GetNodeGetNodeExternalNode) GetReceiveEdges() []*SourceFields { return v.ReceiveEdges }
 
 // GetReceiveMessageType returns GetNodeGetNodeExternalNode.ReceiveMessageType, and is useful for accessing the field via an interface.
-func (v *GetNodeGetNodeExternalNode) GetReceiveMessageType() *MessageTypeFields {
+func (v *GetNodeGetNodeExternalNode) GetReceiveMessageType() *MessageType {
 	return v.ReceiveMessageType
 }
+
+// GetReceiveAuditor returns GetNodeGetNodeExternalNode.ReceiveAuditor, and is useful for accessing the field via an interface.
+func (v *GetNodeGetNodeExternalNode) GetReceiveAuditor() *Auditor { return v.ReceiveAuditor }
+
+// GetReceiveSample returns GetNodeGetNodeExternalNode.ReceiveSample, and is useful for accessing the field via an interface.
+func (v *GetNodeGetNodeExternalNode) GetReceiveSample() *Sample { return v.ReceiveSample }
 
 // GetSendEdges returns GetNodeGetNodeExternalNode.SendEdges, and is useful for accessing the field via an interface.
 func (v *GetNodeGetNodeExternalNode) GetSendEdges() []*TargetFields { return v.SendEdges }
 
 // GetSendMessageType returns GetNodeGetNodeExternalNode.SendMessageType, and is useful for accessing the field via an interface.
-func (v *GetNodeGetNodeExternalNode) GetSendMessageType() *MessageTypeFields {
-	return v.SendMessageType
-}
+func (v *GetNodeGetNodeExternalNode) GetSendMessageType() *MessageType { return v.SendMessageType }
+
+// GetSendAuditor returns GetNodeGetNodeExternalNode.SendAuditor, and is useful for accessing the field via an interface.
+func (v *GetNodeGetNodeExternalNode) GetSendAuditor() *Auditor { return v.SendAuditor }
+
+// GetSendSample returns GetNodeGetNodeExternalNode.SendSample, and is useful for accessing the field via an interface.
+func (v *GetNodeGetNodeExternalNode) GetSendSample() *Sample { return v.SendSample }
 
 // GetStopped returns GetNodeGetNodeExternalNode.Stopped, and is useful for accessing the field via an interface.
 func (v *GetNodeGetNodeExternalNode) GetStopped() *bool { return v.Stopped }
@@ -508,11 +531,19 @@ type __premarshalGetNodeGetNodeExternalNode struct {
 
 	ReceiveEdges []*SourceFields `json:"receiveEdges"`
 
-	ReceiveMessageType *MessageTypeFields `json:"receiveMessageType"`
+	ReceiveMessageType *MessageType `json:"receiveMessageType"`
+
+	ReceiveAuditor *Auditor `json:"receiveAuditor"`
+
+	ReceiveSample *Sample `json:"receiveSample"`
 
 	SendEdges []*TargetFields `json:"sendEdges"`
 
-	SendMessageType *MessageTypeFields `json:"sendMessageType"`
+	SendMessageType *MessageType `json:"sendMessageType"`
+
+	SendAuditor *Auditor `json:"sendAuditor"`
+
+	SendSample *Sample `json:"sendSample"`
 
 	Stopped *bool `json:"stopped"`
 }
@@ -546,8 +577,12 @@ func (v *GetNodeGetNodeExternalNode) __premarshalJSON() (*__premarshalGetNodeGet
 	retval.Config = v.Config
 	retval.ReceiveEdges = v.ReceiveEdges
 	retval.ReceiveMessageType = v.ReceiveMessageType
+	retval.ReceiveAuditor = v.ReceiveAuditor
+	retval.ReceiveSample = v.ReceiveSample
 	retval.SendEdges = v.SendEdges
 	retval.SendMessageType = v.SendMessageType
+	retval.SendAuditor = v.SendAuditor
+	retval.SendSample = v.SendSample
 	retval.Stopped = v.Stopped
 	return &retval, nil
 }
@@ -683,9 +718,13 @@ type GetNodeGetNodeManagedNode struct {
 	Mounts             []Mount                                `json:"mounts"`
 	Ports              []Port                                 `json:"ports"`
 	ReceiveEdges       []*SourceFields                        `json:"receiveEdges"`
-	ReceiveMessageType *MessageTypeFields                     `json:"receiveMessageType"`
+	ReceiveMessageType *MessageType                           `json:"receiveMessageType"`
+	ReceiveAuditor     *Auditor                               `json:"receiveAuditor"`
+	ReceiveSample      *Sample                                `json:"receiveSample"`
 	SendEdges          []*TargetFields                        `json:"sendEdges"`
-	SendMessageType    *MessageTypeFields                     `json:"sendMessageType"`
+	SendMessageType    *MessageType                           `json:"sendMessageType"`
+	SendAuditor        *Auditor                               `json:"sendAuditor"`
+	SendSample         *Sample                                `json:"sendSample"`
 	// null is false.
 	Stopped *bool `json:"stopped"`
 }
@@ -718,15 +757,25 @@ func (v *GetNodeGetNodeManagedNode) GetPorts() []Port { return v.Ports }
 func (v *GetNodeGetNodeManagedNode) GetReceiveEdges() []*SourceFields { return v.ReceiveEdges }
 
 // GetReceiveMessageType returns GetNodeGetNodeManagedNode.ReceiveMessageType, and is useful for accessing the field via an interface.
-func (v *GetNodeGetNodeManagedNode) GetReceiveMessageType() *MessageTypeFields {
-	return v.ReceiveMessageType
-}
+func (v *GetNodeGetNodeManagedNode) GetReceiveMessageType() *MessageType { return v.ReceiveMessageType }
+
+// GetReceiveAuditor returns GetNodeGetNodeManagedNode.ReceiveAuditor, and is useful for accessing the field via an interface.
+func (v *GetNodeGetNodeManagedNode) GetReceiveAuditor() *Auditor { return v.ReceiveAuditor }
+
+// GetReceiveSample returns GetNodeGetNodeManagedNode.ReceiveSample, and is useful for accessing the field via an interface.
+func (v *GetNodeGetNodeManagedNode) GetReceiveSample() *Sample { return v.ReceiveSample }
 
 // GetSendEdges returns GetNodeGetNodeManagedNode.SendEdges, and is useful for accessing the field via an interface.
 func (v *GetNodeGetNodeManagedNode) GetSendEdges() []*TargetFields { return v.SendEdges }
 
 // GetSendMessageType returns GetNodeGetNodeManagedNode.SendMessageType, and is useful for accessing the field via an interface.
-func (v *GetNodeGetNodeManagedNode) GetSendMessageType() *MessageTypeFields { return v.SendMessageType }
+func (v *GetNodeGetNodeManagedNode) GetSendMessageType() *MessageType { return v.SendMessageType }
+
+// GetSendAuditor returns GetNodeGetNodeManagedNode.SendAuditor, and is useful for accessing the field via an interface.
+func (v *GetNodeGetNodeManagedNode) GetSendAuditor() *Auditor { return v.SendAuditor }
+
+// GetSendSample returns GetNodeGetNodeManagedNode.SendSample, and is useful for accessing the field via an interface.
+func (v *GetNodeGetNodeManagedNode) GetSendSample() *Sample { return v.SendSample }
 
 // GetStopped returns GetNodeGetNodeManagedNode.Stopped, and is useful for accessing the field via an interface.
 func (v *GetNodeGetNodeManagedNode) GetStopped() *bool { return v.Stopped }
@@ -872,26 +921,17 @@ var AllLogLevel = []LogLevel{
 	LogLevelWarning,
 }
 
-// MessageTypeFields includes the GraphQL fields of MessageType requested by the fragment MessageTypeFields.
-type MessageTypeFields struct {
-	// Python source.
-	Auditor       string  `json:"auditor"`
-	Name          string  `json:"name"`
-	Readme        *string `json:"readme"`
-	SampleMessage string  `json:"sampleMessage"`
+// MessageType includes the requested fields of the GraphQL type MessageType.
+type MessageType struct {
+	Name   string  `json:"name"`
+	Readme *string `json:"readme"`
 }
 
-// GetAuditor returns MessageTypeFields.Auditor, and is useful for accessing the field via an interface.
-func (v *MessageTypeFields) GetAuditor() string { return v.Auditor }
+// GetName returns MessageType.Name, and is useful for accessing the field via an interface.
+func (v *MessageType) GetName() string { return v.Name }
 
-// GetName returns MessageTypeFields.Name, and is useful for accessing the field via an interface.
-func (v *MessageTypeFields) GetName() string { return v.Name }
-
-// GetReadme returns MessageTypeFields.Readme, and is useful for accessing the field via an interface.
-func (v *MessageTypeFields) GetReadme() *string { return v.Readme }
-
-// GetSampleMessage returns MessageTypeFields.SampleMessage, and is useful for accessing the field via an interface.
-func (v *MessageTypeFields) GetSampleMessage() string { return v.SampleMessage }
+// GetReadme returns MessageType.Readme, and is useful for accessing the field via an interface.
+func (v *MessageType) GetReadme() *string { return v.Readme }
 
 // Mount includes the requested fields of the GraphQL type Mount.
 type Mount struct {
@@ -962,6 +1002,14 @@ var AllProtocol = []Protocol{
 	ProtocolTcp,
 	ProtocolUdp,
 }
+
+// Sample includes the requested fields of the GraphQL type MessageType.
+type Sample struct {
+	SampleMessage string `json:"sampleMessage"`
+}
+
+// GetSampleMessage returns Sample.SampleMessage, and is useful for accessing the field via an interface.
+func (v *Sample) GetSampleMessage() string { return v.SampleMessage }
 
 // struct: true, because the peer can be of a kind that the schema here does not list.
 type SourceFields struct {
@@ -1217,13 +1265,27 @@ query GetNode ($name: String!, $tenant: String!) {
 				... SourceFields
 			}
 			receiveMessageType {
-				... MessageTypeFields
+				name
+				readme
+			}
+			receiveAuditor: receiveMessageType {
+				auditor
+			}
+			receiveSample: receiveMessageType {
+				sampleMessage
 			}
 			sendEdges {
 				... TargetFields
 			}
 			sendMessageType {
-				... MessageTypeFields
+				name
+				readme
+			}
+			sendAuditor: sendMessageType {
+				auditor
+			}
+			sendSample: sendMessageType {
+				sampleMessage
 			}
 			stopped
 		}
@@ -1249,13 +1311,27 @@ query GetNode ($name: String!, $tenant: String!) {
 				... SourceFields
 			}
 			receiveMessageType {
-				... MessageTypeFields
+				name
+				readme
+			}
+			receiveAuditor: receiveMessageType {
+				auditor
+			}
+			receiveSample: receiveMessageType {
+				sampleMessage
 			}
 			sendEdges {
 				... TargetFields
 			}
 			sendMessageType {
-				... MessageTypeFields
+				name
+				readme
+			}
+			sendAuditor: sendMessageType {
+				auditor
+			}
+			sendSample: sendMessageType {
+				sampleMessage
 			}
 			stopped
 		}
@@ -1268,12 +1344,6 @@ fragment SourceFields on Edge {
 		name
 	}
 }
-fragment MessageTypeFields on MessageType {
-	auditor
-	name
-	readme
-	sampleMessage
-}
 fragment TargetFields on Edge {
 	queue
 	target {
@@ -1283,6 +1353,8 @@ fragment TargetFields on Edge {
 }
 `
 
+// A message type's auditor and sample are asked for apart: neither can be null, so that a user who may not read one of
+// them would get nothing at all of the message type that it stands in.
 func GetNode(
 	ctx_ context.Context,
 	client_ graphql.Client,
