@@ -25,6 +25,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 	"github.com/ftpnode/ftpnode/internal/freeport"
 )
@@ -151,6 +152,72 @@ func TestCloudAlone(t *testing.T) {
 	require.NoError(t, err)
 	assert.Regexp(t, `^ftp-node\|acme\|http://127\.0\.0\.1:\d+/graphql$`, string(got))
 	require.NoError(t, stop())
+}
+
+// gated holds back what is said of arrivals, and with it the next ones, until the gate is open.
+type gated struct {
+	output
+	gate chan struct{}
+}
+
+func (g *gated) Write(b []byte) (int, error) {
+	if bytes.HasPrefix(b, []byte("arrived")) {
+		<-g.gate
+	}
+	return g.output.Write(b)
+}
+
+// What was acknowledged to a node is written, however much of it there is at the end.
+func TestArrivalsAreWrittenBeforeTheEnd(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	dirs := directories(t)
+	out := &gated{gate: make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, nil, dirs, out, out) }()
+	out.wait(t, "Ctrl-C ends it")
+	for _, line := range regexp.MustCompile(`(?m)^export (\w+)=(.*)$`).FindAllStringSubmatch(out.String(), -1) {
+		t.Setenv(line[1], strings.Trim(line[2], "'"))
+	}
+	env, err := echostream.EnvironmentFrom(os.Getenv)
+	require.NoError(t, err)
+	client, err := echostream.New(env, echostream.Options{})
+	require.NoError(t, err)
+	node, err := client.Node(t.Context())
+	require.NoError(t, err)
+	bulk := client.NewBulk(echostream.BulkOptions{})
+	const files = 20
+	for i := range files {
+		object, err := bulk.Upload(t.Context(), func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("content")), nil })
+		require.NoError(t, err)
+		body, err := echostream.MarshalMessage(map[string]any{"name": fmt.Sprint(i), "contentLength": 7, "contentType": "text/plain",
+			"modificationDateTime": "2026-11-22T08:00:00.000Z", "contentUrl": object.URL})
+		require.NoError(t, err)
+		message := echostream.Message{TrackingID: echostream.NewTrackingID(), Body: body}
+		require.NoError(t, client.Send(t.Context(), node, node.Targets[0].Queue, []echostream.Message{message})[0])
+	}
+	cancel()
+	address := strings.TrimPrefix(os.Getenv("AWS_ENDPOINT_URL"), "http://")
+	require.Eventually(t, func() bool {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	}, waitFor, tick, "the cloud ends")
+	close(out.gate)
+	select {
+	case err := <-ended:
+		require.NoError(t, err)
+	case <-time.After(waitFor):
+		require.Fail(t, "it does not end", "%s", out)
+	}
+	for i := range files {
+		content, err := os.ReadFile(filepath.Join(dirs[1], "target-1", fmt.Sprint(i)))
+		require.NoError(t, err, "%s", out)
+		assert.Equal(t, "content", string(content))
+	}
 }
 
 // The README's command, with the node as a program of its own: a file goes in by FTP and comes out below received/.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"net"
 	"os"
@@ -28,7 +29,7 @@ func run(ctx context.Context, kill <-chan struct{}, args []string, stdout, stder
 	}
 	defer store.close()
 
-	arrivals := make(chan echotest.Received, 256)
+	arrivals, ended := make(chan echotest.Received, 256), make(chan struct{})
 	cloud, err := echotest.StartCloud(echotest.Options{
 		Address: o.listen, Host: o.host, Targets: o.targets,
 		UserPoolID: os.Getenv("USER_POOL_ID"), ClientID: os.Getenv("CLIENT_ID"),
@@ -37,7 +38,12 @@ func run(ctx context.Context, kill <-chan struct{}, args []string, stdout, stder
 		Node:   echotest.Node{Name: os.Getenv("NODE"), Config: o.config, Stopped: o.stopped},
 		// The bodies go to the store, and would fill the memory in a long run.
 		DropBodies: true,
-		OnMessage:  func(m echotest.Received) { arrivals <- m },
+		OnMessage: func(m echotest.Received) {
+			select {
+			case arrivals <- m:
+			case <-ended: // Stop has not waited any longer, and the sender gets no reply
+			}
+		},
 		OnAudit: func(r echotest.AuditRecord) {
 			out.printf("audited  %s  %v\n", r.TrackingID, r.Attributes["name"])
 		},
@@ -48,15 +54,17 @@ func run(ctx context.Context, kill <-chan struct{}, args []string, stdout, stder
 	for _, f := range o.faults {
 		cloud.Fault(f)
 	}
+	defer cloud.Close()
 	var writing sync.WaitGroup
 	writing.Go(func() {
-		for m := range arrivals {
+		for m := range upTo(ended, arrivals) {
 			out.printf("%s\n", arrived(cloud, store, m))
 		}
 	})
 	defer func() {
-		cloud.Close() // no message comes after it
-		close(arrivals)
+		// The node was told that these have arrived: they are written as long as the cloud has what they refer to.
+		cloud.Stop()
+		close(ended)
 		writing.Wait()
 	}()
 
@@ -66,6 +74,30 @@ func run(ctx context.Context, kill <-chan struct{}, args []string, stdout, stder
 		return nil
 	}
 	return runNode(ctx, kill, o, cloud, out)
+}
+
+// upTo gives what arrives, and after the end what is left.
+func upTo(ended <-chan struct{}, arrivals <-chan echotest.Received) iter.Seq[echotest.Received] {
+	return func(yield func(echotest.Received) bool) {
+		for {
+			select {
+			case m := <-arrivals:
+				if !yield(m) {
+					return
+				}
+				continue
+			case <-ended:
+			}
+			select {
+			case m := <-arrivals:
+				if !yield(m) {
+					return
+				}
+			default:
+				return
+			}
+		}
+	}
 }
 
 // arrived keeps what a message holds, and says so in one line.

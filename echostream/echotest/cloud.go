@@ -279,9 +279,18 @@ func (c *Cloud) EnvironmentOf(node string) map[string]string {
 	return env
 }
 
-// Close stops listening, ends long polls and scripted delays, waits for requests that are outstanding (10 s at most)
-// and removes stored objects. It can be called more than once.
+// Close stops listening, as Stop does, and removes stored objects. It can be called more than once.
 func (c *Cloud) Close() {
+	c.Stop()
+	if c.storage != nil {
+		_ = os.RemoveAll(c.storage.dir)
+	}
+}
+
+// Stop stops listening, ends long polls and scripted delays, and waits for requests that are outstanding (10 s at most).
+// After it nothing arrives any more, but what has arrived can still be decoded, until Close. It can be called more than
+// once.
+func (c *Cloud) Stop() {
 	c.turning.Lock()
 	defer c.turning.Unlock()
 	c.mu.Lock()
@@ -299,9 +308,6 @@ func (c *Cloud) Close() {
 		wg.Go(func() { l.shutdown(ctx) })
 	}
 	wg.Wait()
-	if c.storage != nil {
-		_ = os.RemoveAll(c.storage.dir)
-	}
 }
 
 // Off makes a service's address refuse connections, and cuts those that are open.

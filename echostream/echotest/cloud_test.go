@@ -171,6 +171,25 @@ func TestCloseWaitsForWhatIsOutstanding(t *testing.T) {
 	c.Close()
 }
 
+// What has arrived can be decoded between Stop and Close.
+func TestStop(t *testing.T) {
+	c, n := start(t, echotest.Options{})
+	p := n.places("")[0]
+	status, _ := n.put(p, bytes.NewReader(zipped(t, []byte("content"))), nil)
+	require.Equal(t, http.StatusOK, status)
+	m := message(t, map[string]any{"contentUrl": p.PresignedGet})
+	c.Stop()
+	c.Stop()
+	_, err := net.Dial("tcp", strings.TrimPrefix(c.URL(), "http://"))
+	require.Error(t, err)
+	file, err := c.Decode(t.Context(), m, io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, int64(7), file.Size)
+	c.Close()
+	_, err = c.Decode(t.Context(), m, io.Discard)
+	require.Error(t, err)
+}
+
 func TestCloseEndsDelays(t *testing.T) {
 	c, n := start(t, echotest.Options{})
 	c.Fault(echotest.Fault{Service: echotest.AppSync, Kind: echotest.Slow, Delay: time.Hour})
