@@ -90,6 +90,13 @@ func TestPutToANode(t *testing.T) {
 	assert.Len(t, m.TrackingID, 32)
 	assert.Equal(t, "a_source", m.GroupID)
 	assert.Equal(t, []echotest.Received{m}, c.Messages("ftp-node"))
+	c.Put("a source", "ftp-node", "another", "")
+	again := c.Put("a source", "ftp-node", "body", m.TrackingID)
+	assert.Equal(t, m.MessageID, again.MessageID)
+	assert.Equal(t, "body", again.Body)
+	assert.Equal(t, 1, again.Duplicates)
+	c.Forget()
+	assert.Equal(t, m.MessageID, c.Put("a source", "ftp-node", "body", m.TrackingID).MessageID)
 	assert.Panics(t, func() { c.Put("nobody", "ftp-node", "body", "") })
 	assert.Panics(t, func() { c.Put("a source", "ftp-node", "\x00", "") })
 }

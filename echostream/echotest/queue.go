@@ -110,8 +110,8 @@ func (c *Cloud) wakeQueues() {
 	}
 }
 
-// send takes a valid message, or recognises it as a duplicate.
-func (q *queue) send(m sqsMessage) accepted {
+// send takes a valid message, or recognises it as a duplicate: then it gives the one that was accepted.
+func (q *queue) send(m sqsMessage) (accepted, *Received) {
 	q.sending.Lock()
 	defer q.sending.Unlock()
 	now := q.cloud.clock.Now()
@@ -125,7 +125,7 @@ func (q *queue) send(m sqsMessage) accepted {
 	if d, ok := q.dedups[id]; ok {
 		q.mu.Unlock()
 		q.cloud.duplicate(q.log, d.received)
-		return d.accepted
+		return d.accepted, d.received
 	}
 	q.sequence++
 	a := accepted{messageID: randomID(), sequence: fmt.Sprintf("188%017d", q.sequence)}
@@ -140,7 +140,7 @@ func (q *queue) send(m sqsMessage) accepted {
 	q.mu.Unlock()
 	m.dedupID = id
 	d.received = q.cloud.record(q.log, m, a, now)
-	return a
+	return a, d.received
 }
 
 // forget drops what has left the deduplication window.

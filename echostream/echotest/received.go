@@ -164,8 +164,9 @@ func (c *Cloud) Forget() {
 	c.audits = nil
 }
 
-// Put sends a message to a node as its source does: for nodes that receive. trackingID "" makes a new one. It panics if
-// there is no such edge, or if SQS would refuse the message.
+// Put sends a message to a node as its source does: for nodes that receive. trackingID "" makes a new one; one that was
+// put a moment ago is a duplicate, and Put gives the first message. It panics if there is no such edge, or if SQS would
+// refuse the message.
 func (c *Cloud) Put(source, target, body, trackingID string) Received {
 	c.mu.Lock()
 	e, ok := c.edges[edgeName(source, target)]
@@ -183,10 +184,10 @@ func (c *Cloud) Put(source, target, body, trackingID string) Received {
 	if err := m.check(); err != nil {
 		panic("echotest: put: " + err.message)
 	}
-	e.queue.send(m)
+	_, r := e.queue.send(m)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return *e.queue.log.messages[len(e.queue.log.messages)-1]
+	return *r
 }
 
 // groupID is the MessageGroupId that a node uses.

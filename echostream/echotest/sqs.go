@@ -170,24 +170,33 @@ func (c *Cloud) admitSQS(r *http.Request, body []byte, e *edge, f effect) *sqsEr
 	if err != nil {
 		return &sqsError{code: err.code, message: err.message, status: http.StatusForbidden}
 	}
-	if e != nil && !c.mayUse(v, e) {
+	if e != nil && !c.mayUse(v, op, e) {
 		return errDenied(e.queue.url)
 	}
 	return nil
 }
 
-// mayUse tells whether credentials may use an edge: an app's only those of its nodes, the machine's only those of nodes
-// of a CrossAccountApp.
-func (c *Cloud) mayUse(v vended, e *edge) bool {
+// mayUse tells whether credentials may do op on an edge: an app's if the end that it takes is one of its nodes, the
+// machine's if that is a node of a CrossAccountApp.
+func (c *Cloud) mayUse(v vended, op string, e *edge) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.ContainsFunc([]string{e.source, e.target}, func(name string) bool {
-		n, ok := c.nodes[name]
-		if !ok {
-			return false
-		}
-		return n.App == v.app || v.app == "" && c.apps[n.App].Kind == CrossAccountApp
-	})
+	switch op {
+	case "SendMessage", "SendMessageBatch":
+		return c.actsFor(v, e.source)
+	case "ReceiveMessage", "DeleteMessage", "DeleteMessageBatch", "ChangeMessageVisibility", "ChangeMessageVisibilityBatch":
+		return c.actsFor(v, e.target)
+	}
+	return c.actsFor(v, e.source) || c.actsFor(v, e.target)
+}
+
+// actsFor tells whether credentials are those that a node reaches its queues with. The caller holds c.mu.
+func (c *Cloud) actsFor(v vended, name string) bool {
+	n, ok := c.nodes[name]
+	if ok && c.apps[n.App].Kind == CrossAccountApp {
+		return v.app == ""
+	}
+	return ok && v.app == n.App
 }
 
 func (c *Cloud) answerSQS(r *http.Request, op string, in sqsRequest, e *edge, f effect) (any, *sqsError) {
