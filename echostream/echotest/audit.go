@@ -92,7 +92,8 @@ func (c *Cloud) serveAudit(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// auditNode finds the node that the path /audit/TENANT/APP/NODE names, and checks that the credentials are its app's.
+// auditNode finds the node that the path /audit/TENANT/APP/NODE names, and checks that the credentials are those that
+// GetAwsCredentials gave to its app: for a CrossAccountApp too.
 func (c *Cloud) auditNode(r *http.Request, v vended) (Node, bool) {
 	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), auditPath), "/")
 	if len(parts) != 3 {
@@ -104,9 +105,7 @@ func (c *Cloud) auditNode(r *http.Request, v vended) (Node, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, ok := c.nodes[parts[2]]
-	app := c.apps[parts[1]]
-	return n, ok && parts[0] == c.tenant.Name && n.App == parts[1] &&
-		(v.app == n.App || v.app == "" && app.Kind == CrossAccountApp)
+	return n, ok && parts[0] == c.tenant.Name && n.App == parts[1] && v.app == n.App
 }
 
 // parseAudit reads and checks a body.

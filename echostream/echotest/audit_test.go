@@ -33,7 +33,7 @@ func newAuditor(t *testing.T, opts echotest.Options) (*echotest.Cloud, *auditor)
 	return c, &auditor{node: n, url: endpoint + "/my%20node", service: "lambda", region: "us-east-1", creds: n.credentials()}
 }
 
-func (a *auditor) post(body []byte, encoding string) (int, string) {
+func (a *auditor) post(body []byte, encoding string, sign ...func(*v4.SignerOptions)) (int, string) {
 	r, err := http.NewRequestWithContext(a.ctx, http.MethodPost, a.url, bytes.NewReader(body))
 	require.NoError(a.t, err)
 	r.Header.Set("Content-Type", "application/json")
@@ -41,7 +41,7 @@ func (a *auditor) post(body []byte, encoding string) (int, string) {
 		r.Header.Set("Content-Encoding", encoding)
 	}
 	sum := sha256.Sum256(body)
-	require.NoError(a.t, v4.NewSigner().SignHTTP(a.ctx, a.creds, r, hex.EncodeToString(sum[:]), a.service, a.region, time.Now()))
+	require.NoError(a.t, v4.NewSigner().SignHTTP(a.ctx, a.creds, r, hex.EncodeToString(sum[:]), a.service, a.region, time.Now(), sign...))
 	status, text, _ := a.do(r)
 	return status, text
 }
@@ -145,6 +145,32 @@ func TestAuditSignature(t *testing.T) {
 			assert.Empty(t, c.AuditRecords())
 		})
 	}
+}
+
+// The queues of a CrossAccountApp's node are the machine's; its audit is not.
+func TestAuditOfACrossAccountApp(t *testing.T) {
+	_, n := start(t, echotest.Options{App: echotest.App{Name: "cross", Kind: echotest.CrossAccountApp}})
+	data := n.query(*n.tokens().AccessToken, `{ GetApp(name: "cross", tenant: "acme") { ... on CrossAccountApp { auditRecordsEndpoint } } }`, nil)
+	a := &auditor{node: n, url: data["GetApp"].(map[string]any)["auditRecordsEndpoint"].(string) + "/ftp-node", service: "lambda", region: "us-east-1"}
+	a.creds = aws.Credentials{AccessKeyID: n.env["AWS_ACCESS_KEY_ID"], SecretAccessKey: n.env["AWS_SECRET_ACCESS_KEY"]}
+	status, text := a.post(many(1), "")
+	assert.Equal(t, http.StatusForbidden, status)
+	assert.Contains(t, text, "Forbidden")
+	a.creds = n.credentialsOf("cross", "CrossAccountApp")
+	status, text = a.post(many(1), "")
+	assert.Equal(t, http.StatusOK, status, text)
+}
+
+// The name has a space: it counts whether the signature's path is escaped once or twice.
+func TestAuditPathIsEscapedTwice(t *testing.T) {
+	c, a := newAuditor(t, echotest.Options{})
+	once := func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }
+	status, text := a.post(many(1), "", once)
+	assert.Equal(t, http.StatusForbidden, status)
+	assert.Contains(t, text, "signature")
+	assert.Empty(t, c.AuditRecords())
+	status, text = a.post(many(1), "")
+	assert.Equal(t, http.StatusOK, status, text)
 }
 
 func TestAuditFaults(t *testing.T) {

@@ -14,7 +14,12 @@
 // test moves it. A client's own clock must agree, within five minutes, with the cloud's or with the machine's.
 // Delays (slow answers, long polls) are real time.
 //
-// Limits: one region and one tenant; no access rules beyond "this app's credentials, this app's edges"; no KMS, no
+// Who may do what is not documented in all detail. We assume the least that a node needs: into the queue of an edge sends its
+// source alone, and from it receives, deletes and changes the visibility its target alone; a node is who has the
+// credentials of its app, those of GetAwsCredentials, or for a CrossAccountApp those of the machine; audit records take
+// those of GetAwsCredentials for every kind of app.
+//
+// Limits: one region and one tenant; no access rules beyond these, so that the nodes of one app are one; no KMS, no
 // dead-letter queues, no multipart uploads, no DynamoDB; the throughput quotas of AWS are not enforced. Messages are
 // kept in memory, unless Options.DropBodies; objects are kept in a temporary directory that Close removes.
 //

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,8 +160,10 @@ const credentialsQuery = `query($app: String!, $tenant: String!, $duration: Int)
 	GetApp(name: $app, tenant: $tenant) { ... on ManagedApp { GetAwsCredentials(duration: $duration) {
 		accessKeyId secretAccessKey sessionToken expiration } } } }`
 
-func (n *node) credentials() aws.Credentials {
-	data := n.query(*n.tokens().AccessToken, credentialsQuery, map[string]any{"app": "ftp-app", "tenant": "acme"})
+func (n *node) credentials() aws.Credentials { return n.credentialsOf("ftp-app", "ManagedApp") }
+
+func (n *node) credentialsOf(app, kind string) aws.Credentials {
+	data := n.query(*n.tokens().AccessToken, strings.Replace(credentialsQuery, "ManagedApp", kind, 1), map[string]any{"app": app, "tenant": "acme"})
 	v := data["GetApp"].(map[string]any)["GetAwsCredentials"].(map[string]any)
 	expires, err := time.Parse(time.RFC3339, v["expiration"].(string))
 	require.NoError(n.t, err)

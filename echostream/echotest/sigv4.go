@@ -84,13 +84,11 @@ func (c *Cloud) verifyHeader(r *http.Request, body []byte, service, region strin
 	if h := r.Header.Get("X-Amz-Content-Sha256"); h != "" && h != payload {
 		return vended{}, errBadSignature
 	}
-	// Every service but S3 escapes the path once more; some clients do not.
-	for _, path := range []string{escapeAgain(r.URL.EscapedPath()), r.URL.EscapedPath()} {
-		if s.matches(v.SecretAccessKey, r, path, r.URL.Query(), payload) {
-			return v, nil
-		}
+	// Every service but S3 escapes the path once more.
+	if !s.matches(v.SecretAccessKey, r, escapeAgain(r.URL.EscapedPath()), r.URL.Query(), payload) {
+		return vended{}, errBadSignature
 	}
-	return vended{}, errBadSignature
+	return v, nil
 }
 
 // known finds the signature's credentials, and checks their session token, expiry and scope.

@@ -98,7 +98,7 @@ func (c *Cloud) serveSQS(w http.ResponseWriter, r *http.Request, op string) {
 	c.handle(w, r, SQS, op, name, func(w http.ResponseWriter, e effect) {
 		w.Header().Set("Content-Type", "application/x-amz-json-1.0")
 		w.Header().Set("X-Amzn-Requestid", randomID())
-		out, err := any(nil), c.admitSQS(r, body, edge, e)
+		out, err := any(nil), c.admitSQS(r, body, op, edge, e)
 		if err == nil && jsonErr != nil {
 			err = &sqsError{code: "SerializationException", message: "The body is not the operation's JSON."}
 		}
@@ -149,7 +149,7 @@ func (c *Cloud) edgeOf(queueURL string) *edge {
 }
 
 // admitSQS checks who asks, and applies the faults that refuse.
-func (c *Cloud) admitSQS(r *http.Request, body []byte, e *edge, f effect) *sqsError {
+func (c *Cloud) admitSQS(r *http.Request, body []byte, op string, e *edge, f effect) *sqsError {
 	switch f.refuse {
 	case ServerError:
 		code, message := "InternalFailure", "The request processing has failed because of an unknown error, exception or failure."
@@ -251,7 +251,7 @@ func errReceipt(string) *sqsError {
 }
 
 func (q *queue) accept(id string, m sqsMessage) sendResult {
-	a := q.send(m)
+	a, _ := q.send(m)
 	return sendResult{
 		ID: id, MD5OfMessageBody: md5Hex(m.body), MD5OfMessageAttributes: attributesMD5(m.attributes),
 		MessageID: a.messageID, SequenceNumber: a.sequence,

@@ -29,6 +29,7 @@ type sender struct {
 
 func newSender(t *testing.T, opts echotest.Options) *sender {
 	c, n := start(t, opts)
+	c.SetNode(echotest.Node{Name: "target"}) // of the same app: it may receive
 	return &sender{n, c, n.sqs(), n.queues()["target"]}
 }
 
@@ -494,12 +495,67 @@ func TestOnlyYourEdges(t *testing.T) {
 	require.Equal(t, "AccessDenied", code(t, err))
 }
 
+func TestWhichEndOfAnEdge(t *testing.T) {
+	s := newSender(t, echotest.Options{Sources: []string{"source"}})
+	s.cloud.SetApp(echotest.App{Name: "other-app"})
+	s.cloud.SetNode(echotest.Node{Name: "target", App: "other-app"})
+	in, out := s.cloud.AddEdge("source", "ftp-node"), s.queue
+	handle, id := aws.String("x"), aws.String("0")
+	for op, do := range map[string]func(queue *string) error{
+		"send": func(q *string) error {
+			_, err := s.client.SendMessage(s.ctx, send(*q, "x", "", "g"))
+			return err
+		},
+		"send a batch": func(q *string) error {
+			_, err := s.client.SendMessageBatch(s.ctx, &sqs.SendMessageBatchInput{QueueUrl: q, Entries: entries("x")})
+			return err
+		},
+		"receive": func(q *string) error {
+			_, err := s.client.ReceiveMessage(s.ctx, &sqs.ReceiveMessageInput{QueueUrl: q})
+			return err
+		},
+		"delete": func(q *string) error {
+			_, err := s.client.DeleteMessage(s.ctx, &sqs.DeleteMessageInput{QueueUrl: q, ReceiptHandle: handle})
+			return err
+		},
+		"delete a batch": func(q *string) error {
+			_, err := s.client.DeleteMessageBatch(s.ctx, &sqs.DeleteMessageBatchInput{QueueUrl: q,
+				Entries: []types.DeleteMessageBatchRequestEntry{{Id: id, ReceiptHandle: handle}}})
+			return err
+		},
+		"visibility": func(q *string) error {
+			_, err := s.client.ChangeMessageVisibility(s.ctx, &sqs.ChangeMessageVisibilityInput{QueueUrl: q, ReceiptHandle: handle})
+			return err
+		},
+		"visibility of a batch": func(q *string) error {
+			_, err := s.client.ChangeMessageVisibilityBatch(s.ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: q,
+				Entries: []types.ChangeMessageVisibilityBatchRequestEntry{{Id: id, ReceiptHandle: handle}}})
+			return err
+		},
+	} {
+		mine, others := out, in
+		if !strings.HasPrefix(op, "send") {
+			mine, others = in, out
+		}
+		require.Equal(t, "AccessDenied", code(t, do(&others)), op)
+		if err := do(&mine); err != nil {
+			require.Equal(t, "ReceiptHandleIsInvalid", code(t, err), op)
+		}
+	}
+	for _, queue := range []string{in, out} {
+		_, err := s.client.GetQueueAttributes(s.ctx, &sqs.GetQueueAttributesInput{QueueUrl: &queue})
+		require.NoError(t, err)
+	}
+}
+
 func TestMachineCredentials(t *testing.T) {
 	c, n := start(t, echotest.Options{App: echotest.App{Name: "cross", Kind: echotest.CrossAccountApp}})
 	queue := c.AddEdge("", "target")
 	machine := aws.Credentials{AccessKeyID: n.env["AWS_ACCESS_KEY_ID"], SecretAccessKey: n.env["AWS_SECRET_ACCESS_KEY"]}
 	_, err := n.sqsWith(machine).SendMessage(n.ctx, send(queue, "x", "", "g"))
 	require.NoError(t, err)
+	_, err = n.sqsWith(n.credentialsOf("cross", "CrossAccountApp")).SendMessage(n.ctx, send(queue, "y", "", "g"))
+	require.Equal(t, "AccessDenied", code(t, err), "its queues are the machine's")
 	c.UpdateApp("cross", func(a *echotest.App) { a.Kind = echotest.ManagedApp })
 	_, err = n.sqsWith(machine).SendMessage(n.ctx, send(queue, "x", "", "g"))
 	require.Equal(t, "AccessDenied", code(t, err))
