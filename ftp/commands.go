@@ -9,7 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
+
+	"github.com/ftpnode/ftpnode/ftp/drop"
 )
 
 const (
@@ -119,7 +120,7 @@ func (s *session) dispatch(line string) (pass string) {
 	}
 	v, known := s.srv.verbs[name]
 	if name != "PASS" { // its argument may be anything
-		if i := strings.IndexFunc(arg, unicode.IsControl); i >= 0 {
+		if i := strings.IndexFunc(arg, drop.Control(arg)); i >= 0 {
 			return s.answer(501, "Control characters are not allowed.")
 		}
 	}

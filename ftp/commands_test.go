@@ -44,7 +44,7 @@ func TestDialogues(t *testing.T) {
 			{"STOR x", 425, "PASV or EPSV"}, {"STOR", 501, ""}, {"LIST", 425, "PASV or EPSV"}, {"RETR", 501, ""},
 			{"PORT 127,0,0,1,200,200", 502, "passive"}, {"EPRT |1|127.0.0.1|51400|", 502, "passive"},
 			{"AUTH TLS", 502, ""}, {"PROT P", 503, ""}, {"PBSZ 0", 503, ""}, {"AUTH KERBEROS", 504, ""},
-			{"DELE a\x1b[2J", 501, "Control"}, {"MKD a\x00b", 501, "Control"}, {"CWD \r.", 501, "Control"}, {"CWD \u009b31mx", 501, "Control"}, {"MKD \xff\u0085", 501, "Control"},
+			{"DELE a\x1b[2J", 501, "Control"}, {"MKD a\x00b", 501, "Control"}, {"CWD \r.", 501, "Control"}, {"CWD \u009b31mx", 501, "Control"}, {"MKD \xff\x1b", 501, "Control"},
 			{"\x1b[31mXX", 500, "?[31MXX"}, {"", 500, ""}, {" ", 500, ""}, {strings.Repeat("A", 3000), 500, ""},
 		},
 		"log in twice": {
@@ -146,6 +146,8 @@ func TestNamesOfOtherProgramsCannotForgeReplies(t *testing.T) {
 	require.NoError(t, os.WriteFile(n.finished("x\r\n226 forged\x1b[2J"), nil, 0o644))
 	require.NoError(t, os.WriteFile(n.finished("y\u009b2J"), nil, 0o644))
 	require.NoError(t, os.WriteFile(n.finished("z\x9b"), nil, 0o644))
+	gbk := "\xc2\x93\xba\xcf.txt" // its first letter would be a control character in UTF-8
+	c.store(gbk, nil)
 	require.NoError(t, os.MkdirAll(n.finished("d\r\n226 forged"), 0o755))
 	for _, command := range []string{"LIST", "NLST", "MLSD"} {
 		got := c.fetch(command)
@@ -153,6 +155,7 @@ func TestNamesOfOtherProgramsCannotForgeReplies(t *testing.T) {
 		require.NotContains(t, got, "\x1b")
 		require.NotContains(t, got, "\u009b")
 		require.Contains(t, got, "z\x9b", "not UTF-8, but a byte of some other encoding")
+		require.Contains(t, got, gbk)
 	}
 	stat := c.do(212, "STAT /")
 	require.NotContains(t, stat, "\n226")

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/ftpnode/ftpnode/ftp/drop"
@@ -152,7 +151,7 @@ func (s *session) preliminary(c *command) string {
 // said. It can go when an error can bring its own code.
 func (s *session) translate(c *command, r replyLine) (int, string) {
 	s.mu.Lock()
-	err, aborted, bytes := c.err, c.aborted, c.bytes
+	err, aborted, bytes, waits := c.err, c.aborted, c.bytes, c.waits
 	s.mu.Unlock()
 	if r.code >= 400 {
 		if aborted {
@@ -165,6 +164,9 @@ func (s *session) translate(c *command, r replyLine) (int, string) {
 	}
 	switch c.verb {
 	case "STOR", "APPE", "STOU":
+		if waits {
+			return 226, fmt.Sprintf("Received %s bytes; kept until the file is renamed.", grouped(bytes))
+		}
 		return 226, fmt.Sprintf("Received %s bytes; on its way.", grouped(bytes))
 	case "RETR":
 		return 226, fmt.Sprintf("Sent %s bytes.", grouped(bytes))
@@ -271,12 +273,12 @@ func refusal(verb string, err error) (int, string) {
 
 func isUpload(verb string) bool { return verb == "STOR" || verb == "APPE" || verb == "STOU" }
 
-// printable replaces control characters, which could forge lines of a reply or steer a terminal: also those of two
-// bytes, U+0080 to U+009F. Bytes that are not UTF-8 stay as they are: names are bytes.
+// printable replaces control characters, which could forge lines of a reply or steer a terminal.
 func printable(text string) string {
+	control := drop.Control(text)
 	clean := []byte(text)
 	for i, r := range text {
-		if unicode.IsControl(r) {
+		if control(r) {
 			for j := range utf8.RuneLen(r) {
 				clean[i+j] = '?'
 			}

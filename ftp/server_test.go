@@ -12,6 +12,7 @@ func TestUpload(t *testing.T) {
 	content := noise(5 << 20)
 	require.Equal(t, "Received 5,242,880 bytes; on its way.", c.store("a b.csv", content))
 	n.requireFile(t, "a b.csv", content)
+	require.Equal(t, "Received 9 bytes; kept until the file is renamed.", c.store("a.part", []byte("temporary")))
 	c.do(213, "SIZE a b.csv")
 	require.Equal(t, string(content), c.fetch("RETR a b.csv"))
 	c.do(221, "QUIT")

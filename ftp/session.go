@@ -96,6 +96,7 @@ type command struct {
 	err     error // why the driver refused or failed it
 	aborted bool
 	bytes   int64 // transferred
+	waits   bool  // an upload: its name is a temporary one
 	done    chan struct{}
 }
 

@@ -124,6 +124,9 @@ func (u *upload) Close() error {
 		if err := u.file.Commit(); err != nil {
 			return err
 		}
+		u.s.mu.Lock()
+		u.c.waits = u.file.Ignored()
+		u.s.mu.Unlock()
 		u.s.log.Debug("upload finished", "file", loggable(u.c.arg), "bytes", u.file.Size())
 		return nil
 	})

@@ -29,8 +29,7 @@ const (
 // top. It is confined: ".." at the top is the top.
 //
 // Names are bytes; no encoding is expected of them. Control characters are refused: they would be echoed
-// in replies and listings, where a line break in a name forges a reply. In a name that is UTF-8, these are also U+0080 to
-// U+009F; in one that is not, the same bytes are letters (of Latin-1, GBK, ...).
+// in replies and listings, where a line break in a name forges a reply.
 func clean(name string) (string, error) {
 	p := path.Clean("/" + name)[1:]
 	if p == "" {
@@ -51,18 +50,20 @@ func checkPath(p string) error {
 		if len(element) > maxName {
 			return fmt.Errorf("%w: %d bytes, at most %d are accepted", ErrName, len(element), maxName)
 		}
-		if hasControl(element) {
+		if strings.ContainsFunc(element, Control(element)) {
 			return fmt.Errorf("%w: %q holds a control character", ErrName, p)
 		}
 	}
 	return nil
 }
 
-func hasControl(element string) bool {
-	if utf8.ValidString(element) {
-		return strings.ContainsFunc(element, unicode.IsControl)
+// Control gives what tells the control characters of a text: in one that is UTF-8 as a whole, these are also U+0080 to
+// U+009F; in one that is not, the same bytes are letters (of Latin-1, GBK, ...).
+func Control(text string) func(rune) bool {
+	if utf8.ValidString(text) {
+		return unicode.IsControl
 	}
-	return strings.ContainsFunc(element, func(r rune) bool { return r < ' ' || r == 0x7f })
+	return func(r rune) bool { return r < ' ' || r == 0x7f }
 }
 
 // ignored tells whether name is a temporary one, or of a file in a directory with one (as rsync and lftp make them). It is that
