@@ -14,7 +14,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 // The file of a node definition:

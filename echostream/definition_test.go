@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
-	"github.com/ftpnode/ftpnode/internal/disk/disktest"
+	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 )
 
 func testDefinition() (Environment, *Node) {

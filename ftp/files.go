@@ -14,8 +14,8 @@ import (
 	ftpserver "github.com/fclairamb/ftpserverlib"
 	"github.com/spf13/afero"
 
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/ftp/drop"
-	"github.com/ftpnode/ftpnode/internal/disk"
 )
 
 // driver is the user's directory as the library sees it. Its names are absolute paths.

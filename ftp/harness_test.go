@@ -20,9 +20,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/ftp/drop"
 	"github.com/ftpnode/ftpnode/ftp/internal/guard"
-	"github.com/ftpnode/ftpnode/internal/disk"
 )
 
 const patience = 20 * time.Second

@@ -13,9 +13,9 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/ftp/drop"
 	"github.com/ftpnode/ftpnode/ftp/internal/guard"
-	"github.com/ftpnode/ftpnode/internal/disk"
 )
 
 // User is one who may log in.

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 	"github.com/ftpnode/ftpnode/ftp/drop"
-	"github.com/ftpnode/ftpnode/internal/disk/disktest"
 )
 
 // sent is a file as the client that sends it knows it.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ftpnode/ftpnode/internal/disk/disktest"
+	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 )
 
 // The tests of this file are the proof of the promise for the node as a whole: from the client's bytes to EchoStream's

@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/ftp/drop"
-	"github.com/ftpnode/ftpnode/internal/disk/disktest"
 )
 
 const (

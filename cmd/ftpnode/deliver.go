@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
-	"github.com/ftpnode/ftpnode/internal/disk"
 )
 
 // cloud is the part of echostream.Client that delivering needs.

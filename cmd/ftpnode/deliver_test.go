@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
-	"github.com/ftpnode/ftpnode/internal/disk"
 )
 
 // fakeCloud takes everything, but for the bodies that errs names.

@@ -20,12 +20,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/ftp"
 	"github.com/ftpnode/ftpnode/ftp/drop"
-	"github.com/ftpnode/ftpnode/internal/disk"
-	"github.com/ftpnode/ftpnode/internal/disk/disktest"
 )
 
 // device is an FTP client for tests with many: it gives codes and errors instead of ending the test.

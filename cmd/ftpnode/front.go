@@ -11,10 +11,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/ftp"
 	"github.com/ftpnode/ftpnode/ftp/drop"
-	"github.com/ftpnode/ftpnode/internal/disk"
 	"github.com/ftpnode/ftpnode/internal/retry"
 )
 

@@ -18,9 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
-	"github.com/ftpnode/ftpnode/internal/disk"
-	"github.com/ftpnode/ftpnode/internal/disk/disktest"
 )
 
 // frontRig is a front on a simulated disk on which files have stood for days. What it claims stays in the outbox.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 // healthFile is written and removed by each health check.

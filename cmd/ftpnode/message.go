@@ -13,9 +13,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/internal/contenttype"
-	"github.com/ftpnode/ftpnode/internal/disk"
 )
 
 // The message is a JSON object with these keys, in this order: name, contentLength, contentType,

@@ -20,8 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
-	"github.com/ftpnode/ftpnode/internal/disk"
 )
 
 var update = flag.Bool("update", false, "write the golden messages anew")

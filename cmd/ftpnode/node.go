@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
-	"github.com/ftpnode/ftpnode/internal/disk"
 	"github.com/ftpnode/ftpnode/internal/retry"
 )
 

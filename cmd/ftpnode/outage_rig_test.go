@@ -21,10 +21,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/ftp/drop"
-	"github.com/ftpnode/ftpnode/internal/disk/disktest"
 )
 
 // outageRig is a whole node but for the FTP server, on a simulated disk, with a cloud that it reaches without a network: so

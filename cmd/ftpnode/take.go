@@ -12,9 +12,9 @@ import (
 	"os"
 	"sync"
 
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/ftp/drop"
-	"github.com/ftpnode/ftpnode/internal/disk"
 )
 
 // taker takes finished files from the drop directory into the outbox.

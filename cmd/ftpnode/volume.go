@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/internal/retry"
 )
 

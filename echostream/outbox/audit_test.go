@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
-	"github.com/ftpnode/ftpnode/internal/disk/disktest"
+	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 )
 
 // auditRig is a rig whose audit can be out, with the pauses of a node.

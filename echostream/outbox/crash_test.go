@@ -13,8 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
-	"github.com/ftpnode/ftpnode/internal/disk/disktest"
+	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 )
 
 // world is what outlives a crash besides the disk: the targets, and what everybody was told.

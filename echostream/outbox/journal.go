@@ -12,7 +12,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 const (

@@ -18,7 +18,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 // Open opens the outbox in Options.Dir, and makes it if it is not there. It puts right what a crash or an

@@ -5,7 +5,7 @@ package outbox
 import (
 	"testing"
 
-	"github.com/ftpnode/ftpnode/internal/disk/disktest"
+	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 )
 
 // Each sync is needed, and so is its place before the rename or unlink that follows it. It takes a minute.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ftpnode/ftpnode/internal/disk/disktest"
+	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 )
 
 func TestClaimsAreInOrderAndInBatches(t *testing.T) {

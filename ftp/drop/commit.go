@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 // Commit finishes the upload: when it returns nil, the file is durable and WILL be delivered (226). After an

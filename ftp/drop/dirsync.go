@@ -4,7 +4,7 @@ import (
 	"path"
 	"sync"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 // dirSyncs syncs directories. Callers that wait for the same directory share one sync (a group commit): a SyncDir covers

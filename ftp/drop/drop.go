@@ -80,7 +80,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/internal/retry"
 )
 

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 // entry is a finished file in the drop directory. All of it is guarded by Drop.mu.

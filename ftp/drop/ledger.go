@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 // place is where a file is on its way.

@@ -7,7 +7,7 @@ import (
 	"path"
 	"time"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 // Options of a Drop. FS and Taker are required.

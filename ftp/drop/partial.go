@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 // newTemp is where a new upload stands; d.mu is held. No other Drop that was ever opened on the volume has used the name: one may

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 // Write tells how an upload begins.

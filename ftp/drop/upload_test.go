@@ -12,8 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
-	"github.com/ftpnode/ftpnode/internal/disk/disktest"
+	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 )
 
 func TestUploadIsDurableAfterCommitAndTakenAfterSettle(t *testing.T) {

@@ -30,7 +30,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 // SelfSignedFile is the name that the self-signed certificate and its key are kept under.

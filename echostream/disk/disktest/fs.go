@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 // ErrCrashed is in the error of every operation on an FS whose power is cut.

@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
-	"github.com/ftpnode/ftpnode/internal/disk/disktest"
+	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 )
 
 // steps are how a little queue takes in its files; the zero value is the right order. What is acknowledged must be there.

@@ -128,7 +128,7 @@ func (op Op) Site() Site {
 	}
 }
 
-const thisPackage = "github.com/ftpnode/ftpnode/internal/disk/disktest"
+const thisPackage = "github.com/ftpnode/ftpnode/echostream/disk/disktest"
 
 // Key names the site in a way that outlives other changes of its file: "syncdir in drop.(*Upload).Commit
 // via disk.Commit".

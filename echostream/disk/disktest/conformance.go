@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ftpnode/ftpnode/internal/disk"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 // Conformance tests a disk.FS: each case on an empty one, from empty.
