@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -364,9 +365,35 @@ func TestOptions(t *testing.T) {
 }
 
 func TestHint(t *testing.T) {
-	assert.Contains(t, loginOf(defaultConfig).hint(options{ftp: ":2121"}), "curl --user demo:demo --upload-file README.md ftp://127.0.0.1:2121/\n")
-	assert.Contains(t, loginOf(`{"ftp": {"tls": "implicit", "users": [{"name": "h", "passwordHash": "x"}]}}`).hint(options{ftp: "127.0.0.1:990"}),
+	assert.Contains(t, loginOf(defaultConfig).hint(options{ftp: ":2121"}, nil), "curl --user demo:demo --upload-file README.md ftp://127.0.0.1:2121/\n")
+	assert.Contains(t, loginOf(`{"ftp": {"tls": "implicit", "users": [{"name": "h", "passwordHash": "x"}]}}`).hint(options{ftp: "127.0.0.1:990"}, nil),
 		"curl --insecure --user USER:PASSWORD --upload-file README.md ftps://127.0.0.1:990/\n")
-	assert.Contains(t, loginOf(`{"ftp": {"tls": "required"}}`).hint(options{ftp: "127.0.0.1:1"}), "curl --ssl-reqd --insecure --user")
-	assert.Contains(t, loginOf(`[]`).hint(options{ftp: "127.0.0.1:1"}), "USER:PASSWORD")
+	assert.Contains(t, loginOf(`{"ftp": {"tls": "required"}}`).hint(options{ftp: "127.0.0.1:1"}, nil), "curl --ssl-reqd --insecure --user")
+	assert.Contains(t, login{user: "a"}.hint(options{}, errRefused), `The node does not let the user "a" in; its log says why.`)
+	assert.Contains(t, loginOf(`[]`).hint(options{ftp: "127.0.0.1:1"}, nil), "USER:PASSWORD")
+}
+
+// A user that the node has left out is not tried until the node bans this machine.
+func TestRefusedLogin(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	var logins atomic.Int64
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			logins.Add(1)
+			text := textproto.NewConn(conn)
+			for _, answer := range []string{"220 hello", "331 password", "530 no"} {
+				_ = text.PrintfLine("%s", answer)
+				_, _ = text.ReadLine()
+			}
+			text.Close()
+		}
+	}()
+	require.ErrorIs(t, login{user: "a", password: "b"}.wait(t.Context(), listener.Addr().String()), errRefused)
+	assert.LessOrEqual(t, logins.Load(), int64(5))
 }

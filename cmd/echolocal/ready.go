@@ -4,11 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/textproto"
 	"net/url"
 	"time"
+
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // login is how the config lets somebody in.
@@ -38,18 +41,24 @@ func loginOf(config string) login {
 	return l
 }
 
-// wait waits until the node lets the user in; without one, until it answers.
-func (l login) wait(ctx context.Context, address string) bool {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if l.try(ctx, address) == nil {
-			return true
+// errRefused is wait's error for a user that the node does not let in.
+var errRefused = errors.New("the log-in is refused")
+
+// wait waits until the node lets the user in; without one, until it answers. A refusal is taken for good after a few
+// seconds, and before the node bans this address.
+func (l login) wait(ctx context.Context, address string) error {
+	const refusals = 5
+	for refused := 0; ; {
+		err := l.try(ctx, address)
+		pause := 100 * time.Millisecond
+		if answer := (*textproto.Error)(nil); errors.As(err, &answer) && answer.Code == 530 {
+			if refused++; refused == refusals {
+				return errRefused
+			}
+			pause = time.Second
 		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-tick.C:
+		if err == nil || !retry.Sleep(ctx, pause) {
+			return errors.Join(err, ctx.Err())
 		}
 	}
 }
@@ -95,7 +104,11 @@ func do(text *textproto.Conn, code int, command string) error {
 }
 
 // hint says how to drop a file.
-func (l login) hint(o options) string {
+func (l login) hint(o options, err error) string {
+	greeting := "Ready."
+	if err != nil {
+		greeting = fmt.Sprintf("The node does not let the user %q in; its log says why.", l.user)
+	}
 	user, scheme, flags := "USER:PASSWORD", "ftp", ""
 	if l.user != "" {
 		user = l.user + ":" + l.password
@@ -108,11 +121,11 @@ func (l login) hint(o options) string {
 	}
 	target := url.URL{Scheme: scheme, Host: reachable(o.ftp), Path: "/"}
 	return fmt.Sprintf(`
-Ready. Drop a file, for example with
+%s Drop a file, for example with
 
   curl %s--user %s --upload-file README.md %s
 
 and find it again below %s. Ctrl-C ends it.
 
-`, flags, shellQuote(user), target.String(), o.received)
+`, greeting, flags, shellQuote(user), target.String(), o.received)
 }

@@ -151,8 +151,9 @@ func runNode(ctx context.Context, kill <-chan struct{}, o options, cloud *echote
 	greeted, stopGreeting := context.WithCancel(ctx)
 	var hints sync.WaitGroup
 	hints.Go(func() {
-		if l := loginOf(o.config); l.wait(greeted, reachable(o.ftp)) {
-			out.printf("%s", l.hint(o))
+		l := loginOf(o.config)
+		if err := l.wait(greeted, reachable(o.ftp)); err == nil || errors.Is(err, errRefused) {
+			out.printf("%s", l.hint(o, err))
 		}
 	})
 	defer hints.Wait()

@@ -11,7 +11,7 @@ import (
 // random by up to half, so that nodes that failed together do not come back together.
 func Backoff(failures int, first, last time.Duration) time.Duration {
 	d := last
-	if shift := max(failures-1, 0); shift < 30 && first<<shift < last {
+	if shift := max(failures-1, 0); shift < 30 && first < last>>shift {
 		d = first << shift
 	}
 	return d/2 + rand.N(d/2+1)

@@ -114,6 +114,9 @@ func TestTheLastWordIsTrue(t *testing.T) {
 func TestSameCause(t *testing.T) {
 	assert.True(t, SameCause("read udp 10.0.0.2:4021->1.1.1.1:53: timeout", "read udp 10.0.0.2:59->1.1.1.1:53: timeout"))
 	assert.False(t, SameCause("refused", "timeout"))
+	assert.False(t, SameCause("the API answered with HTTP status 503", "the API answered with HTTP status 403"))
+	assert.False(t, SameCause("https response error StatusCode: 503, RequestID: a1", "https response error StatusCode: 403, RequestID: b2"))
+	assert.True(t, SameCause("https response error StatusCode: 503, RequestID: a1", "https response error StatusCode: 503, RequestID: b2"))
 }
 
 func TestBackoff(t *testing.T) {
@@ -121,6 +124,12 @@ func TestBackoff(t *testing.T) {
 		d := Backoff(failures, time.Second, time.Minute)
 		assert.LessOrEqual(t, d, time.Minute)
 		assert.GreaterOrEqual(t, d, min(time.Second<<min(max(failures-1, 0), 20), time.Minute)/2)
+	}
+}
+
+func TestLongBackoffs(t *testing.T) {
+	for failures := range 100 {
+		assert.LessOrEqual(t, Backoff(failures, 24*time.Hour, 365*24*time.Hour), 365*24*time.Hour)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -61,10 +62,18 @@ func (t *Trouble) Hit(now time.Time, level slog.Level, what string, err error, a
 	return Line{level, what, args}
 }
 
-// numbers are the words of a text that may be others in the next error of the same cause.
-var numbers = regexp.MustCompile(`[\pL_-]*\d[\pL\d_-]*`)
+// numbers are the words of a text that may be others in the next error of the same cause. The status of an HTTP reply is not
+// one of them: 403 is something else than 503.
+var numbers = regexp.MustCompile(`(?i:status(?: ?code)?:? |HTTP )\d{3}\b|[\pL_-]*\d[\pL\d_-]*`)
 
-func withoutNumbers(text string) string { return numbers.ReplaceAllString(text, "#") }
+func withoutNumbers(text string) string {
+	return numbers.ReplaceAllStringFunc(text, func(word string) string {
+		if strings.Contains(word, " ") {
+			return word
+		}
+		return "#"
+	})
+}
 
 // SameCause tells whether two texts of errors differ in numbers at most.
 func SameCause(a, b string) bool { return withoutNumbers(a) == withoutNumbers(b) }

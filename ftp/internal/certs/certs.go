@@ -135,23 +135,23 @@ func (s *Source) report(message string) {
 // load reads the pair. The stamps are taken first, so that a change while reading is seen next time, and kept
 // even if it fails, so that a broken pair is reported once.
 func (s *Source) load(cert, key string) error {
+	if s.certPath != "" {
+		s.certStamp = stampOf(cert)
+	}
+	if s.keyPath != "" {
+		s.keyStamp = stampOf(key)
+	}
 	var certPEM, keyPEM []byte
 	var err error
 	if s.certPath == "" {
 		certPEM = []byte(cert)
-	} else {
-		s.certStamp = stampOf(cert)
-		if certPEM, err = os.ReadFile(cert); err != nil {
-			return fmt.Errorf("certificate: expected PEM or the path of a PEM file: %w", err)
-		}
+	} else if certPEM, err = os.ReadFile(cert); err != nil {
+		return fmt.Errorf("certificate: expected PEM or the path of a PEM file: %w", err)
 	}
 	if s.keyPath == "" {
 		keyPEM = []byte(key)
-	} else {
-		s.keyStamp = stampOf(key)
-		if keyPEM, err = os.ReadFile(key); err != nil {
-			return fmt.Errorf("privateKey: expected PEM or the path of a PEM file: %w", cause(err))
-		}
+	} else if keyPEM, err = os.ReadFile(key); err != nil {
+		return fmt.Errorf("privateKey: expected PEM or the path of a PEM file: %w", cause(err))
 	}
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {

@@ -97,9 +97,12 @@ func TestFilesThatComeLater(t *testing.T) {
 	require.Equal(t, "ftpnode", subject(t, s))
 
 	pair := pairOf(t, "late")
-	require.NoError(t, os.WriteFile(cert, []byte(pair), 0o600))
-	require.Equal(t, "ftpnode", subject(t, s), "the key is still to come")
 	require.NoError(t, os.WriteFile(key, []byte(pair), 0o600))
+	for range 3 {
+		require.Equal(t, "ftpnode", subject(t, s), "the certificate is still to come")
+	}
+	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte("level=WARN")), "told once")
+	require.NoError(t, os.WriteFile(cert, []byte(pair), 0o600))
 	require.Equal(t, "late", subject(t, s))
 }
 
