@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 )
 
@@ -143,6 +144,49 @@ func TestDirectoryOfAUserIsNoTemporaryName(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Another program may gather its files anywhere below drop, also directly there, and rename the directory when they are complete.
+func TestTemporaryDirectoryOfNoUser(t *testing.T) {
+	for _, dir := range []string{".sync.tmp", ".~tmp~", ".Trash-1000", "x.part/sub", "site/.in"} {
+		t.Run(dir, func(t *testing.T) {
+			bubble(t, nil, func(r *rig) {
+				require.NoError(t, disk.MkdirAll(r.fs, "drop/"+dir, 0o750))
+				write(t, r.fs, "drop/"+dir+"/half", "1")
+				r.pass(time.Hour)
+				r.wantTaken()
+				r.restart()
+				r.pass(time.Hour)
+				r.wantTaken()
+				write(t, r.fs, "drop/"+dir+"/half", "12")
+				require.NoError(t, r.fs.Rename("drop/"+dir, "drop/done"))
+				r.pass(time.Minute)
+				r.wantTaken("done:half=12")
+			})
+		})
+	}
+}
+
+// That of a user who is not configured any more looks the same, until the user is back.
+func TestTemporaryDirectoryOfAFormerUser(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		former := func() *Session {
+			u, err := r.d.User("former", "x.part")
+			require.NoError(t, err)
+			return u.Session(remote)
+		}
+		r.s = former()
+		r.put("/a", "1")
+		r.put("/b.tmp", "2")
+		r.restart() // the user "former" is not configured any more
+		r.pass(time.Hour)
+		r.wantTaken()
+		r.restart()
+		r.put("/c", "3")
+		former()
+		r.pass(time.Hour)
+		r.wantTaken("former:a=1", "scanner:c=3")
+	})
 }
 
 func TestRenameKeepsTheDueTime(t *testing.T) {

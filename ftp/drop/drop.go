@@ -245,24 +245,36 @@ func (d *Drop) enlist(name, dir string) *UserDir {
 }
 
 // owner tells whose file p is, and its name in that user's directory; u, if not nil, is who put it there. A directory that is
-// no user's (any more) counts as that of the user of its name: what was acknowledged is delivered. d.mu is held.
+// no user's (any more) counts as that of the user of its name: what was acknowledged is delivered, unless that looks
+// temporary (see ignored). d.mu is held.
 func (d *Drop) owner(u *UserDir, p string) (user, name string) {
-	if u == nil || !below(p, u.dir) {
-		u = nil
-		for _, other := range d.users {
-			// What stands in the very place of the directory is not in it.
-			if strings.HasPrefix(p, other.dir+"/") && (u == nil || len(other.dir) > len(u.dir)) {
-				u = other
-			}
-		}
-	}
-	if u != nil {
-		return u.name, strings.TrimPrefix(p[len(u.dir):], "/")
+	if u = d.userOf(u, p); u != nil {
+		return u.name, u.rel(p)
 	}
 	if user, name, ok := strings.Cut(p, "/"); ok {
 		return user, name
 	}
 	return "", p
+}
+
+// userOf tells in which user's directory p stands, nil: in none; u, if not nil, is who put it there. d.mu is held.
+func (d *Drop) userOf(u *UserDir, p string) *UserDir {
+	if u != nil && below(p, u.dir) {
+		return u
+	}
+	u = nil
+	for _, other := range d.users {
+		// What stands in the very place of the directory is not in it.
+		if strings.HasPrefix(p, other.dir+"/") && (u == nil || len(other.dir) > len(u.dir)) {
+			u = other
+		}
+	}
+	return u
+}
+
+// rel is the name in u's directory of what has the path p below drop.
+func (u *UserDir) rel(p string) string {
+	return strings.TrimPrefix(p[len(u.dir):], "/")
 }
 
 // stamp returns the time of now, later than every one that it returned before; d.mu is held.

@@ -237,15 +237,21 @@ func (d *Drop) wakeUp() {
 }
 
 // ignored tells whether the name of the file at p, which u has put there (nil: another program), is a temporary one.
+// Only the directory of a user whom [Drop.User] has told of does not count. Else all of the path does: a directory that looks
+// temporary is one in which another program gathers what it renames when it is complete. That of a user who is not
+// configured any more looks the same, and nothing tells the two apart: if it has such a name, what is left in it waits,
+// until it is renamed or the user is back.
 func (d *Drop) ignored(u *UserDir, p string) bool {
-	_, name := d.owner(u, p)
+	name := p
+	if u = d.userOf(u, p); u != nil {
+		name = u.rel(p)
+	}
 	return ignored(d.opts.Ignore, name)
 }
 
 // setAside lists the ignored files below dir that are not when dir is a user's: its own name was the reason.
 func (d *Drop) setAside(dir string) []*entry {
-	_, name, _ := strings.Cut(dir, "/") // the first element never counts
-	if !ignored(d.opts.Ignore, name) {
+	if !ignored(d.opts.Ignore, dir) {
 		return nil // quickly, as there may be many files and users
 	}
 	var files []*entry

@@ -66,8 +66,8 @@ func Control(text string) func(rune) bool {
 	return func(r rune) bool { return r < ' ' || r == 0x7f }
 }
 
-// ignored tells whether name is a temporary one, or of a file in a directory with one (as rsync and lftp make them). It is that
-// below the user's directory: how that is called is none of the clients' doing.
+// ignored tells whether name is a temporary one, or of a file in a directory with one (as rsync and lftp make them). In a user's
+// directory it is that below it: how that is called is none of the clients' doing.
 func ignored(patterns []string, name string) bool {
 	for element := range strings.SplitSeq(name, "/") {
 		for _, pattern := range patterns {

@@ -23,8 +23,9 @@ type Options struct {
 	WatchDir string
 
 	// Ignore holds patterns (path.Match) of temporary names: a file whose name, or the name of one of whose
-	// directories below the user's, matches is left alone until it is renamed. By default, "*.tmp", "*.part",
-	// "*.filepart" and ".*". An empty non-nil slice ignores nothing.
+	// directories below the user's, matches is left alone until it is renamed. In a directory that is no user's (any
+	// more), the names of all directories below "drop" count. By default, "*.tmp", "*.part", "*.filepart" and ".*". An
+	// empty non-nil slice ignores nothing.
 	Ignore []string
 
 	// Settle is how long an FTP upload rests before it is claimed, so that the client can still rename

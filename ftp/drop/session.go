@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"path"
-	"strings"
 	"syscall"
 	"time"
 
@@ -413,5 +412,5 @@ func (d *Drop) openRead(p string) (disk.File, error) {
 
 // rel is p as the client knows it, for the log.
 func (s *Session) rel(p string) string {
-	return strings.TrimPrefix(p[len(s.u.dir):], "/")
+	return s.u.rel(p)
 }
