@@ -58,44 +58,46 @@ func (r AuditRecord) MarshalJSON() ([]byte, error) {
 	}{r.Attributes, r.DateTime.UTC().Format("2006-01-02T15:04:05.000000-07:00"), previous, source, r.TrackingID})
 }
 
-// Audit sends records of messages of one type, in requests of up to 500. A record may arrive twice if it is sent again
-// after an error. It sends them whether or not the tenant audits: ask node.Audit first.
+// Audit sends records of messages of one type, in order and in requests of up to 500, and returns an error for each
+// record: nil once it is recorded. A record may arrive twice if it is sent again after an error. It sends them whether or
+// not the tenant audits: ask node.Audit first.
 //
-// The error is permanent ([IsPermanent]) if the endpoint refuses one of the records, alone in a request, for what it
-// holds. Such a record does not hold up the others: all of them have been recorded then, and sending each alone
-// shows which one it is. What is said of a request as a whole, a bad request among it, is transient.
-func (c *Client) Audit(ctx context.Context, node *Node, messageType string, records []AuditRecord) error {
-	var refused error
+// An error is permanent ([IsPermanent]) if the endpoint refuses the record, alone in a request, for what it holds; it does
+// not hold up the others. Everything else is transient, a bad request among it, and ends the call: it is the error
+// of all records from there on, whether or not they were tried.
+func (c *Client) Audit(ctx context.Context, node *Node, messageType string, records []AuditRecord) []error {
+	errs := make([]error, 0, len(records))
 	for part := range slices.Chunk(records, maxAuditRecords) {
-		err := c.auditApart(ctx, node, messageType, part)
-		if err == nil {
-			continue
+		more, err := c.auditApart(ctx, node, messageType, part)
+		errs = append(errs, more...)
+		if err != nil {
+			err = fmt.Errorf("sending audit records of %s: %w", node, err)
+			return append(errs, slices.Repeat([]error{err}, len(records)-len(errs))...)
 		}
-		err = fmt.Errorf("sending %d audit records of %s: %w", len(part), node, err)
-		if !IsPermanent(err) {
-			return err
-		}
-		refused = cmp.Or(refused, err)
 	}
-	return refused
+	return errs
 }
 
-// auditApart sends records in one request, and in halves those of a request that is refused for what it holds. A
-// permanent error is that of a record on its own; the others have been recorded.
-func (c *Client) auditApart(ctx context.Context, node *Node, messageType string, records []AuditRecord) error {
+// auditApart sends records in one request, and in halves those of a request that is refused for what it holds. It gives
+// what came of each record up to the first transient error, and that one.
+func (c *Client) auditApart(ctx context.Context, node *Node, messageType string, records []AuditRecord) (errs []error, down error) {
 	err := c.audit(ctx, node, messageType, records)
-	if !IsPermanent(err) || len(records) == 1 {
-		return err
+	switch {
+	case err == nil:
+		return make([]error, len(records)), nil
+	case !IsPermanent(err):
+		return nil, err
+	case len(records) == 1:
+		return []error{fmt.Errorf("the audit record of message %s was not taken: %w", records[0].TrackingID, err)}, nil
 	}
-	var refused error
 	for half := range slices.Chunk(records, (len(records)+1)/2) {
-		err := c.auditApart(ctx, node, messageType, half)
-		if err != nil && !IsPermanent(err) {
-			return err
+		more, err := c.auditApart(ctx, node, messageType, half)
+		errs = append(errs, more...)
+		if err != nil {
+			return errs, err
 		}
-		refused = cmp.Or(refused, err)
 	}
-	return refused
+	return errs, nil
 }
 
 func (c *Client) audit(ctx context.Context, node *Node, messageType string, records []AuditRecord) error {

@@ -109,11 +109,11 @@ func newAudit(t *testing.T) (*Client, *auditEndpoint, *Node) {
 func TestAudit(t *testing.T) {
 	c, a, node := newAudit(t)
 	at := time.Date(2026, 11, 22, 9, 8, 7, 123456789, time.FixedZone("CET", 3600))
-	err := c.Audit(t.Context(), node, "echo.file", []AuditRecord{
+	errs := c.Audit(t.Context(), node, "echo.file", []AuditRecord{
 		{TrackingID: "1", DateTime: at, Attributes: map[string]any{"name": "a.csv", "content_length": 3}},
 		{TrackingID: "2", DateTime: at, PrevTrackingIDs: []string{"0"}, SourceNode: "x"},
 	})
-	require.NoError(t, err)
+	require.Equal(t, []error{nil, nil}, errs)
 	assert.Equal(t, []string{"/audit/My%20FTP%20node"}, a.paths)
 	assert.Equal(t, []string{"echo.file"}, a.types)
 	assert.Equal(t, []bool{false}, a.gzip)
@@ -141,7 +141,7 @@ func TestAuditRequests(t *testing.T) {
 			for i := range records {
 				records[i].TrackingID = fmt.Sprint(i)
 			}
-			require.NoError(t, c.Audit(t.Context(), node, "echo.file", records))
+			require.Equal(t, make([]error, test.records), c.Audit(t.Context(), node, "echo.file", records))
 			var got []int
 			n := 0
 			for _, r := range a.records {
@@ -164,7 +164,7 @@ func TestAuditPath(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, a, node := newAudit(t)
 			node.Name = name
-			require.NoError(t, c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}}))
+			require.NoError(t, c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}})[0])
 			assert.Equal(t, []string{want}, a.paths)
 		})
 	}
@@ -177,21 +177,24 @@ func TestAuditFailures(t *testing.T) {
 	}{{500, false}, {429, false}, {404, false}, {400, false}, {413, true}, {422, true}} {
 		c, a, node := newAudit(t)
 		a.answers = []int{test.status}
-		err := c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}})
+		err := c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}})[0]
 		assert.ErrorContains(t, err, fmt.Sprintf("the audit endpoint answered with HTTP status %d", test.status))
 		assert.Equal(t, test.permanent, IsPermanent(err))
 	}
 
 	c, _, node := newAudit(t)
 	node.AuditRecordsEndpoint = "nowhere"
-	assert.ErrorContains(t, c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}}), "auditRecordsEndpoint is not a URL")
+	assert.ErrorContains(t, c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}})[0], "auditRecordsEndpoint is not a URL")
 }
 
-// A record that the endpoint refuses does not hold up the others, and none of those counts as refused.
+// A record that the endpoint refuses does not hold up the others, and is the only one that counts as refused; all are
+// recorded once.
 func TestAuditFindsTheRefusedRecord(t *testing.T) {
-	var records []AuditRecord
-	for i := range 600 {
-		records = append(records, AuditRecord{TrackingID: fmt.Sprint(i)})
+	ids := func(from, to int) (ids []string) {
+		for i := from; i < to; i++ {
+			ids = append(ids, fmt.Sprint(i))
+		}
+		return ids
 	}
 	has := func(id string) func([]map[string]any) bool {
 		return func(records []map[string]any) bool {
@@ -199,34 +202,62 @@ func TestAuditFindsTheRefusedRecord(t *testing.T) {
 		}
 	}
 	for _, test := range []struct {
-		name      string
-		refuses   func([]map[string]any) int
-		recorded  int
-		permanent bool
-		want      string // of the error; "" is none
+		name    string
+		refuses func([]map[string]any) int
+		refused []string // for good
+		status  int      // of that
+		down    int      // the first of those that fail for now
+		because int      // the status of that
 	}{
-		{"one of them", func(r []map[string]any) int { return map[bool]int{true: 422}[has("77")(r)] }, 599, true, "422"},
-		{"too much at once", func(r []map[string]any) int { return map[bool]int{true: 413}[len(r) > 100] }, 600, false, ""},
-		{"a bad request", func(r []map[string]any) int { return map[bool]int{true: 400}[has("77")(r)] }, 0, false, "400"},
+		{"one of them", func(r []map[string]any) int { return map[bool]int{true: 422}[has("77")(r)] }, []string{"77"}, 422, 600, 0},
+		{"some of them", func(r []map[string]any) int {
+			return map[bool]int{true: 422}[has("0")(r) || has("77")(r) || has("599")(r)]
+		},
+			[]string{"0", "77", "599"}, 422, 600, 0},
+		{"too much at once", func(r []map[string]any) int { return map[bool]int{true: 413}[len(r) > 100] }, nil, 0, 600, 0},
+		{"a bad request", func(r []map[string]any) int { return map[bool]int{true: 400}[has("77")(r)] }, nil, 0, 0, 400},
 		{"down in between", func(r []map[string]any) int {
 			return map[bool]int{true: 422}[has("77")(r)] + map[bool]int{true: 503}[has("300")(r) && !has("77")(r)]
-		}, 249, false, "503"},
+		}, []string{"77"}, 422, 250, 503},
+		{"down with the second request", func(r []map[string]any) int { return map[bool]int{true: 503}[has("500")(r)] }, nil, 0, 500, 503},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			var records []AuditRecord
+			for _, id := range ids(0, 600) {
+				records = append(records, AuditRecord{TrackingID: id})
+			}
 			c, a, node := newAudit(t)
-			a.refuses = test.refuses
-			err := c.Audit(t.Context(), node, "echo.file", records)
-			got := 0
+			failed := 0
+			a.refuses = func(r []map[string]any) int {
+				status := test.refuses(r)
+				if status != 0 && status == test.because {
+					failed++
+				}
+				return status
+			}
+			errs := c.Audit(t.Context(), node, "echo.file", records)
+			require.Len(t, errs, 600)
+			var got, refused []string
 			for _, r := range a.records {
-				got += len(r)
+				for _, record := range r {
+					got = append(got, record["trackingId"].(string))
+				}
 			}
-			assert.Equal(t, test.recorded, got)
-			assert.Equal(t, test.permanent, IsPermanent(err))
-			if test.want == "" {
-				assert.NoError(t, err)
-			} else {
-				assert.ErrorContains(t, err, "HTTP status "+test.want)
+			for i, err := range errs {
+				switch {
+				case i >= test.down:
+					assert.ErrorContains(t, err, fmt.Sprint("HTTP status ", test.because))
+					assert.False(t, IsPermanent(err))
+				case IsPermanent(err):
+					assert.ErrorContains(t, err, fmt.Sprint("HTTP status ", test.status))
+					refused = append(refused, records[i].TrackingID)
+				default:
+					assert.NoError(t, err)
+				}
 			}
+			assert.Equal(t, test.refused, refused)
+			assert.Equal(t, slices.DeleteFunc(ids(0, test.down), func(id string) bool { return slices.Contains(refused, id) }), got)
+			assert.LessOrEqual(t, failed, 1, "the first failure ends the call")
 		})
 	}
 }
@@ -251,10 +282,10 @@ func TestAuditReplacesRefusedCredentials(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c, a, node := newAudit(t)
 			records := []AuditRecord{{TrackingID: "1"}}
-			require.NoError(t, c.Audit(t.Context(), node, "echo.file", records))
+			require.NoError(t, c.Audit(t.Context(), node, "echo.file", records)[0])
 			a.clock.advance(test.age)
 			a.answers, a.code = []int{test.status}, test.code
-			err := c.Audit(t.Context(), node, "echo.file", records)
+			err := c.Audit(t.Context(), node, "echo.file", records)[0]
 			assert.Equal(t, test.fails, err != nil, "%v", err)
 			assert.False(t, IsPermanent(err))
 			assert.Equal(t, test.keys, a.keys)
@@ -267,7 +298,7 @@ func TestAuditReplacesRefusedCredentials(t *testing.T) {
 
 	c, a, node := newAudit(t)
 	a.answers, a.code = []int{403, 403, 403}, "ExpiredTokenException"
-	err := c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}})
+	err := c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}})[0]
 	assert.ErrorContains(t, err, "the audit endpoint answered with HTTP status 403: ExpiredTokenException")
 	assert.False(t, IsPermanent(err))
 	assert.Len(t, a.keys, 2)

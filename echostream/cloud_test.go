@@ -219,11 +219,11 @@ func TestCloudSendUploadAudit(t *testing.T) {
 		records = append(records, echostream.AuditRecord{TrackingID: m.TrackingID, PrevTrackingIDs: m.PrevTrackingIDs,
 			DateTime: w.Clock().Now(), Attributes: map[string]any{"name": file.name}})
 	}
-	require.NoError(t, w.client.Audit(t.Context(), w.node, "echo.file", records))
+	require.Equal(t, make([]error, len(records)), w.client.Audit(t.Context(), w.node, "echo.file", records))
 	for range 600 {
 		records = append(records, echostream.AuditRecord{TrackingID: echostream.NewTrackingID(), DateTime: w.Clock().Now(), SourceNode: "x"})
 	}
-	require.NoError(t, w.client.Audit(t.Context(), w.node, "echo.file", records))
+	require.Equal(t, make([]error, len(records)), w.client.Audit(t.Context(), w.node, "echo.file", records))
 	audited := w.AuditRecords()
 	require.Len(t, audited, 608)
 	for i, id := range ids {
@@ -306,7 +306,7 @@ func TestCloudWhatExpires(t *testing.T) {
 		_, err := bulk.Upload(t.Context(), func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil })
 		require.NoError(t, err)
 		require.NoError(t, w.client.Audit(t.Context(), w.node, "echo.file",
-			[]echostream.AuditRecord{{TrackingID: echostream.NewTrackingID(), DateTime: w.Clock().Now()}}))
+			[]echostream.AuditRecord{{TrackingID: echostream.NewTrackingID(), DateTime: w.Clock().Now()}})[0])
 	}
 	all()
 	all()
@@ -352,7 +352,7 @@ func TestCloudFaultsAreTransient(t *testing.T) {
 	calls := map[echotest.Service]func() error{
 		echotest.AppSync: func() error { _, err := w.client.Node(t.Context()); return err },
 		echotest.SQS:     func() error { return w.send(t, message("x"))[0] },
-		echotest.Audit:   func() error { return w.client.Audit(t.Context(), w.node, "echo.file", record) },
+		echotest.Audit:   func() error { return w.client.Audit(t.Context(), w.node, "echo.file", record)[0] },
 		echotest.S3: func() error {
 			_, err := bulk.Upload(t.Context(), func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil })
 			return err
@@ -387,7 +387,7 @@ func TestCloudKindsOfApps(t *testing.T) {
 				assert.Zero(t, w.Requests(echotest.AppSync, "GetApp"))
 			}
 			require.NoError(t, w.client.Audit(t.Context(), w.node, "echo.file",
-				[]echostream.AuditRecord{{TrackingID: echostream.NewTrackingID(), DateTime: time.Now()}}))
+				[]echostream.AuditRecord{{TrackingID: echostream.NewTrackingID(), DateTime: time.Now()}})[0])
 			assert.Equal(t, 1, w.Requests(echotest.AppSync, "GetApp"))
 		})
 	}

@@ -65,7 +65,7 @@ func (b *bridge) send(ctx context.Context, trackingID string, degrees float64, p
 	}
 	return b.client.Audit(ctx, b.node, b.node.SendMessageType.Name, []echostream.AuditRecord{{
 		TrackingID: trackingID, DateTime: time.Now(), Attributes: map[string]any{"degrees": degrees},
-	}})
+	}})[0]
 }
 
 func Example() {

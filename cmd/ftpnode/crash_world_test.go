@@ -167,15 +167,15 @@ func (w *world) contentOf(m echostream.Message) (string, error) {
 func (w *world) unbroken() bool { return !w.faulty && w.lives == 1 }
 
 // Audit implements cloud.
-func (w *world) Audit(ctx context.Context, _ *echostream.Node, _ string, records []echostream.AuditRecord) error {
+func (w *world) Audit(ctx context.Context, _ *echostream.Node, _ string, records []echostream.AuditRecord) []error {
 	if !w.call(ctx, "audit") {
-		return errAway
+		return slices.Repeat([]error{errAway}, len(records))
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.noAudit > 0 {
 		w.noAudit--
-		return errAway
+		return slices.Repeat([]error{errAway}, len(records))
 	}
 	for _, r := range records {
 		for name, e := range w.edges {
@@ -185,7 +185,7 @@ func (w *world) Audit(ctx context.Context, _ *echostream.Node, _ string, records
 		}
 		w.audited[r.TrackingID] = true
 	}
-	return nil
+	return make([]error, len(records))
 }
 
 // Upload implements uploader. No file here is large enough for it.

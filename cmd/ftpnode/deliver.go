@@ -16,7 +16,7 @@ import (
 // cloud is the part of echostream.Client that delivering needs.
 type cloud interface {
 	Send(ctx context.Context, node *echostream.Node, queue string, messages []echostream.Message) []error
-	Audit(ctx context.Context, node *echostream.Node, messageType string, records []echostream.AuditRecord) error
+	Audit(ctx context.Context, node *echostream.Node, messageType string, records []echostream.AuditRecord) []error
 }
 
 // uploader is bulk storage.
@@ -169,9 +169,8 @@ func (d *deliverer) Audit(ctx context.Context, batch []outbox.Prepared) []error 
 	if t := s.node.SendMessageType; t != nil {
 		messageType = t.Name
 	}
-	err := d.cloud.Audit(ctx, s.node, messageType, records)
-	for _, i := range at {
-		errs[i] = err
+	for n, err := range d.cloud.Audit(ctx, s.node, messageType, records) {
+		errs[at[n]] = err
 	}
 	return errs
 }

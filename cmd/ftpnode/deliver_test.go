@@ -19,10 +19,10 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
-// fakeCloud takes everything, but for the bodies that errs names.
+// fakeCloud takes everything, but for what errs names.
 type fakeCloud struct {
-	sent    []string // tracking ids
-	errs    map[string]error
+	sent    []string         // tracking ids
+	errs    map[string]error // by tracking id
 	records []echostream.AuditRecord
 	types   []string
 }
@@ -37,10 +37,14 @@ func (c *fakeCloud) Send(_ context.Context, _ *echostream.Node, _ string, messag
 	return errs
 }
 
-func (c *fakeCloud) Audit(_ context.Context, _ *echostream.Node, messageType string, records []echostream.AuditRecord) error {
+func (c *fakeCloud) Audit(_ context.Context, _ *echostream.Node, messageType string, records []echostream.AuditRecord) []error {
+	errs := make([]error, len(records))
+	for i, r := range records {
+		errs[i] = c.errs[r.TrackingID]
+	}
 	c.records = append(c.records, records...)
 	c.types = append(c.types, messageType)
-	return nil
+	return errs
 }
 
 type fakeBulk struct{}
@@ -163,6 +167,22 @@ func TestAudit(t *testing.T) {
 	assert.Equal(t, batch[1].Entry.ID, cloud.records[0].TrackingID)
 	require.Error(t, d.Audit(t.Context(), batch[:1])[0])
 	assert.Len(t, cloud.types, 2, "nothing is left to be recorded")
+}
+
+func TestAuditGivesEachItsResult(t *testing.T) {
+	node := twoTargets()
+	node.Audit = true
+	cloud := &fakeCloud{}
+	d, _ := delivererOf(cloud, node)
+	batch := batchOf(t, d, 4)
+	batch[0].Payload = nil
+	batch[0].Open = func() (disk.File, error) { return nil, syscall.EIO }
+	refused, down := echostream.Permanent(errors.New("refused")), errors.New("down")
+	cloud.errs = map[string]error{batch[2].Entry.ID: refused, batch[3].Entry.ID: down}
+	errs := d.Audit(t.Context(), batch)
+	require.Len(t, errs, 4)
+	require.ErrorIs(t, errs[0], syscall.EIO)
+	assert.Equal(t, []error{nil, refused, down}, errs[1:])
 }
 
 func TestLanes(t *testing.T) {

@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
@@ -14,15 +15,15 @@ type auditing struct {
 	queue    []*waiting
 	busy     bool
 	paused   bool
-	failures int // in a row; while there are any, what is sent is noted on the disk too (see noting)
+	failures int // in a row
 	trouble  retry.Trouble
 }
 
-// noting is the state of the notes that entries were sent, which are made while the audit fails: it may be out for weeks, and
-// nothing is to be sent a second time because only its audit was missing. While the audit works there are
-// none, since an entry leaves at once.
+// noting is the state of the notes that entries were sent, which are made while the audit is late: it may be out for weeks, or
+// have weeks to catch up with, and nothing is to be held up, or sent a second time, because only its audit was
+// missing. While the audit keeps up there are none, since an entry leaves at once.
 type noting struct {
-	queue    []*waiting // all that wait for their audit and are not noted, while the audit fails
+	queue    []*waiting // all that wait for their audit and are not noted
 	busy     bool
 	paused   bool
 	failures int
@@ -60,9 +61,11 @@ func (o *Outbox) audit(ctx context.Context, batch []*waiting) {
 	for i, e := range batch {
 		switch {
 		case results[i] == nil:
+			e.audited = true
 			o.leaving.delivered = append(o.leaving.delivered, e)
 		case isPermanent(results[i]):
 			e.retries++
+			e.audited = true
 			o.setAside(e, failure{Reason: "sent, but its audit record is refused", Error: results[i].Error()})
 		default:
 			e.retries++
@@ -70,18 +73,13 @@ func (o *Outbox) audit(ctx context.Context, batch []*waiting) {
 			err = results[i]
 		}
 	}
+	o.noting.forgetAudited()
 	if len(again) == 0 {
 		a.failures = 0
-		o.noting.queue = nil
 		o.report(a.trouble.Over(time.Now(), "Auditing works again").To)
 		return
 	}
 	a.queue = append(a.queue, again...) // behind the others: they may be what fails
-	if a.failures == 0 {
-		for _, e := range a.queue {
-			o.wantNote(e)
-		}
-	}
 	if len(again) == len(batch) {
 		a.failures++
 	} else {
@@ -111,9 +109,6 @@ func (o *Outbox) auditEach(ctx context.Context, batch []*waiting) []error {
 		return results
 	}
 	for n, err := range o.callAudit(ctx, handed) {
-		if isPermanent(err) && len(handed) > 1 {
-			err = o.callAudit(ctx, handed[n:n+1])[0] // perhaps another one spoils it
-		}
 		results[at[n]] = err
 	}
 	return results
@@ -132,17 +127,23 @@ func (o *Outbox) callAudit(ctx context.Context, batch []Prepared) []error {
 	return results("Audit", len(batch), func() []error { return o.opts.Deliverer.Audit(ctx, batch) })
 }
 
-// wantNote has it noted that e was sent, unless the disk knows.
-func (o *Outbox) wantNote(e *waiting) {
-	if !e.known {
-		o.noting.queue = append(o.noting.queue, e)
+// forgetAudited takes out what leaves: it needs no note.
+func (n *noting) forgetAudited() {
+	if n.queue = slices.DeleteFunc(n.queue, func(e *waiting) bool { return e.audited }); len(n.queue) == 0 {
+		n.queue = nil
 	}
+}
+
+// auditIsLate tells whether what is sent now would wait long for its audit, or what was sent has: then it is noted,
+// well before maxUnsettled stops the sending.
+func (o *Outbox) auditIsLate() bool {
+	return o.auditing.failures > 0 || len(o.auditing.queue) > o.opts.AuditBatch || len(o.noting.queue) > maxUnsettled/2
 }
 
 // startNoting starts to note what is due.
 func (o *Outbox) startNoting() {
 	n := &o.noting
-	if n.busy || n.paused || len(n.queue) == 0 || o.stopping && n.failures > 0 {
+	if n.busy || n.paused || len(n.queue) == 0 || !o.auditIsLate() || o.stopping && n.failures > 0 {
 		return
 	}
 	// There are more than that only when an edge was removed that many had waited for.
@@ -158,7 +159,7 @@ func (o *Outbox) startNoting() {
 
 // noteSent makes it durable that entries were sent. They may be audited and leave meanwhile.
 func (o *Outbox) noteSent(batch []*waiting) {
-	err := o.recordSent(batch)
+	wrote, err := o.recordSent(batch)
 
 	o.mu.Lock()
 	defer o.nudge() // there is room for more to be sent
@@ -166,16 +167,16 @@ func (o *Outbox) noteSent(batch []*waiting) {
 	n := &o.noting
 	n.busy = false
 	o.calls--
-	o.report(o.leaving.outcome(err).To)
+	if wrote || err != nil {
+		o.report(o.leaving.outcome(err).To)
+	}
 	if err == nil {
 		n.failures = 0
 		return
 	}
-	if o.auditing.failures > 0 {
-		for _, e := range batch {
-			if e.state == completed {
-				o.wantNote(e)
-			}
+	for _, e := range batch {
+		if !e.known && !e.audited {
+			n.queue = append(n.queue, e)
 		}
 	}
 	n.failures++
@@ -183,8 +184,8 @@ func (o *Outbox) noteSent(batch []*waiting) {
 	o.pauses.add(o.opts.backoff(n.failures), func() { n.paused = false })
 }
 
-// recordSent records entries as sent, as many as can be. An error is that of the others.
-func (o *Outbox) recordSent(batch []*waiting) error {
+// recordSent records entries as sent, as many as can be, and tells whether that took a write. An error is that of the others.
+func (o *Outbox) recordSent(batch []*waiting) (wrote bool, err error) {
 	entries := make(map[*waiting]Entry, len(batch))
 	var unread error
 	for _, e := range batch {
@@ -207,7 +208,7 @@ func (o *Outbox) recordSent(batch []*waiting) error {
 		err = o.journal.wait(r)
 	}
 	if err != nil {
-		return err
+		return r != nil, err
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -218,5 +219,5 @@ func (o *Outbox) recordSent(batch []*waiting) error {
 			o.drop(e) // the audit may be out for weeks
 		}
 	}
-	return unread
+	return r != nil, unread
 }

@@ -55,6 +55,140 @@ func TestAuditOutageHoldsNothingUpAndSendsNothingAgain(t *testing.T) {
 	})
 }
 
+// When an outage is over there is much to catch up with, and a call may hang that has not failed yet: nothing new waits for
+// either.
+func TestLateAuditHoldsNothingUp(t *testing.T) {
+	old, recent := numbered("old", 2*maxUnsettled+100), numbered("new", maxUnsettled+100)
+	outage := func(r *rig, audited chan struct{}) {
+		r.cloud.script("audit "+old[0], errDown)
+		r.put(old[0])
+		audited <- struct{}{}
+		r.put(old[1:]...)
+		synctest.Wait()
+		require.Len(r.t, r.cloud.got("a"), len(old))
+	}
+	for name, c := range map[string]struct {
+		sent  []string
+		begin func(r *rig, audited chan struct{})
+	}{
+		"after an outage": {old, func(r *rig, audited chan struct{}) {
+			outage(r, audited)
+			r.Wake()
+			audited <- struct{}{} // one batch
+		}},
+		"after an outage and a restart": {old, func(r *rig, audited chan struct{}) {
+			outage(r, audited)
+			r.open().run()
+			audited <- struct{}{}
+		}},
+		"after a restart": {old, func(r *rig, audited chan struct{}) {
+			outage(r, audited)
+			r.open().run()
+		}},
+		"its first call hangs": {nil, func(*rig, chan struct{}) {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := auditRig(t, disktest.New(1))
+				audited := make(chan struct{})
+				r.cloud.onAudit = func(ctx context.Context, _ []string) error {
+					select {
+					case <-audited:
+						return nil
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+				}
+				r.open().run()
+				c.begin(r, audited)
+				synctest.Wait()
+				require.Zero(t, r.auditing.failures)
+				r.put(recent...)
+				synctest.Wait()
+				want := slices.Concat(c.sent, recent)
+				assert.Equal(t, want, r.cloud.got("a"), "no call of Audit has ended meanwhile")
+				r.open().run()
+				close(audited)
+				synctest.Wait()
+				assert.Zero(t, r.Stats().Entries)
+				assert.Equal(t, want, r.cloud.got("a"), "all once")
+				assert.ElementsMatch(t, want, r.cloud.audited)
+				r.halt()
+			})
+		})
+	}
+}
+
+// Notes cost a sync: while the audit keeps up, an entry is written once.
+func TestNoNotesWhileTheAuditKeepsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fsys := disktest.New(1)
+		r := auditRig(t, fsys)
+		journal := func() (syncs int) {
+			for _, op := range fsys.Ops() {
+				if op.Kind == disktest.Sync && path.Ext(op.Path) == journalSuffix {
+					syncs++
+				}
+			}
+			return syncs
+		}
+		r.open()
+		names := numbered("f", maxUnsettled/2)
+		r.put(names...)
+		before := journal()
+		require.NotZero(t, before)
+		r.run()
+		synctest.Wait()
+		assert.ElementsMatch(t, names, r.cloud.audited)
+		assert.Equal(t, before, journal())
+		assert.Empty(t, r.noting.queue)
+		r.halt()
+	})
+}
+
+// A record that is refused is so by its own result: the others, which are recorded, are not sent again.
+func TestRefusedAuditRecordIsThatOfItsEntryOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := auditRig(t, disktest.New(1))
+		names := numbered("f", 100)
+		r.cloud.script("audit "+names[7], permanent("bad record"))
+		r.open()
+		r.put(names...)
+		r.run()
+		synctest.Wait()
+		var tried []string
+		for _, call := range r.cloud.sends("") {
+			tried = append(tried, call.names...)
+		}
+		assert.ElementsMatch(t, names, tried, "each once")
+		assert.Equal(t, Stats{Failed: 1}, r.Stats())
+		assert.Contains(t, r.goneList(), "failed "+names[7])
+		r.halt()
+	})
+}
+
+// A note that has nothing to write does not tell how the disk is.
+func TestNoteOfWhatHasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := auditRig(t, disktest.New(1)).open()
+		r.put("one")
+		e := r.waiting.first
+		r.run()
+		synctest.Wait()
+		require.Equal(t, left, e.state)
+		r.Outbox.mu.Lock()
+		r.report(r.leaving.outcome(errDown).To)
+		r.noting.busy = true
+		r.calls++
+		r.Outbox.mu.Unlock()
+		r.noteSent([]*waiting{e})
+		synctest.Wait()
+		assert.Len(t, r.log.lines("The outbox's disk fails"), 1)
+		assert.Empty(t, r.log.lines("The outbox's disk works again"))
+		r.halt()
+	})
+}
+
 func TestCleanStopRecordsWhatWaitsForItsAudit(t *testing.T) {
 	hangs := func(ctx context.Context, _ []string) error { <-ctx.Done(); return ctx.Err() }
 	for name, c := range map[string]struct {

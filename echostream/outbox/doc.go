@@ -17,7 +17,8 @@
 //
 // A target gets an entry a second time, with the same tracking id, if the power is cut between its acknowledgement and
 // the note of it: at most one batch for each lane and target, and 500 entries that all targets have. Entries whose
-// audit fails are noted as sent, so an outage of the audit holds nothing up, and a restart in it sends nothing again.
+// audit is late are noted as sent, so neither an outage of the audit nor what it leaves to catch up with holds
+// anything up, and a restart in it sends nothing again.
 // A target that is far behind the others has files prepared again for it, since payloads are not kept for
 // long. There is one process to an outbox.
 //

@@ -142,9 +142,7 @@ func (o *Outbox) complete(e *waiting) {
 	}
 	e.sent = true
 	o.auditing.queue = append(o.auditing.queue, e)
-	if o.auditing.failures > 0 {
-		o.wantNote(e)
-	}
+	o.noting.queue = append(o.noting.queue, e)
 }
 
 func (o *Outbox) removeFromLane(e *waiting) {

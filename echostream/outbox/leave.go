@@ -265,7 +265,6 @@ func (o *Outbox) rewrite(movers []*waiting) error {
 // syncDir makes the names in the outbox durable, together with all who want it at this moment.
 func (o *Outbox) syncDir() error { return o.dirSync.wait(o.dirSync.add(nil)) }
 
-// sleep waits and tells whether ctx still lives.
 func isGone(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 func ignoreGone(err error) error {

@@ -71,8 +71,8 @@ type Deliverer interface {
 	Send(ctx context.Context, target string, batch []Prepared) []error
 	// Audit records that the entries (at most Options.AuditBatch, of any lanes) were sent to all
 	// targets, and returns an error for each entry, nil for those that have nothing to record or are recorded;
-	// len(result) == len(batch). A permanent error counts only for an entry that was alone: one that was not is
-	// tried again alone. The context ends Options.Grace after Run's.
+	// len(result) == len(batch). A permanent error means that this entry, whatever stands beside it, can never be
+	// recorded. The context ends Options.Grace after Run's.
 	Audit(ctx context.Context, batch []Prepared) []error
 }
 

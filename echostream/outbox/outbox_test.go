@@ -271,7 +271,7 @@ func TestPermanentFailures(t *testing.T) {
 		r := newRig(t, fsys, "a", "b").open()
 		r.cloud.script("prepare huge", permanent("too large"))
 		r.cloud.script("send b refused", permanent("bad content"))
-		r.cloud.script("audit unaudited", permanent("bad record"), permanent("bad record"))
+		r.cloud.script("audit unaudited", permanent("bad record"))
 		entries := r.put("one", "huge", "refused", "unaudited", "two")
 		r.run().empty()
 		assert.Equal(t, []string{"one", "refused", "unaudited", "two"}, r.cloud.got("a"))

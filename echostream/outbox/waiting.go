@@ -23,6 +23,7 @@ type waiting struct {
 	state    state
 	sent     bool // all targets have it
 	known    bool // sent, and the disk knows
+	audited  bool // or its audit record is refused: it leaves
 }
 
 // state is where an entry is on its way.
