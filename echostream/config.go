@@ -33,10 +33,14 @@ func mergeConfig(layers ...layer) (json.RawMessage, error) {
 		maps.Copy(merged, object)
 	}
 	if err := errors.Join(problems...); err != nil {
-		return nil, err
+		return nil, &configError{err}
 	}
 	return json.Marshal(merged)
 }
+
+type configError struct{ error }
+
+func (e *configError) Is(target error) bool { return target == ErrInvalidConfig }
 
 func whatIs(text string) string {
 	if !json.Valid([]byte(text)) {

@@ -29,6 +29,7 @@ func TestMergeConfig(t *testing.T) {
 	}
 	_, err := mergeConfig(layer{"tenant", "acme", text(`["pa55"]`)}, layer{"app", "a", text(`"pa55"`)},
 		layer{"node", "n", text(`{"password":"pa55"`)}, layer{"node", "m", text("7")})
+	assert.ErrorIs(t, err, ErrInvalidConfig)
 	assert.EqualError(t, err, "config of tenant \"acme\": an array, expected a JSON object\n"+
 		"config of app \"a\": a string, expected a JSON object\n"+
 		"config of node \"n\": not valid JSON, expected a JSON object\n"+

@@ -14,9 +14,12 @@ var (
 	// ErrNodeNotFound is in the error of [Client.Node] when the tenant has no node of that name.
 	ErrNodeNotFound = errors.New("no such node")
 
+	// ErrInvalidConfig is in the error of [Client.Node] when the config of the tenant, the app or the node is no JSON object.
+	ErrInvalidConfig = errors.New("invalid config")
+
 	// ErrEdgeGone is in the errors of [Client.Send] when the edge's queue does not exist any more or is closed to this
 	// node: the edges have changed, and [Client.Node] knows the new ones.
-	ErrEdgeGone = errors.New("the edge is gone")
+	ErrEdgeGone = errors.New("the edge is gone, or closed to this node")
 )
 
 // Permanent marks err as one that no retry will cure; nil stays nil. Everything that is not marked is

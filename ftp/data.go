@@ -97,6 +97,7 @@ func (s *session) openPassive(host [4]byte) string {
 func (s *session) handlePort(arg string) string {
 	c := s.current()
 	if !s.srv.opts.ActiveMode {
+		s.warn("active mode was refused; the device must use passive mode, or set ftp.activeMode")
 		return s.answer(502, "Active mode is off here; use passive mode (PASV or EPSV).")
 	}
 	if s.epsvAll {
@@ -204,6 +205,9 @@ func (d *dataChannel) Accept() (net.Conn, error) {
 	close(accepted)
 	if err != nil {
 		d.noteStranger()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			d.s.log.Warn("no data connection came: the passive port does not get through to this node", "port", d.port)
+		}
 		return nil, err
 	}
 	conn := &dataConn{Conn: raw, stall: d.s.srv.opts.StallTimeout}

@@ -150,6 +150,7 @@ func (s *session) handleTransfer(arg string) string {
 	c.offset, c.declared = s.offset, s.declared
 	s.offset, s.declared = 0, -1
 	if s.mustProtect() && !s.protected {
+		s.warn("a transfer without TLS was refused; the device must encrypt data connections too (PROT P)")
 		return s.answer(521, "Data connections must be encrypted; send PBSZ 0 and PROT P first.")
 	}
 	if !s.data.usable() { // else an upload would begin that cannot come

@@ -2,6 +2,7 @@ package ftp
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -15,7 +16,10 @@ func (s *session) handleUser(arg string) string {
 	case arg == "":
 		return s.answer(501, "Send a name with USER.")
 	case s.mustSecure():
-		return s.answer(530, "TLS is required; send AUTH TLS first.")
+		return s.refusePlain()
+	case len(s.srv.users) == 0:
+		// Nobody's password is wrong: the device is to come again.
+		return s.dismiss("No user is known here yet; try again later.")
 	case s.account != nil && arg == s.account.Name:
 		return s.answer(331, "Already logged in; any password will do.")
 	case s.account != nil:
@@ -29,6 +33,19 @@ func (s *session) mustSecure() bool {
 	return s.srv.opts.TLS == TLSRequired && !s.secure
 }
 
+func (s *session) refusePlain() string {
+	s.warn("a log-in without TLS was refused; the device must use explicit FTPS")
+	return s.answer(530, "TLS is required; send AUTH TLS first.")
+}
+
+// warn tells an operator once in the session why a device does not get on.
+func (s *session) warn(text string) {
+	if !slices.Contains(s.warned, text) {
+		s.warned = append(s.warned, text)
+		s.log.Warn(text)
+	}
+}
+
 func (s *session) handlePass(password string) string {
 	switch {
 	case s.account != nil:
@@ -36,7 +53,7 @@ func (s *session) handlePass(password string) string {
 	case s.user == "":
 		return s.answer(503, "Send USER first.")
 	case s.mustSecure():
-		return s.answer(530, "TLS is required; send AUTH TLS first.")
+		return s.refusePlain()
 	}
 	name := s.user
 	s.user = ""

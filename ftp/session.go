@@ -78,6 +78,7 @@ type state struct {
 	early, junk  int    // commands before the login; unknown ones in a row
 	budget       budget
 	account      *User
+	warned       []string // see warn
 	files        *drop.Session
 	offset       int64 // REST
 	declared     int64 // ALLO; -1 if it was not sent

@@ -51,6 +51,9 @@ func TestRequiredTLS(t *testing.T) {
 	s.login("dock", "pass")
 	s.do(521, "STOR x")
 	s.do(521, "LIST")
+	for _, line := range []string{"a log-in without TLS was refused", "a transfer without TLS was refused"} {
+		require.Equal(t, 1, strings.Count(n.log.String(), line), "%s, once in the session", line)
+	}
 	s.do(200, "PBSZ 0")
 	s.do(534, "PROT C")
 	s.do(536, "PROT S")

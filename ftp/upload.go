@@ -141,6 +141,8 @@ func (u *upload) broken() error {
 		return errAborted
 	case u.c.err != nil:
 		return u.c.err
+	case errors.Is(u.err, os.ErrDeadlineExceeded) && u.s.data.connection() == nil:
+		return hangupError("no data connection came")
 	case errors.Is(u.err, os.ErrDeadlineExceeded):
 		return hangupError(fmt.Sprintf("nothing came for %v; what came so far is kept and can be resumed", u.s.srv.opts.StallTimeout))
 	default:

@@ -285,6 +285,8 @@ func TestStall(t *testing.T) {
 	absent := n.login(t)
 	absent.do(229, "EPSV")
 	require.Contains(t, absent.do(425, "STOR absent"), "passive ports")
+	require.Contains(t, n.log.String(), "no data connection came: the passive port does not get through")
+	require.Contains(t, n.log.String(), `name=absent bytes=0 remote=127.0.0.1 reason="no data connection came"`)
 	require.Contains(t, absent.expect(421), "Idle for 300ms")
 	absent.requireClosed()
 }

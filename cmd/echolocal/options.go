@@ -64,7 +64,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.audit, "audit", false, "the tenant audits: the node sends an audit record for each message")
 	flags.BoolVar(&o.stopped, "stopped", false, "the node is stopped: it takes files and sends nothing")
 	config := flags.String("config", "", "the node's config: a JSON `file` (by default, one user \"demo\" with the password \"demo\")")
-	flags.Func("fault", "what goes wrong, as in sqs:down:for=1m or s3:slow:delay=2s; may be given more than once", func(s string) error {
+	flags.Func("fault", "what goes wrong, as in sqs:down:for=1m or s3:slow:delay=2s: SERVICE[/OPERATION]:KIND[:OPTIONS] (go doc echotest.ParseFault lists them); may be given more than once", func(s string) error {
 		f, err := echotest.ParseFault(s)
 		o.faults = append(o.faults, f)
 		return err

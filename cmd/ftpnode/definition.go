@@ -110,7 +110,7 @@ func (d *definitions) wait(ctx context.Context, soonest, pause time.Duration) bo
 }
 
 func needsPerson(err error) bool {
-	return errors.Is(err, echostream.ErrConfiguration) || errors.Is(err, echostream.ErrNodeNotFound)
+	return errors.Is(err, echostream.ErrConfiguration) || errors.Is(err, echostream.ErrNodeNotFound) || errors.Is(err, echostream.ErrInvalidConfig)
 }
 
 func (d *definitions) say(t *retry.Trouble, err error) {
@@ -119,6 +119,8 @@ func (d *definitions) say(t *retry.Trouble, err error) {
 		t.Hit(time.Now(), slog.LevelError, "EchoStream refuses the node's log-in; look at USER_NAME, PASSWORD, CLIENT_ID and USER_POOL_ID; trying on", err).To(d.log)
 	case errors.Is(err, echostream.ErrNodeNotFound):
 		t.Hit(time.Now(), slog.LevelError, "EchoStream has no such node; look at NAME (or NODE) and TENANT; trying on", err).To(d.log)
+	case errors.Is(err, echostream.ErrInvalidConfig):
+		t.Hit(time.Now(), slog.LevelError, "the config in EchoStream is not a JSON object; the node waits for one that is", err).To(d.log)
 	default:
 		t.Hit(time.Now(), slog.LevelWarn, "EchoStream cannot be reached; trying on", err).To(d.log)
 	}

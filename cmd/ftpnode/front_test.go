@@ -66,6 +66,10 @@ func (r *frontRig) configure(config string) {
 	r.use(c, nil)
 }
 
+func (r *frontRig) user(name string) int {
+	return dialFTP(r.t, r.listener.Addr().String()).code("USER %s", name)
+}
+
 func (r *frontRig) login(user string) int {
 	return dialFTP(r.t, r.listener.Addr().String()).login(user, testPassword)
 }
@@ -90,7 +94,7 @@ func TestNothingIsClaimedWithoutADefinition(t *testing.T) {
 	r := newFrontRig(t, "", expired,
 		"drop/plant-7/press/a.txt", "drop/plant-7/press/b.uploading", "drop/plant-7/press/c.txt")
 	r.log.wait(t, "[WARNING] FTP refuses every log-in")
-	assert.Equal(t, 530, r.login("press"))
+	assert.Equal(t, 421, r.user("press"))
 	assert.Empty(t, r.log.find("File accepted"))
 
 	r.configure(`{"ftp": {"users": [{"name": "press", "password": "` + testPassword + `", "directory": "plant-7/press"}]},
@@ -110,7 +114,7 @@ func TestFilesOfUsersThatAreLeftOut(t *testing.T) {
 	r.log.wait(t, "FTP is served", "users=0")
 	r.log.wait(t, "[WARNING] FTP refuses every log-in")
 	r.wantClaimed([2]string{"press", "a.txt"}, [2]string{"lathe", "sub/b.txt"})
-	assert.Equal(t, 530, r.login("press"))
+	assert.Equal(t, 421, r.user("press"))
 }
 
 // stuckFS is a disk that does not answer to the first Sync of a file from when it is armed until it is freed.

@@ -48,8 +48,7 @@ func TestWrongPassword(t *testing.T) {
 	r.start()
 	r.log.wait(t, "[ERROR] EchoStream refuses the node's log-in", "PASSWORD")
 	r.log.wait(t, "[WARNING] the node does not know its definition yet: FTP refuses log-ins")
-	c := dialFTP(t, r.address())
-	assert.Equal(t, 530, c.login("scanner", testPassword))
+	assert.Equal(t, 421, dialFTP(t, r.address()).code("USER scanner"), "try later: nobody's password is wrong")
 	require.Eventually(t, func() bool { return r.cloud.Requests(echotest.Cognito, "InitiateAuth") > 5 }, waitFor, tick)
 	assert.Len(t, r.log.find("refuses the node's log-in"), 1, "the same trouble is not repeated each time")
 
@@ -59,6 +58,18 @@ func TestWrongPassword(t *testing.T) {
 	r.login().store("a.txt", []byte("x"))
 	r.arrived("", 1)
 	assert.NotContains(t, r.log.everything(), right)
+}
+
+// It is no matter of the network, and nobody's password is wrong.
+func TestConfigThatIsNoObject(t *testing.T) {
+	r := newRig(t, echotest.Options{Node: echotest.Node{Config: `["ftp"]`}}).start()
+	r.log.wait(t, "[ERROR] the config in EchoStream is not a JSON object", `config of node`, "an array")
+	assert.Empty(t, r.log.find("EchoStream cannot be reached"))
+	assert.Equal(t, 421, dialFTP(t, r.address()).code("USER scanner"))
+	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Config = testConfig(t, "") })
+	r.log.wait(t, "FTP is served", "users=1")
+	r.login().store("a.txt", []byte("x"))
+	r.arrived("", 1)
 }
 
 func TestUnknownNode(t *testing.T) {
@@ -89,7 +100,7 @@ func TestNoValidUser(t *testing.T) {
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: `{"ftp": {"passivePorts": "` + freePorts(t) + `"}}`}}).start()
 	r.log.wait(t, "[ERROR] the config is not right here", "path=ftp.users", "at least one user")
 	r.log.wait(t, "[WARNING] FTP refuses every log-in")
-	assert.Equal(t, 530, dialFTP(t, r.address()).login("scanner", testPassword))
+	assert.Equal(t, 421, dialFTP(t, r.address()).code("USER scanner"))
 
 	// An external node is not restarted when its config changes: the new one is taken as it runs.
 	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Config = testConfig(t, "") })
@@ -246,7 +257,7 @@ func TestKeptDefinitionIsSealed(t *testing.T) {
 	r.env["PASSWORD"] = "another-password-than-before"
 	r.start()
 	r.log.wait(t, "[WARNING] the node cannot start from the definition that it kept", "PASSWORD")
-	assert.Equal(t, 530, dialFTP(t, r.address()).login("scanner", testPassword))
+	assert.Equal(t, 421, dialFTP(t, r.address()).code("USER scanner"))
 }
 
 // The edges change under way: what was not sent goes to the new ones.

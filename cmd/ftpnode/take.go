@@ -47,7 +47,7 @@ func (t taker) Take(ctx context.Context, files []drop.File) (ids []string, errs 
 			continue
 		}
 		ids[i] = e.ID
-		t.log.Info("File accepted", "trackingId", e.ID, "user", files[i].User, "name", e.Name, "bytes", e.Size)
+		t.log.Info("File accepted", "trackingId", e.ID, "user", files[i].User, "name", e.Name, "bytes", e.Size, "remote", addressText(files[i].RemoteAddr))
 	}
 	return ids, errs
 }

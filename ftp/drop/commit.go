@@ -139,6 +139,7 @@ func (u *Upload) place(e *entry) error {
 	u.placed = true
 	e.replaced = old != nil
 	if old := d.files[u.path]; old != nil { // also a doomed one
+		u.logger().Info("a finished file was replaced before it was sent", "replacedBytes", old.size)
 		d.forget(old)
 	}
 	u.leave()

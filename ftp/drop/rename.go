@@ -96,6 +96,8 @@ func (s *Session) renameFile(e *entry, q string) error {
 		return err
 	}
 	if replaced := d.files[q]; replaced != nil {
+		d.log.Info("a finished file was replaced before it was sent", "user", s.u.name, "name", s.rel(q), "remote", s.remote,
+			"bytes", e.size, "replacedBytes", replaced.size)
 		d.forget(replaced)
 	}
 	delete(d.files, p)

@@ -236,6 +236,7 @@ func (s *Session) remove(p string) error {
 		}
 		delete(s.memos, p)
 		d.mu.Unlock()
+		d.log.Info("a finished file was deleted before it was sent", "user", s.u.name, "name", s.rel(p), "remote", s.remote, "bytes", e.size)
 		return d.syncs.sync(path.Join(dropDir, path.Dir(p)))
 	}
 	busy, taken := d.open[p] != nil, d.taken.get(p) != nil

@@ -445,6 +445,11 @@ func (u *Upload) interrupt(reason error) error {
 		log.Warn("upload interrupted before its first byte")
 		return nil
 	}
+	if errors.Is(reason, ErrTooLarge) {
+		u.give()
+		log.Warn("upload refused, and not kept: it could not be resumed")
+		return nil
+	}
 	if u.lost {
 		u.give()
 		log.Warn("upload interrupted, and not kept", "trouble", named(u.name(), u.err))

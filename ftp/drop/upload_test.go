@@ -290,6 +290,7 @@ func TestOverwriteReplacesWhatIsNotTaken(t *testing.T) {
 		r.put("/a", "three")
 		r.pass(time.Second)
 		r.wantTaken("scanner:b=between", "scanner:a=three")
+		require.Equal(t, 1, strings.Count(r.log.String(), "a finished file was replaced before it was sent"))
 		r.put("/a", "four")
 		r.pass(time.Second)
 		r.wantTaken("scanner:b=between", "scanner:a=three", "scanner:a=four")

@@ -90,7 +90,7 @@ func New(opts Options) (*Source, error) {
 			s.reload = load
 			if err != nil && opts.FS != nil {
 				// A mount may come late, or the two files may just be being renewed.
-				s.log.Error("the certificate cannot be used; a self-signed one is, until its files change", "error", err)
+				s.log.Error("the certificate cannot be used; a self-signed one is, until its files change", "path", "ftp.certificate", "error", err)
 				s.current, err = selfSigned(opts)
 			}
 		}
