@@ -246,11 +246,7 @@ func (s *Server) shutdown() error {
 	for _, c := range sessions {
 		c.drain()
 	}
-	ended := make(chan struct{})
-	go func() {
-		s.wg.Wait()
-		close(ended)
-	}()
+	ended := s.ended()
 	drain := time.NewTimer(s.opts.Drain)
 	defer drain.Stop()
 	select {
@@ -288,17 +284,22 @@ func (e *hangError) Is(target error) bool { return target == ErrSessionsHang }
 
 // Wait waits, after Serve, until all sessions have ended or ctx has.
 func (s *Server) Wait(ctx context.Context) error {
+	select {
+	case <-s.ended():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ended is closed when all sessions have ended.
+func (s *Server) ended() <-chan struct{} {
 	ended := make(chan struct{})
 	go func() {
 		s.wg.Wait()
 		close(ended)
 	}()
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return ended
 }
 
 func (s *Server) list() []*session {

@@ -286,7 +286,9 @@ func TestStall(t *testing.T) {
 	absent.do(229, "EPSV")
 	require.Contains(t, absent.do(425, "STOR absent"), "passive ports")
 	require.Contains(t, n.log.String(), "no data connection came: the passive port does not get through")
-	require.Contains(t, n.log.String(), `name=absent bytes=0 remote=127.0.0.1 reason="no data connection came"`)
+	eventually(t, func() bool { // the file is closed behind the reply
+		return strings.Contains(n.log.String(), `name=absent bytes=0 remote=127.0.0.1 reason="no data connection came"`)
+	}, "the reason is told")
 	require.Contains(t, absent.expect(421), "Idle for 300ms")
 	absent.requireClosed()
 }

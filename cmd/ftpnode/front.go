@@ -171,7 +171,7 @@ func orNone[T int64 | time.Duration](value T) T {
 	return value
 }
 
-// server makes the FTP server. What of its settings cannot be used after all is told and left out.
+// server makes the FTP server. A certificate whose files cannot be used is the server's to do without.
 func (f *front) server(config frontConfig, users []ftp.User, d *drop.Drop) (*ftp.Server, error) {
 	c := config.FTP
 	// A duplicate of the listener, so that the port stays open while the server is replaced.
@@ -208,11 +208,6 @@ func (f *front) server(config frontConfig, users []ftp.User, d *drop.Drop) (*ftp
 		Log:                      f.log,
 	}
 	server, err := ftp.New(opts)
-	if err != nil && opts.Certificate != "" {
-		f.log.Error("the certificate cannot be used; a self-signed one is", "path", "ftp.certificate", "error", err)
-		opts.Certificate, opts.PrivateKey = "", ""
-		server, err = ftp.New(opts)
-	}
 	if err != nil {
 		listener.Close()
 	}
