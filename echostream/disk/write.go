@@ -157,3 +157,15 @@ func ChangeTime(info fs.FileInfo) time.Time {
 	}
 	return info.ModTime()
 }
+
+// SameFile reports whether a and b, of the same FS, describe one file, be it under two names. A power cut
+// can leave a renamed file both names (see [Commit]); recovery has to tell that from two files of equal bytes.
+func SameFile(a, b fs.FileInfo) bool {
+	type simulated interface{ Inode() uint64 }
+	x, ok := a.Sys().(simulated)
+	y, both := b.Sys().(simulated)
+	if ok && both {
+		return x.Inode() == y.Inode()
+	}
+	return os.SameFile(a, b)
+}

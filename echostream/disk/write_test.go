@@ -113,3 +113,15 @@ func TestChangeTimeFallsBackToTheModificationTime(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, at, disk.ChangeTime(info))
 }
+
+// TestSameFileNeedsAFileSystem: what knows of no inodes is never the same file.
+func TestSameFileNeedsAFileSystem(t *testing.T) {
+	info, err := fs.Stat(fstest.MapFS{"a": {}}, "a")
+	require.NoError(t, err)
+	require.False(t, disk.SameFile(info, info))
+	simulated := disktest.New(1)
+	require.NoError(t, disk.WriteFile(simulated, "a", nil, 0o600))
+	other, err := simulated.Lstat("a")
+	require.NoError(t, err)
+	require.False(t, disk.SameFile(info, other))
+}

@@ -332,6 +332,38 @@ var conformance = []struct {
 		require.NoError(t, err)
 		require.True(t, mtime.Equal(after.ModTime()), "%v", after.ModTime())
 	}},
+	{"the same file", func(t *testing.T, fsys disk.FS) {
+		lstat := func(name string) fs.FileInfo {
+			info, err := fsys.Lstat(name)
+			require.NoError(t, err)
+			return info
+		}
+		require.NoError(t, fsys.Mkdir("d", 0o700))
+		put(t, fsys, "a", "1")
+		put(t, fsys, "b", "1")
+		before := lstat("a")
+		require.True(t, disk.SameFile(before, lstat("a")))
+		require.False(t, disk.SameFile(before, lstat("b")), "equal bytes")
+		require.False(t, disk.SameFile(before, lstat("d")))
+		require.NoError(t, fsys.Rename("a", "d/c"))
+		require.True(t, disk.SameFile(before, lstat("d/c")), "a rename")
+		entries, err := fsys.ReadDir("d")
+		require.NoError(t, err)
+		listed, err := entries[0].Info()
+		require.NoError(t, err)
+		require.True(t, disk.SameFile(before, listed), "as ReadDir describes it")
+		f := open(t, fsys, "d/c", os.O_RDWR)
+		defer f.Close()
+		_, err = f.Write([]byte("23"))
+		require.NoError(t, err)
+		opened, err := f.Stat()
+		require.NoError(t, err)
+		require.True(t, disk.SameFile(before, opened), "as File.Stat describes it, with other bytes")
+		put(t, fsys, "a", "1")
+		require.False(t, disk.SameFile(before, lstat("a")), "a new file under the old name")
+		require.NoError(t, fsys.Rename("a", "d/c"))
+		require.False(t, disk.SameFile(before, lstat("d/c")), "a replaced file")
+	}},
 	{"sync a directory", func(t *testing.T, fsys disk.FS) {
 		require.NoError(t, fsys.Mkdir("d", 0o700))
 		put(t, fsys, "d/a", "1")
