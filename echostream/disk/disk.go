@@ -5,10 +5,11 @@
 // can be cut at any of them as a power cut would.
 //
 // What it promises about durability is what POSIX promises, no more: data is durable after File.Sync,
-// a name after FS.SyncDir of the directory that holds it. A rename is atomic (one name or the other,
-// never neither), as on every journaling file system; it is durable once the directory it went to is synced.
+// a name after FS.SyncDir of the directory that holds it. A rename never leaves a file without a name. It is durable
+// once the directory it went to is synced; and one to another directory can leave a file both names ([SameFile])
+// until the directory it came from is synced, too.
 //
-// Its limits: one process writes to the tree at a time; there are no hard links and no symlinks are made;
+// Its limits: one process writes to the tree at a time; no hard links and no symlinks are made;
 // bytes that a dying process had written but not synced outlive the process and are still not durable, so
 // recovery syncs whatever it goes on to rely on.
 //

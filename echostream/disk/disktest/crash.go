@@ -51,7 +51,7 @@ func ParsePolicy(s string) (Policy, error) {
 }
 
 // Crash cuts the power, if that has not been done, and makes the disk that the policy finds afterwards. It has no
-// faults and is not cut; capacity, clock and DropSync are those of f. f can crash again, with another
+// faults and is not cut; capacity, clock, DropSync and SetTwoNames are those of f. f can crash again, with another
 // policy, except after Killed: then the new disk goes on with what f had.
 func (f *FS) Crash(policy Policy) *FS {
 	f.Cut()
@@ -61,6 +61,7 @@ func (f *FS) Crash(policy Policy) *FS {
 		origin:   fmt.Sprintf("%s; -crash.op=%d -crash.seed=%s", f.origin, len(f.ops), policy),
 		cutAt:    -1,
 		dropSync: f.dropSync,
+		twoNames: f.twoNames,
 		capacity: f.capacity,
 		clock:    f.clock,
 		time:     f.time,
@@ -80,13 +81,16 @@ func (f *FS) Crash(policy Policy) *FS {
 // closeAll takes away the handles of a killed process, and with them the files that have no name.
 func (v *volume) closeAll() {
 	v.used = 0
+	counted := map[*inode]bool{}
 	var walk func(dir *inode)
 	walk = func(dir *inode) {
 		for _, n := range dir.names {
 			n.handles = 0
-			if n.isDir() {
+			switch {
+			case n.isDir():
 				walk(n)
-			} else {
+			case !counted[n]: // under its first name
+				counted[n] = true
 				v.used += int64(len(n.data))
 			}
 		}
@@ -99,15 +103,21 @@ func (v *volume) afterCut(policy Policy) *volume {
 	names := v.namesAfter(policy)
 	after := newVolume()
 	after.lastID = v.lastID
+	copies := map[*inode]*inode{} // one, whatever its names
 	var copyDir func(from, to *inode)
 	copyDir = func(from, to *inode) {
 		children := names(from)
 		for _, name := range slices.Sorted(maps.Keys(children)) {
 			old := children[name]
-			n := old.afterCut(policy)
+			n := copies[old]
+			if n == nil {
+				n = old.afterCut(policy)
+				copies[old] = n
+				after.used += int64(len(n.data))
+			}
+			n.links++
 			n.parent = to
 			to.names[name], to.durableNames[name] = n, n
-			after.used += int64(len(n.data))
 			if n.isDir() {
 				copyDir(old, n)
 			}

@@ -2,6 +2,7 @@ package disktest_test
 
 import (
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -79,16 +80,36 @@ func states(fsys *disktest.FS) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// TestWhatAPowerCutLeaves is the model: nothing, everything and all mixtures of what each case leaves unsynced.
+// powerCut is a case of the model: nothing, everything and all mixtures of what it leaves unsynced.
+type powerCut struct {
+	name    string
+	durable func(d do) // the top is synced after it, and the directory d if it is there
+	then    func(d do)
+	nothing string
+	all     string
+	others  []string
+	moves   bool // a file to another directory: with two names more can be left
+}
+
+func (c powerCut) test(t *testing.T, twoNames bool) {
+	d := do{t, disktest.New(1)}
+	d.SetTwoNames(twoNames)
+	if c.durable != nil {
+		c.durable(d)
+		d.syncDir(".")
+		if _, err := d.Lstat("d"); err == nil {
+			d.syncDir("d")
+		}
+	}
+	c.then(d)
+	require.Equal(t, c.nothing, state(d.Crash(disktest.Nothing())), "nothing")
+	require.Equal(t, c.all, state(d.Crash(disktest.Everything())), "everything")
+	want := slices.Compact(slices.Sorted(slices.Values(append(c.others, c.nothing, c.all))))
+	require.Equal(t, want, states(d.FS), "mixtures")
+}
+
 func TestWhatAPowerCutLeaves(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		durable func(d do) // the top is synced after it, and the directory d if it is there
-		then    func(d do)
-		nothing string
-		all     string
-		others  []string
-	}{
+	for _, c := range []powerCut{
 		{name: "all synced", nothing: "a=1", all: "a=1",
 			then: func(d do) { d.synced("a", "1"); d.syncDir(".") }},
 		{name: "a name is not synced with the file", nothing: "", all: "a=1",
@@ -118,10 +139,10 @@ func TestWhatAPowerCutLeaves(t *testing.T) {
 		{name: "a rename that replaces is atomic", nothing: "a=new b=old", all: "b=new",
 			durable: func(d do) { d.synced("a", "new"); d.synced("b", "old") },
 			then:    func(d do) { d.rename("a", "b") }},
-		{name: "the directory a rename came from is synced", nothing: "a=1 d/", all: "d/ d/a=1",
+		{name: "the directory a rename came from is synced", moves: true, nothing: "a=1 d/", all: "d/ d/a=1",
 			durable: func(d do) { d.mkdir("d"); d.synced("a", "1") },
 			then:    func(d do) { d.rename("a", "d/a"); d.syncDir(".") }},
-		{name: "the directory a rename went to is synced", nothing: "d/ d/a=1", all: "d/ d/a=1",
+		{name: "the directory a rename went to is synced", moves: true, nothing: "d/ d/a=1", all: "d/ d/a=1",
 			durable: func(d do) { d.mkdir("d"); d.synced("a", "1") },
 			then:    func(d do) { d.rename("a", "d/a"); d.syncDir("d") }},
 		{name: "a chain of renames", nothing: "a=1", all: "c=1", others: []string{"b=1"},
@@ -146,10 +167,10 @@ func TestWhatAPowerCutLeaves(t *testing.T) {
 		{name: "a later operation without an earlier one", nothing: "a=1", all: "b=2", others: []string{"", "a=1 b=2"},
 			durable: func(d do) { d.synced("a", "1") },
 			then:    func(d do) { d.remove("a"); d.synced("b", "2") }},
-		{name: "a rename to an unsynced directory", nothing: "a=1", all: "e/ e/a=1", others: []string{"a=1 e/"},
+		{name: "a rename to an unsynced directory", moves: true, nothing: "a=1", all: "e/ e/a=1", others: []string{"a=1 e/"},
 			durable: func(d do) { d.synced("a", "1") },
 			then:    func(d do) { d.mkdir("e"); d.rename("a", "e/a") }},
-		{name: "a lost directory takes along what was synced in it", nothing: "", all: "e/ e/a=1",
+		{name: "a lost directory takes along what was synced in it", moves: true, nothing: "", all: "e/ e/a=1",
 			durable: func(d do) { d.synced("a", "1") },
 			then:    func(d do) { d.mkdir("e"); d.rename("a", "e/a"); d.syncDir("e") }},
 		{name: "a removed directory", nothing: "d/ d/a=1", all: "", others: []string{"d/"},
@@ -185,20 +206,106 @@ func TestWhatAPowerCutLeaves(t *testing.T) {
 			}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := do{t, disktest.New(1)}
-			if c.durable != nil {
-				c.durable(d)
-				d.syncDir(".")
-				if _, err := d.Lstat("d"); err == nil {
-					d.syncDir("d")
-				}
+			c.test(t, false)
+			if !c.moves {
+				c.test(t, true)
 			}
-			c.then(d)
-			require.Equal(t, c.nothing, state(d.Crash(disktest.Nothing())), "nothing")
-			require.Equal(t, c.all, state(d.Crash(disktest.Everything())), "everything")
-			want := slices.Compact(slices.Sorted(slices.Values(append(c.others, c.nothing, c.all))))
-			require.Equal(t, want, states(d.FS), "mixtures")
 		})
+	}
+}
+
+// TestTwoNames: what ext4, xfs and btrfs did in these cases stands in the package comment.
+func TestTwoNames(t *testing.T) {
+	moved := func(d do) { d.mkdir("d"); d.synced("a", "1") }
+	for _, c := range []powerCut{
+		{name: "nothing is synced", nothing: "a=1 d/", all: "d/ d/a=1", others: []string{"a=1 d/ d/a=1"},
+			durable: moved, then: func(d do) { d.rename("a", "d/a") }},
+		{name: "the directory it went to is synced", nothing: "a=1 d/ d/a=1", all: "d/ d/a=1",
+			durable: moved, then: func(d do) { d.rename("a", "d/a"); d.syncDir("d") }},
+		{name: "the directory it came from is synced", nothing: "a=1 d/", all: "d/ d/a=1", others: []string{"a=1 d/ d/a=1"},
+			durable: moved, then: func(d do) { d.rename("a", "d/a"); d.syncDir(".") }},
+		{name: "both are synced", nothing: "d/ d/a=1", all: "d/ d/a=1",
+			durable: moved, then: func(d do) { d.rename("a", "d/a"); d.syncDir("d", ".") }},
+		{name: "both are synced, the other way round", nothing: "d/ d/a=1", all: "d/ d/a=1",
+			durable: moved, then: func(d do) { d.rename("a", "d/a"); d.syncDir(".", "d") }},
+		{name: "within a directory it is atomic", nothing: "b=1", all: "b=1",
+			durable: func(d do) { d.synced("a", "1") }, then: func(d do) { d.rename("a", "b"); d.syncDir(".") }},
+		{name: "a directory has one name", nothing: "d/ d/e/ d/e/a=1", all: "d/ d/e/ d/e/a=1",
+			durable: func(d do) { d.mkdir("d"); d.mkdir("e"); d.synced("e/a", "1"); d.syncDir("e") },
+			then:    func(d do) { d.rename("e", "d/e"); d.syncDir("d") }},
+		{name: "a file that is replaced is gone", nothing: "a=1 d/ d/b=1", all: "d/ d/b=1",
+			durable: func(d do) { moved(d); d.synced("d/b", "2") },
+			then:    func(d do) { d.rename("a", "d/b"); d.syncDir("d") }},
+		{name: "the old name never was durable", nothing: "d/ d/a=1", all: "d/ d/a=1", others: []string{"a=1 d/ d/a=1"},
+			durable: func(d do) { d.mkdir("d") },
+			then:    func(d do) { d.synced("a", "1"); d.rename("a", "d/a"); d.syncDir("d") }},
+		{name: "a removed file comes back under its old name", nothing: "a=1 d/", all: "d/",
+			durable: moved, then: func(d do) { d.rename("a", "d/a"); d.syncDir("d"); d.remove("d/a"); d.syncDir("d") }},
+		{name: "and does not when that was synced before", nothing: "d/", all: "d/",
+			durable: moved,
+			then:    func(d do) { d.rename("a", "d/a"); d.syncDir("d"); d.remove("d/a"); d.syncDir("d", ".") }},
+		{name: "the old name is used again", nothing: "a=1 d/ d/a=1", all: "a=2 d/ d/a=1", others: []string{"d/ d/a=1"},
+			durable: moved, then: func(d do) { d.rename("a", "d/a"); d.syncDir("d"); d.synced("a", "2") }},
+		{name: "the old name is used again, and synced", nothing: "a=2 d/ d/a=1", all: "a=2 d/ d/a=1",
+			durable: moved, then: func(d do) { d.rename("a", "d/a"); d.synced("a", "2"); d.syncDir(".") }},
+		{name: "two files go the same way", nothing: "a=1 d/ d/a=1 d/b=2", all: "d/ d/a=1 d/b=2",
+			others: []string{"a=2 d/ d/a=1 d/b=2"}, durable: moved,
+			then: func(d do) {
+				d.rename("a", "d/a")
+				d.synced("a", "2")
+				d.rename("a", "d/b")
+				d.syncDir("d")
+			}},
+		{name: "the file goes on to a third directory", nothing: "a=1 d/ d/e/ d/e/a=1", all: "d/ d/e/ d/e/a=1",
+			others:  []string{"a=1 d/ d/a=1 d/e/ d/e/a=1", "d/ d/a=1 d/e/ d/e/a=1"},
+			durable: func(d do) { moved(d); d.mkdir("d/e") },
+			then:    func(d do) { d.rename("a", "d/a"); d.rename("d/a", "d/e/a"); d.syncDir("d/e") }},
+		{name: "a lost directory takes along one of the names", nothing: "a=1", all: "e/ e/a=1",
+			others:  []string{"a=1 e/ e/a=1", ""}, // "": the old name was taken away by chance
+			durable: func(d do) { d.synced("a", "1") },
+			then:    func(d do) { d.mkdir("e"); d.rename("a", "e/a"); d.syncDir("e") }},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, true) })
+	}
+}
+
+// TestTwoNamesAreOneFile: its bytes, its space and what SameFile says; and one of the names can be taken away.
+func TestTwoNamesAreOneFile(t *testing.T) {
+	for _, policy := range []disktest.Policy{disktest.Nothing(), disktest.Killed()} { // what Nothing left is then passed on
+		d := do{t, disktest.New(1)}
+		d.SetTwoNames(true)
+		d.SetCapacity(100)
+		d.mkdir("d")
+		d.synced("a", "123456")
+		d.syncDir(".")
+		d.rename("a", "d/a")
+		d.syncDir("d")
+		d.FS = d.Crash(disktest.Nothing()).Crash(policy)
+		require.Equal(t, "a=123456 d/ d/a=123456", state(d.FS))
+		lstat := func(name string) fs.FileInfo {
+			info, err := d.Lstat(name)
+			require.NoError(t, err)
+			return info
+		}
+		free := func() uint64 {
+			free, err := d.Free()
+			require.NoError(t, err)
+			return free
+		}
+		require.True(t, disk.SameFile(lstat("a"), lstat("d/a")))
+		require.EqualValues(t, 94, free())
+		require.NoError(t, d.write("a", "abc").Close())
+		require.Equal(t, "a=abc456 d/ d/a=abc456", state(d.FS))
+		d.rename("a", "d/a") // as POSIX has it: nothing happens
+		require.Equal(t, "a=abc456 d/ d/a=abc456", state(d.FS))
+
+		d.remove("a")
+		require.EqualValues(t, 94, free())
+		require.Equal(t, "a=123456 d/ d/a=123456", state(d.Crash(disktest.Nothing())), "it is not synced")
+		d.FS = d.Crash(disktest.Everything())
+		require.Equal(t, "d/ d/a=abc456", state(d.FS))
+		d.remove("d/a")
+		require.EqualValues(t, 100, free())
 	}
 }
 
@@ -357,6 +464,7 @@ func TestRandomTrees(t *testing.T) {
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		d := do{t, disktest.New(int64(seed))}
+		d.SetTwoNames(seed%3 == 0)
 		dirs := []string{"."}
 		for _, name := range []string{"x", "y", "x/z"} {
 			require.NoError(t, disk.MkdirAll(d, name, 0o700))
@@ -399,10 +507,23 @@ func TestRandomTrees(t *testing.T) {
 		if onlyRenames {
 			require.Equal(t, contents(d.Crash(disktest.Everything())), contents(d.Crash(disktest.Nothing())))
 		}
+		d.FS = d.Crash(disktest.Killed())
+		d.syncDir(dirs...)
+		require.Equal(t, names(live), names(state(d.Crash(disktest.Nothing()))), "all is synced")
 	}
 }
 
-// contents are the bytes of all files, whatever their names.
+// names are those in a state, without the bytes.
+func names(state string) []string {
+	var all []string
+	for name := range strings.FieldsSeq(state) {
+		name, _, _ = strings.Cut(name, "=")
+		all = append(all, name)
+	}
+	return all
+}
+
+// contents are the bytes of all files, whatever their names and how many each has.
 func contents(fsys *disktest.FS) []string {
 	var all []string
 	for name, data := range fsys.Files() {
@@ -411,5 +532,5 @@ func contents(fsys *disktest.FS) []string {
 		}
 	}
 	slices.Sort(all)
-	return all
+	return slices.Compact(all)
 }

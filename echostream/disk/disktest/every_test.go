@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -165,6 +166,88 @@ func TestEveryCrashFinds(t *testing.T) {
 			require.Contains(t, found[0], "repeat it: go test -run '^TestQueue$' . -crash.op=")
 			require.Contains(t, found[0], "#0 mkdir part", "the trace")
 		})
+	}
+}
+
+// mover is the scenario of a program that moves what it finds in one directory into another one, also after a restart. If it
+// is careful, a file that has both names is none to move.
+func mover(careful bool) func() disktest.Scenario {
+	work := func(fsys *disktest.FS) error {
+		moved, err := fsys.ReadDir("to")
+		if err != nil {
+			return err
+		}
+		found, err := fsys.ReadDir("from")
+		if err != nil {
+			return err
+		}
+		for _, e := range found {
+			from := "from/" + e.Name()
+			info, err := e.Info()
+			if err != nil {
+				return err
+			}
+			if careful && slices.ContainsFunc(moved, func(other fs.DirEntry) bool {
+				there, err := other.Info()
+				return err == nil && disk.SameFile(info, there)
+			}) {
+				if err := errors.Join(fsys.Remove(from), fsys.SyncDir("from")); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := fsys.Rename(from, fmt.Sprintf("to/%d", len(moved))); err != nil {
+				return err
+			}
+			if err := errors.Join(fsys.SyncDir("to"), fsys.SyncDir("from")); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return func() disktest.Scenario {
+		there := false
+		return disktest.Scenario{
+			Run: func(fsys *disktest.FS) error {
+				err := errors.Join(disk.MkdirAll(fsys, "from", 0o700), disk.MkdirAll(fsys, "to", 0o700))
+				if err == nil {
+					err = disk.WriteFile(fsys, "from/a", []byte("1"), 0o600)
+				}
+				if err != nil {
+					return err
+				}
+				there = true
+				return work(fsys)
+			},
+			Recover: func(fsys *disktest.FS) error {
+				if !there {
+					return nil
+				}
+				return work(fsys)
+			},
+			Check: func(fsys *disktest.FS) error {
+				if entries, err := fsys.ReadDir("to"); there && len(entries) != 1 {
+					return fmt.Errorf("%d files arrived (%v)", len(entries), err)
+				}
+				return nil
+			},
+		}
+	}
+}
+
+// TestEveryCrashFindsTwoNames: by nothing else than two names is a file moved twice.
+func TestEveryCrashFindsTwoNames(t *testing.T) {
+	for _, c := range []struct{ careful, twoNames, found bool }{
+		{false, false, false}, {false, true, true}, {true, true, false},
+	} {
+		found := record(t, func(tb testing.TB) {
+			setup := func(fsys *disktest.FS) { fsys.SetTwoNames(c.twoNames) }
+			disktest.EveryCrash(tb, disktest.Options{Setup: setup}, mover(c.careful))
+		})
+		require.Equal(t, c.found, len(found) > 0, "%+v: %v", c, found)
+		if c.found {
+			require.Contains(t, found[0], "2 files arrived")
+		}
 	}
 }
 

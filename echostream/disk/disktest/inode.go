@@ -13,7 +13,8 @@ type inode struct {
 	// As programs see it.
 	data    []byte
 	names   map[string]*inode // of a directory
-	parent  *inode            // of a directory that has a name, and of a file
+	parent  *inode            // of a directory that has a name
+	links   int               // how many names it has
 	handles int
 	mtime   time.Time
 	ctime   time.Time

@@ -12,13 +12,29 @@ type slot struct {
 }
 
 // nameOp is one operation on names: from loses its name (unlink, rmdir, rename), to gets
-// node (create, mkdir, rename). Either may be empty.
+// node (create, mkdir, rename). Either may be empty. With two names, the rename of a file to another directory is
+// two of them: see renameOps.
 type nameOp struct {
 	from, to slot
 	node     *inode
+	rename   bool
+	link     *nameOp   // of the half of a rename that takes the old name away: the other half
+	unlink   *nameOp   // of the half that gives the new name: the other half
+	synced   bool      // of an unlink: its directory is synced, so it is durable once its link is
 	needs    []*nameOp // kept only with these, and makes them durable
 	wants    []*nameOp // kept by chance only with these, but can be synced without
 	durable  bool
+}
+
+// renameOps are the operations of a rename. With two names, a file gets its new name and loses its old one in two
+// steps, each made durable by its own directory, the second never without the first.
+func renameOps(from, to slot, node *inode, twoNames bool) []*nameOp {
+	if !twoNames || node.isDir() || from.dir == to.dir {
+		return []*nameOp{{from: from, to: to, node: node, rename: true}}
+	}
+	link := &nameOp{to: to, node: node, rename: true}
+	link.unlink = &nameOp{from: from, node: node, link: link}
+	return []*nameOp{link, link.unlink}
 }
 
 func (op *nameOp) isDurable() bool { return op.durable }
@@ -60,14 +76,16 @@ func (v *volume) newInode(mode fs.FileMode) *inode {
 func (v *volume) apply(op *nameOp) {
 	if op.from.dir != nil {
 		delete(op.from.dir.names, op.from.name)
+		op.node.links--
 		op.node.parent = nil
 	}
 	if op.to.dir != nil {
 		replaced := op.to.dir.names[op.to.name]
 		op.to.dir.names[op.to.name] = op.node
+		op.node.links++
 		op.node.parent = op.to.dir
 		if replaced != nil {
-			replaced.parent = nil
+			replaced.links--
 			v.release(replaced)
 		}
 	}
@@ -78,7 +96,7 @@ func (v *volume) apply(op *nameOp) {
 
 // release counts the space of n as free if nothing holds it any more.
 func (v *volume) release(n *inode) {
-	if n.parent == nil && n.handles == 0 {
+	if n.links == 0 && n.handles == 0 {
 		v.used -= int64(len(n.data))
 	}
 }
@@ -105,24 +123,27 @@ func (v *volume) order(op *nameOp) {
 		}
 		s.dir.nameOps = append(s.dir.nameOps, op)
 	}
-	removed, rename := op.to.dir == nil, op.from.dir != nil && op.to.dir != nil
+	removed := op.to.dir == nil
+	if op.link != nil {
+		op.needs = append(op.needs, op.link)
+	}
 	switch {
 	case removed && op.node.isDir():
 		op.needs = append(op.needs, op.node.nameOps...)
-	case rename && op.node.isDir():
+	case op.rename && op.node.isDir():
 		if v.dirMoved != nil {
 			op.needs = append(op.needs, v.dirMoved)
 		}
 		v.dirMoved = op
 	}
-	if rename {
+	if op.rename {
 		for d := op.to.dir; d != nil; d = d.parent {
 			if d.birth != nil && !d.birth.durable {
 				op.wants = append(op.wants, d.birth)
 			}
 		}
 	}
-	if !removed && !rename && op.node.isDir() {
+	if !removed && !op.rename && op.node.isDir() {
 		op.node.birth = op
 	}
 }
@@ -130,7 +151,11 @@ func (v *volume) order(op *nameOp) {
 // syncDir makes durable all operations whose home is dir.
 func (v *volume) syncDir(dir *inode) {
 	for _, op := range dir.nameOps {
-		if op.home() == dir {
+		switch {
+		case op.home() != dir:
+		case op.link != nil && !op.link.durable:
+			op.synced = true
+		default:
 			v.makeDurable(op)
 		}
 	}
@@ -146,6 +171,9 @@ func (v *volume) makeDurable(op *nameOp) {
 	op.durable = true
 	for _, before := range op.needs {
 		v.makeDurable(before)
+	}
+	if op.unlink != nil && op.unlink.synced {
+		v.makeDurable(op.unlink)
 	}
 	op.needs, op.wants = nil, nil
 	for _, s := range []slot{op.from, op.to} {
