@@ -15,16 +15,20 @@ import (
 // Commit makes the finished file f durable under the name to: it syncs and closes f, renames it from its
 // name from, and syncs the directory of to. It closes f in any case. from and to may be the same name.
 //
-// After nil, to holds these bytes whatever happens; but from, in another directory, can be a second name of them after
-// a power cut ([SameFile]) until the caller has synced that directory, which it does before it removes to, at the latest:
-// else the removed file can come back as from. After an error before the rename, from still stands and must be given up. After an error of the last step ([IsUncertain]) the complete bytes stand under to,
-// but a power cut may still bring the file back to from, and what had the name to before back to it.
+// After nil, to holds these bytes whatever happens. Yet from, in another directory, can be a second name of them after a
+// power cut ([SameFile]) until the caller has synced that directory. It does so before it removes to, at the latest:
+// else the removed file can come back as from.
+//
+// After an error before the rename, from still stands and must be given up. After an error of the last step
+// ([IsUncertain]) the complete bytes stand under to, but a power cut may still bring the file back to from, and what
+// had the name to before back to it.
 func Commit(fsys FS, f File, from, to string) error {
 	// Each step needs the one before to be durable:
 	//  1. sync the file: a rename that reached the disk before its bytes would show a torn file under
 	//     the final name. A failed sync is final (see File.Sync).
 	//  2. close: some file systems (NFS, FUSE) tell of a failed write only here.
-	//  3. rename: readers, and recovery after a crash, see all of the file under to, or none of it.
+	//  3. rename: readers, and recovery after a crash, see all of the file under to, or none of it. An error may be
+	//     told of a rename that was done (NFS sends a request again when the reply was lost): see arrived.
 	//  4. sync the directory of to: only then does the name outlive a power cut, and may be acknowledged.
 	// The directory of from is not synced here: that costs as much as step 4, can wait until to is to be
 	// removed, and serves many files at once.
@@ -32,11 +36,12 @@ func Commit(fsys FS, f File, from, to string) error {
 		f.Close()
 		return fmt.Errorf("syncing before the rename to %q: %w", to, err)
 	}
+	info, statErr := f.Stat()
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("closing before the rename to %q: %w", to, err)
 	}
 	if from != to {
-		if err := fsys.Rename(from, to); err != nil {
+		if err := fsys.Rename(from, to); err != nil && (statErr != nil || !arrived(fsys, info, to)) {
 			return err
 		}
 	}
@@ -44,6 +49,12 @@ func Commit(fsys FS, f File, from, to string) error {
 		return &uncertainError{fmt.Errorf("syncing the directory of %q: %w", to, err)}
 	}
 	return nil
+}
+
+// arrived reports whether the file that info describes stands under the name to.
+func arrived(fsys FS, info fs.FileInfo, to string) bool {
+	there, err := fsys.Lstat(to)
+	return err == nil && SameFile(info, there)
 }
 
 // uncertainError says that an operation was done, but may be undone by a power cut.

@@ -2,7 +2,10 @@ package disk_test
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -94,6 +97,56 @@ func TestWriteFileTakesItsTemporaryFileAway(t *testing.T) {
 		require.False(t, disk.IsUncertain(err))
 		require.Equal(t, map[string]string{"a": "old"}, fsys.Files())
 	}
+}
+
+// TestCommitLooksWhetherTheRenameHappened: an error of it alone does not tell.
+func TestCommitLooksWhetherTheRenameHappened(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fault disktest.Fault
+		err   error
+		left  map[string]string
+	}{
+		{"it did", disktest.Fault{Kind: disktest.Rename, Done: true}, nil, map[string]string{"d/": "", "d/a": "new"}},
+		{"it did not, and another file has the name", disktest.Fault{Kind: disktest.Rename}, syscall.EIO,
+			map[string]string{"p": "new", "d/": "", "d/a": "old"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fsys := disktest.New(1)
+			require.NoError(t, disk.MkdirAll(fsys, "d", 0o700))
+			require.NoError(t, disk.WriteFile(fsys, "d/a", []byte("old"), 0o600))
+			f, err := fsys.OpenFile("p", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+			require.NoError(t, err)
+			require.NoError(t, disk.WriteAll(f, []byte("new")))
+			fsys.Inject(c.fault)
+			err = disk.Commit(fsys, f, "p", "d/a")
+			require.ErrorIs(t, err, c.err)
+			require.False(t, disk.IsUncertain(err))
+			require.Equal(t, c.left, fsys.Files())
+			if c.err == nil {
+				require.Equal(t, "new", fsys.Crash(disktest.Nothing()).Files()["d/a"], "and is durable")
+			}
+		})
+	}
+}
+
+// shortFS is a disk.FS whose files take half of what is written to them and report no error.
+type shortFS struct{ disk.FS }
+
+type shortFile struct{ disk.File }
+
+func (s shortFS) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	f, err := s.FS.OpenFile(name, flag, perm)
+	return shortFile{f}, err
+}
+
+func (s shortFile) Write(p []byte) (int, error) { return s.File.Write(p[:len(p)/2]) }
+
+func TestAShortWriteIsNotTakenForWhole(t *testing.T) {
+	fsys := disktest.New(1)
+	require.NoError(t, disk.WriteFile(fsys, "a", []byte("old"), 0o600))
+	require.ErrorIs(t, disk.WriteFile(shortFS{fsys}, "a", []byte("new"), 0o600), io.ErrShortWrite)
+	require.Equal(t, map[string]string{"a": "old"}, fsys.Files())
 }
 
 func TestIsTemp(t *testing.T) {
