@@ -46,7 +46,7 @@
 //	a rename within a, not synced        old name    old name
 //
 // btrfs does so if a transaction that it committed as a whole (each 30 s, or by sync(2)) holds a/x; a name that only fsync made
-// durable goes as on the others. Package powercut repeats the comparison.
+// durable goes as on the others. TestPowerCutLeavesWhatTheModelSays repeats the comparison (see package internal/powercut).
 //
 // Failures. A Sync that fails drops the changes it was to make durable: they can still be read, and are
 // lost in every power cut, also when a later Sync succeeds. A SyncDir that fails changes nothing.
