@@ -37,6 +37,7 @@ type cloud struct {
 	sqs     *http.Server
 	address string // where the node reaches SQS: through us
 
+	power    sync.RWMutex // a power cut of the node waits for the requests under way
 	decoding chan echotest.Received
 	decoded  sync.WaitGroup
 
@@ -129,6 +130,11 @@ func (c *cloud) serveSQS(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	c.trigger.hit(sending)
+	c.power.RLock()
+	defer c.power.RUnlock()
+	if c.trigger.isCut() {
+		panic(http.ErrAbortHandler)
+	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	answer := &recorded{ResponseWriter: w}
 	c.ServeHTTP(answer, r) // may abort: then there was no answer, and nothing failed in part

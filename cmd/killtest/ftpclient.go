@@ -19,16 +19,24 @@ type session struct {
 	conn    net.Conn
 	replies *bufio.Reader
 	trigger *trigger
+	epoch   int64 // of the trigger, in which it connected
 }
+
+// errPowerCut is the end of all connections when the node's power is cut.
+var errPowerCut = errors.New("the node's power was cut")
 
 // dial connects and logs in.
 func dial(ctx context.Context, address, user, password string, t *trigger) (*session, error) {
+	epoch := t.epoch.Load()
+	if t.isCut() {
+		return nil, errPowerCut
+	}
 	dialer := net.Dialer{Timeout: callTime}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{conn: conn, replies: bufio.NewReader(conn), trigger: t}
+	s := &session{conn: conn, replies: bufio.NewReader(conn), trigger: t, epoch: epoch}
 	_ = conn.SetDeadline(time.Now().Add(callTime))
 	if _, _, err = s.reply(); err == nil {
 		_, _, err = s.command("USER " + user)
@@ -69,6 +77,9 @@ func (s *session) reply() (code int, text string, err error) {
 			return 0, "", err
 		}
 		text += line
+		if s.epoch != s.trigger.epoch.Load() {
+			return 0, "", errPowerCut
+		}
 		if len(line) > 3 && line[3] == ' ' {
 			if code, err := strconv.Atoi(line[:3]); err == nil {
 				return code, strings.TrimSpace(text), nil

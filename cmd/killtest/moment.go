@@ -3,6 +3,7 @@ package main
 import (
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -58,7 +59,14 @@ type trigger struct {
 	mu   sync.Mutex
 	plan plan
 	pull func()
+
+	// epoch is odd while the node's power is cut, and counts up when that begins and ends. What the world outside reads in
+	// another epoch than its connection was made in has never come: see TestPowerCut.
+	epoch atomic.Int64
 }
+
+// isCut reports whether the power is cut.
+func (t *trigger) isCut() bool { return t.epoch.Load()%2 == 1 }
 
 // arm sets the plan, and what is to be done when its moment comes: in the goroutine to which it happens, so that nothing else
 // happens there before.

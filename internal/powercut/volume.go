@@ -23,7 +23,7 @@ const (
 // mountOptions shorten the time between two commits where that can be told.
 var mountOptions = map[string]string{"ext4": "loop,commit=1", "xfs": "loop", "btrfs": "loop,commit=1"}
 
-// Volume is a mounted file system. One goroutine uses it; errors end the test.
+// Volume is a mounted file system. One goroutine, that of the test, uses it; only Sync may be called by others.
 type Volume struct {
 	t     testing.TB
 	kind  string
