@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,6 +85,28 @@ func TestTriggerPullsOnceAtItsMoment(t *testing.T) {
 	trigger.disarm()
 	trigger.hit(claimed)
 	assert.Equal(t, 1, pulls)
+}
+
+// What comes after the power was cut has not happened, whether it is read while it is cut or after that.
+func TestPowerCutEndsConnections(t *testing.T) {
+	var trigger trigger
+	s := &session{replies: bufio.NewReader(strings.NewReader("226 one\r\n226 two\r\n226 three\r\n")), trigger: &trigger}
+	here, there := net.Pipe()
+	t.Cleanup(func() { here.Close(); there.Close() })
+	s.conn = here
+	code, _, err := s.reply()
+	require.NoError(t, err)
+	require.Equal(t, 226, code)
+	trigger.epoch.Add(1)
+	require.True(t, trigger.isCut())
+	_, _, err = s.reply()
+	require.ErrorIs(t, err, errPowerCut)
+	_, err = dial(t.Context(), "127.0.0.1:1", "", "", &trigger)
+	require.ErrorIs(t, err, errPowerCut)
+	trigger.epoch.Add(1)
+	require.False(t, trigger.isCut())
+	_, _, err = s.reply()
+	require.ErrorIs(t, err, errPowerCut)
 }
 
 // verifyCase is a little world in which all is well, until a case changes it.

@@ -23,7 +23,8 @@
 // to the machine, so a seed repeats a schedule and not each of its races.
 //
 // It exits with 1 if the node broke a promise, says which, and keeps the volume and the log. SIGKILL loses nothing that the
-// node wrote: what a power cut does to unsynced data is proved elsewhere, by the crash tests of ftp/drop and echostream/outbox.
+// node wrote: what a power cut does to unsynced data is proved elsewhere, by the crash tests of ftp/drop and echostream/outbox,
+// and by TestPowerCut on real file systems (root; go test -tags powercut -run PowerCut ./cmd/killtest).
 // All traffic is on loopback. curl and lftp must be installed.
 package main
 

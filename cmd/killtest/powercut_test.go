@@ -46,18 +46,20 @@ func TestPowerCut(t *testing.T) {
 			dir := t.TempDir()
 			k, err := newTest(o, dir, t.Output())
 			require.NoError(t, err)
-			defer k.log.Close()
+			defer func() {
+				k.log.Close()
+				if t.Failed() {
+					to := filepath.Join(t.ArtifactDir(), "node.log")
+					assert.NoError(t, os.Rename(k.log.Name(), to))
+					t.Logf("-artifacts keeps %s", to)
+				}
+			}()
 			c := &powerCut{test: k, t: t, volume: powercut.New(t, kind, k.volume)}
 			c.run()
 			t.Log(k.summary())
 			require.Greater(t, k.verdict.acknowledged, *cuts, "else nothing was tried")
 			for _, v := range k.verdict.violations {
 				t.Error(v)
-			}
-			if t.Failed() {
-				to := filepath.Join(t.ArtifactDir(), "node.log")
-				assert.NoError(t, os.Rename(filepath.Join(dir, "node.log"), to))
-				t.Logf("-artifacts keeps %s", to)
 			}
 		})
 	}
