@@ -120,8 +120,8 @@ func EveryCrash(t testing.TB, opts Options, scenario func() Scenario) (states in
 			if err == nil {
 				continue
 			}
-			t.Errorf("%v\n\nrepeat it: go test -run '^%s$' . -crash.op=%d -crash.seed=%v",
-				err, baseName(t.Name()), op, policy)
+			t.Errorf("%v\n\nrepeat it: go test -run '^%s$' . -crash.op=%d -crash.seed=%v -crash.twonames=%t",
+				err, baseName(t.Name()), op, policy, *twoNames)
 			if failures++; failures == maxFailures {
 				t.Fatalf("gave up after %d states with %d failures", states, failures)
 			}
@@ -263,8 +263,8 @@ func EveryFault(t testing.TB, opts Options, scenario func() Scenario) (states in
 				if err == nil {
 					continue
 				}
-				t.Errorf("%v (short write: %t, forever: %t) of %v, then %v: %v\n\nrepeat it: go test -run '^%s$' . -crash.op=%d",
-					fault.Err, fault.Short, fault.Forever, op, policy, err, baseName(t.Name()), op.Index)
+				t.Errorf("%v (short write: %t, forever: %t) of %v, then %v: %v\n\nrepeat it: go test -run '^%s$' . -crash.op=%d -crash.twonames=%t",
+					fault.Err, fault.Short, fault.Forever, op, policy, err, baseName(t.Name()), op.Index, *twoNames)
 				if failures++; failures == maxFailures {
 					t.Fatalf("gave up after %d states with %d failures", states, failures)
 				}
