@@ -95,13 +95,24 @@ func TestPowerCutLeavesWhatTheModelSays(t *testing.T) {
 		{"a", func(o *on) { o.move("a/x", "b/x"); o.sync("a") }},
 		{"a, b", func(o *on) { o.move("a/x", "b/x"); o.sync("a", "b") }},
 		{"b, a", func(o *on) { o.move("a/x", "b/x"); o.sync("b", "a") }},
+		{"b/x itself", func(o *on) {
+			o.move("a/x", "b/x")
+			f, err := o.OpenFile("b/x", os.O_RDWR, 0)
+			if err == nil {
+				err = errors.Join(f.Sync(), f.Close())
+			}
+			o.do(err)
+		}},
 		{"b, removed, b", func(o *on) { o.move("a/x", "b/x"); o.sync("b"); o.do(o.Remove("b/x")); o.sync("b") }},
 		{"b, removed, b, a", func(o *on) { o.move("a/x", "b/x"); o.sync("b"); o.do(o.Remove("b/x")); o.sync("b", "a") }},
 		{"b, another a/x", func(o *on) {
 			o.move("a/x", "b/x")
 			o.sync("b")
 			f, err := o.OpenFile("a/x", os.O_WRONLY|os.O_CREATE, 0o600)
-			o.do(errors.Join(err, f.Close()))
+			if err == nil {
+				err = f.Close()
+			}
+			o.do(err)
 		}},
 		{"b, another a/x, its bytes", func(o *on) { o.move("a/x", "b/x"); o.sync("b"); o.file("a/x", "3") }},
 		{"b, another a/x to b/z, b", func(o *on) {
