@@ -4,6 +4,9 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/ftpnode/ftpnode/ftp/internal/guard"
+	"github.com/ftpnode/ftpnode/ftp/internal/secret"
 )
 
 const (
@@ -59,7 +62,11 @@ func (s *session) handlePass(password string) string {
 	s.user = ""
 	ctx, cancel := s.context()
 	defer cancel()
-	right := s.srv.secrets.Check(ctx, name, password)
+	right, err := s.checkPassword(ctx, name, password)
+	if err != nil {
+		// Nothing is known of the password: it is not a failure, and the device is to come again.
+		return s.dismiss("Too many log-ins at once; try again later.")
+	}
 	if !right || s.srv.guard.UserBanned(name, s.remote) {
 		return s.refuseLogin(ctx, name, right)
 	}
@@ -79,6 +86,21 @@ func (s *session) handlePass(password string) string {
 	// ftpserverlib: a failed PASS ends the connection. The library sees the ones that succeed only; it asks for
 	// no USER before. It can go when a failed PASS leaves the session open.
 	return "PASS -"
+}
+
+// checkPassword waits for its turn no longer than the client does.
+func (s *session) checkPassword(ctx context.Context, name, password string) (bool, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	client := secret.Client{Network: guard.Network(s.remote), Known: s.srv.guard.Known(s.remote)}
+	return s.srv.secrets.Check(ctx, client, name, password)
 }
 
 // refuseLogin answers the same, after the same time, whatever was wrong.

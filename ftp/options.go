@@ -16,6 +16,7 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/ftp/drop"
 	"github.com/ftpnode/ftpnode/ftp/internal/guard"
+	"github.com/ftpnode/ftpnode/internal/memlimit"
 )
 
 // User is one who may log in.
@@ -74,6 +75,10 @@ type Options struct {
 	MaxConnections           int // By default, 200
 	MaxConnectionsPerAddress int // By default, 20
 
+	// State is where the server keeps, in the file known-clients, from which addresses each user has logged in, so that a restart
+	// under attack does not lock devices out. One server uses it at a time. By default, that is forgotten.
+	State disk.FS
+
 	// TrustHangups takes an upload as complete when its data connection ends, also if the client hung up
 	// the control connection without waiting for the reply. By default, such an upload is interrupted.
 	TrustHangups bool
@@ -81,7 +86,8 @@ type Options struct {
 	Banner string       // By default, "ftpnode ready."
 	Log    *slog.Logger // By default, nothing is logged
 
-	guard guard.Options // for tests
+	guard  guard.Options // for tests
+	memory int64         // for tests; by default, what the process may use
 }
 
 const (
@@ -158,12 +164,19 @@ func (o *Options) complete() error {
 			problem("%s %d: expected a number above 0", n.name, *n.value)
 		}
 	}
+	if o.memory == 0 {
+		o.memory = memlimit.Bytes()
+	}
 	if o.Banner == "" {
 		o.Banner = defaultBanner
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.State != nil {
+		o.guard.Store = knownStore{o.State}
+	}
+	o.guard.Log = o.Log
 	return errors.Join(problems...)
 }
 

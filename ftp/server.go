@@ -66,7 +66,7 @@ func New(opts Options) (*Server, error) {
 		entries[u.Name] = secret.Entry{Password: u.Password, Hash: u.PasswordHash}
 	}
 	var err error
-	if s.secrets, err = secret.New(entries); err != nil {
+	if s.secrets, err = secret.New(entries, opts.memory); err != nil {
 		return nil, fmt.Errorf("ftp: %w", err)
 	}
 	if opts.TLS != TLSOff {
@@ -112,8 +112,12 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { s.opts.Listener.Close() })
 	defer stop()
+	keeping, stopKeeping := context.WithCancel(ctx)
+	defer stopKeeping()
+	s.wg.Go(func() { s.guard.Keep(keeping) })
 	err := s.accept(ctx)
 	s.opts.Listener.Close()
+	stopKeeping()
 	if hang := s.shutdown(); hang != nil {
 		err = errors.Join(err, hang)
 	}
@@ -274,12 +278,18 @@ func (s *Server) shutdown() error {
 }
 
 // ErrSessionsHang is in Serve's error if sessions outlived it, for example since the disk does not answer. They still use the
-// Drop: another one must not be opened on its volume before Wait has returned nil.
+// Drop and State: another one must not be opened on their volume before Wait has returned nil.
 var ErrSessionsHang = errors.New("sessions hang")
 
 type hangError struct{ sessions int }
 
-func (e *hangError) Error() string        { return fmt.Sprintf("ftp: %d sessions still hang", e.sessions) }
+func (e *hangError) Error() string {
+	if e.sessions == 0 {
+		return "ftp: the writing of " + knownFile + " still hangs"
+	}
+	return fmt.Sprintf("ftp: %d sessions still hang", e.sessions)
+}
+
 func (e *hangError) Is(target error) bool { return target == ErrSessionsHang }
 
 // Wait waits, after Serve, until all sessions have ended or ctx has.

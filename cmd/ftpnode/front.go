@@ -197,6 +197,7 @@ func (f *front) server(config frontConfig, users []ftp.User, d *drop.Drop) (*ftp
 		Certificate:              c.Certificate,
 		PrivateKey:               c.PrivateKey,
 		CertificateFS:            f.volume,
+		State:                    f.volume,
 		IdleTimeout:              time.Duration(c.IdleTimeout),
 		StallTimeout:             time.Duration(c.StallTimeout),
 		LoginTimeout:             time.Duration(c.LoginTimeout),

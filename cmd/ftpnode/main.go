@@ -21,6 +21,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/ftpnode/ftpnode/internal/memlimit"
 )
 
 func main() {
@@ -33,6 +35,7 @@ func main() {
 		<-signals
 		os.Exit(exitKilled) // as the first process of a container, it would not be killed by the signal itself
 	}()
+	memlimit.Confine()
 	err := run(ctx, os.Getenv, os.Stdout, os.Args[1:])
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "[ERROR] %v\n", err)

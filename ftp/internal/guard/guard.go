@@ -7,12 +7,15 @@
 // An address from which someone has logged in before is given ten times as many failures: behind it may be a
 // whole site, which one misconfigured device should not shut out.
 //
+// Who has logged in from where survives a restart, if there is a [Store] for it: else a guesser would only have to wait for one.
+//
 // Limits: it remembers [maxEntries] addresses, users and pairs of them each, and forgets the ones that were
 // silent longest. An IPv6 address counts as its /64, which is what one client is given.
 package guard
 
 import (
 	"container/list"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
@@ -31,6 +34,9 @@ type Options struct {
 	Delay        time.Duration // of the answer to the first failure, twice as long for each further one. By default, 500 ms
 	MaxDelay     time.Duration // By default, 8 s
 	Now          func() time.Time
+
+	Store Store        // of who has logged in from where. By default, that is forgotten with the Guard
+	Log   *slog.Logger // of trouble with the Store. By default, nothing is logged
 }
 
 // Guard is safe for concurrent use.
@@ -40,7 +46,11 @@ type Guard struct {
 	mu        sync.Mutex
 	addresses *memory[netip.Prefix]
 	users     *memory[string]
-	known     *memory[pair]
+	known     *memory[pair]        // the ones that logged in
+	trusted   map[netip.Prefix]int // how many of them each address is in
+	unsaved   bool                 // they have changed since they were saved
+
+	added chan struct{} // has one if there are new ones
 }
 
 type pair struct {
@@ -68,7 +78,24 @@ func New(opts Options) *Guard {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Guard{opts: opts, addresses: newMemory[netip.Prefix](), users: newMemory[string](), known: newMemory[pair]()}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	g := &Guard{
+		opts:      opts,
+		addresses: newMemory[netip.Prefix](),
+		users:     newMemory[string](),
+		known:     newMemory[pair](),
+		trusted:   make(map[netip.Prefix]int),
+		added:     make(chan struct{}, 1),
+	}
+	g.known.forgotten = func(p pair) {
+		if g.trusted[p.address]--; g.trusted[p.address] == 0 {
+			delete(g.trusted, p.address)
+		}
+	}
+	g.load()
+	return g
 }
 
 // Banned tells if the address may not connect now.
@@ -77,6 +104,13 @@ func (g *Guard) Banned(a netip.Addr) bool {
 	defer g.mu.Unlock()
 	t := g.addresses.get(Network(a))
 	return t != nil && g.opts.Now().Before(t.banned)
+}
+
+// Known reports whether someone has logged in from the address before.
+func (g *Guard) Known(a netip.Addr) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.trusted[Network(a)] > 0
 }
 
 // UserBanned tells if no one may log in as the user from the address now.
@@ -95,7 +129,7 @@ func (g *Guard) Failed(user string, countUser bool, a netip.Addr) (delay time.Du
 	now := g.opts.Now()
 	t := g.addresses.add(Network(a))
 	limit := g.opts.Failures
-	if t.trusted {
+	if g.trusted[Network(a)] > 0 {
 		limit *= trustedFactor
 	}
 	g.count(t, now, limit)
@@ -125,10 +159,24 @@ func (g *Guard) count(t *trace, now time.Time, limit int) {
 func (g *Guard) Succeeded(user string, a netip.Addr) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.known.add(pair{user, Network(a)})
-	t := g.addresses.add(Network(a))
-	t.trusted = true
-	t.failures /= 2
+	if g.remember(pair{user, Network(a)}, g.opts.Now()) {
+		select {
+		case g.added <- struct{}{}:
+		default:
+		}
+	}
+	g.unsaved = true
+	g.addresses.add(Network(a)).failures /= 2
+}
+
+// remember notes that the user was seen at the address, and reports whether that is new. The guard is locked.
+func (g *Guard) remember(p pair, seen time.Time) (added bool) {
+	added = g.known.get(p) == nil
+	g.known.add(p).last = seen
+	if added {
+		g.trusted[p.address]++
+	}
+	return added
 }
 
 // Network is what counts as one client: an IPv4 address, or the /64 of an IPv6 one.
@@ -147,13 +195,14 @@ type trace struct {
 	failures int
 	last     time.Time
 	banned   time.Time // until then
-	trusted  bool      // of an address: someone has logged in from there
 }
 
 // memory maps keys to traces and forgets the key that was not added to for longest.
 type memory[K comparable] struct {
 	items map[K]*list.Element
 	order *list.List // of entry[K], the newest in front
+
+	forgotten func(K) // called for each, unless nil
 }
 
 type entry[K comparable] struct {
@@ -178,9 +227,11 @@ func (m *memory[K]) add(key K) *trace {
 		return &e.Value.(*entry[K]).trace
 	}
 	if len(m.items) >= maxEntries {
-		oldest := m.order.Back()
-		delete(m.items, oldest.Value.(*entry[K]).key)
-		m.order.Remove(oldest)
+		oldest := m.order.Remove(m.order.Back()).(*entry[K])
+		delete(m.items, oldest.key)
+		if m.forgotten != nil {
+			m.forgotten(oldest.key)
+		}
 	}
 	e := &entry[K]{key: key}
 	m.items[key] = m.order.PushFront(e)

@@ -4,11 +4,14 @@
 // the same work, one hash for each kind of hash that the users have. A password that was right before is
 // told by a keyed digest kept in memory, so that a device that logs in for each file costs no hash each time.
 //
-// Limits: hashes that would let one login use more than 256 MiB or many seconds are refused by [New]; two
-// hashes at most are computed at the same time, the others wait.
+// Hashes of argon2id take memory, and anybody can have them computed. They are given a quarter of the memory that the process may
+// use, and at least 64 MiB: so many are computed at a time as fit, at most two, and larger ones one by one. The others wait
+// for their turn (queue.go). What a hash has used is given back to the system before the next one begins.
 //
-//	book, err := secret.New(map[string]secret.Entry{"scanner": {Hash: "$2y$12$…"}})
-//	ok := book.Check(ctx, "scanner", password)
+// Limits: a hash that needs more than half of the memory that the process may use, more than 256 MiB, or many seconds is refused by [New].
+//
+//	book, err := secret.New(map[string]secret.Entry{"scanner": {Hash: "$2y$12$…"}}, memlimit.Bytes())
+//	ok, err := book.Check(ctx, secret.Client{Network: network}, "scanner", password)
 package secret
 
 import (
@@ -21,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,7 +45,7 @@ type Book struct {
 	users map[string]*user
 	kinds map[string]hash // one hash of each kind and cost that the users have, of no user's password
 	key   []byte          // of the digests
-	slots chan struct{}
+	queue *queue
 }
 
 type user struct {
@@ -54,32 +58,49 @@ type user struct {
 }
 
 // hash tells if a password is the one it was made of.
-type hash interface{ matches(password string) bool }
+type hash interface {
+	matches(password string) bool
+	memory() int64 // bytes that matches uses
+}
 
-const concurrentHashes = 2
+const (
+	concurrentHashes = 2
+	leastBudget      = 64 << 20 // what common tools make of argon2id
+	noticeable       = 1 << 20  // bytes; less is left to the garbage collector
+)
 
-// New checks the entries; it computes no hash, however many there are. Its error names each user and what is wrong, and holds no secret.
-func New(entries map[string]Entry) (*Book, error) {
+// New checks the entries; it computes no hash, however many there are. memory is how many bytes the process may use,
+// 0 if that is not known. The error names each user and what is wrong, and holds no secret.
+func New(entries map[string]Entry, memory int64) (*Book, error) {
 	b := &Book{
 		users: make(map[string]*user, len(entries)),
 		kinds: make(map[string]hash),
 		key:   make([]byte, sha256.Size),
-		slots: make(chan struct{}, concurrentHashes),
 	}
 	rand.Read(b.key) // never fails
 	var problems []error
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
-		u, err := b.user(entries[name])
+		u, err := b.user(entries[name], memory)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("user %q: %w", name, err))
 			continue
 		}
 		b.users[name] = u
 	}
+	b.queue = newQueue(b.concurrent(memory))
 	return b, errors.Join(problems...)
 }
 
-func (b *Book) user(e Entry) (*user, error) {
+// concurrent is how many checks may go on at a time: each computes one hash of each kind, one after the other.
+func (b *Book) concurrent(memory int64) int {
+	largest := int64(1)
+	for _, h := range b.kinds {
+		largest = max(largest, h.memory())
+	}
+	return int(min(concurrentHashes, max(1, max(memory/4, leastBudget)/largest)))
+}
+
+func (b *Book) user(e Entry, memory int64) (*user, error) {
 	switch {
 	case e.Password != "" && e.Hash != "":
 		return nil, errors.New("has both password and passwordHash; expected one of them")
@@ -92,41 +113,53 @@ func (b *Book) user(e Entry) (*user, error) {
 	if err != nil {
 		return nil, fmt.Errorf("passwordHash: %w", err)
 	}
+	if err := fits(h.memory(), memory); err != nil {
+		return nil, fmt.Errorf("passwordHash: %w", err)
+	}
 	b.kinds[kind] = decoy
 	return &user{hash: h, kind: kind}, nil
 }
 
-// Check tells if the password is the user's. A context that ends while it waits for its turn makes it false.
-func (b *Book) Check(ctx context.Context, name, password string) bool {
+// fits refuses a hash that cannot be computed beside what the node itself needs, and says how to make one that can.
+func fits(needs, memory int64) error {
+	const mib = 1 << 20
+	room := memory / 2
+	if memory <= 0 || needs <= room {
+		return nil
+	}
+	return fmt.Errorf("argon2id m=%d takes %d MiB, and this node may use %d MiB, of which hashing can have half; give it %d MiB, "+
+		"or make the hash anew with less: printf %%s PASSWORD | argon2 \"$(openssl rand -hex 8)\" -id -e -t 3 -p 1 -k %d",
+		needs>>10, (needs+mib-1)/mib, memory/mib, (2*needs+mib-1)/mib, max(min(room, leastBudget)>>10, 8))
+}
+
+// Check reports whether the password is the user's. It waits for its turn: an error says that there was none, since the client has
+// too many others that wait (ErrBusy), or since ctx has ended; then nothing is known of the password.
+func (b *Book) Check(ctx context.Context, client Client, name, password string) (bool, error) {
 	digest := b.digest(password)
 	u := b.users[name]
-	quick, hashed := false, false
-	if u != nil {
-		u.mu.Lock()
-		known := u.digest
-		if known == nil {
-			known = u.seen
-		}
-		u.mu.Unlock()
-		quick = subtle.ConstantTimeCompare(known, digest) == 1
-	}
-	if quick {
-		return true
+	if u.knows(digest) {
+		return true, nil
 	}
 	if len(b.kinds) == 0 {
-		return false
+		return false, nil
 	}
-	select {
-	case b.slots <- struct{}{}:
-		defer func() { <-b.slots }()
-	case <-ctx.Done():
-		return false
+	if err := b.queue.enter(ctx, client); err != nil {
+		return false, err
 	}
+	defer b.queue.leave()
+	if u.knows(digest) { // by now: a device that opens ten sessions waits for one hash
+		return true, nil
+	}
+	hashed := false
 	for kind, decoy := range b.kinds {
 		if u != nil && u.hash != nil && u.kind == kind {
 			hashed = u.hash.matches(password)
 		} else {
 			decoy.matches(password)
+		}
+		// The collector by itself lets two or three of them gather before it looks.
+		if decoy.memory() >= noticeable {
+			debug.FreeOSMemory()
 		}
 	}
 	if hashed {
@@ -134,7 +167,21 @@ func (b *Book) Check(ctx context.Context, name, password string) bool {
 		u.seen = digest
 		u.mu.Unlock()
 	}
-	return hashed
+	return hashed, nil
+}
+
+// knows reports whether the digest is of the user's plain password, or of one that matched the hash before. u may be nil.
+func (u *user) knows(digest []byte) bool {
+	if u == nil {
+		return false
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	known := u.digest
+	if known == nil {
+		known = u.seen
+	}
+	return subtle.ConstantTimeCompare(known, digest) == 1
 }
 
 func (b *Book) digest(password string) []byte {
@@ -153,7 +200,7 @@ func parse(text string) (h hash, kind string, decoy hash, err error) {
 		other := *a
 		other.sum = make([]byte, len(a.sum))
 		rand.Read(other.sum)
-		return a, fmt.Sprintf("argon2id m=%d t=%d p=%d", a.memory, a.time, a.threads), &other, nil
+		return a, fmt.Sprintf("argon2id m=%d t=%d p=%d", a.kib, a.time, a.threads), &other, nil
 	}
 	cost, err := bcrypt.Cost([]byte(text))
 	if err != nil {
@@ -175,6 +222,8 @@ const maxBcryptCost = 14
 
 type bcryptHash []byte
 
+func (h bcryptHash) memory() int64 { return 4 << 10 }
+
 func (h bcryptHash) matches(password string) bool {
 	return bcrypt.CompareHashAndPassword(h, []byte(password)) == nil
 }
@@ -185,13 +234,16 @@ const (
 )
 
 type argonHash struct {
-	memory, time uint32
-	threads      uint8
-	salt, sum    []byte
+	kib, time uint32
+	threads   uint8
+	salt, sum []byte
 }
 
+// memory is m, or what argon2id takes at least: 8 blocks of 1 KiB for each of its threads (RFC 9106, 3.2).
+func (h *argonHash) memory() int64 { return int64(max(h.kib, 8*uint32(h.threads))) << 10 }
+
 func (h *argonHash) matches(password string) bool {
-	got := argon2.IDKey([]byte(password), h.salt, h.time, h.memory, h.threads, uint32(len(h.sum)))
+	got := argon2.IDKey([]byte(password), h.salt, h.time, h.kib, h.threads, uint32(len(h.sum)))
 	return subtle.ConstantTimeCompare(got, h.sum) == 1
 }
 
@@ -214,7 +266,7 @@ func parseArgon(text string) (*argonHash, error) {
 	if m < 8 || m > maxArgonMemory || t < 1 || t > maxArgonTime || p < 1 || p > 16 {
 		return nil, fmt.Errorf("argon2id m=%d,t=%d,p=%d; expected m 8 to %d (KiB), t 1 to %d, p 1 to 16", m, t, p, maxArgonMemory, maxArgonTime)
 	}
-	h.memory, h.time, h.threads = uint32(m), uint32(t), uint8(p)
+	h.kib, h.time, h.threads = uint32(m), uint32(t), uint8(p)
 	var err1, err2 error
 	h.salt, err1 = base64.RawStdEncoding.DecodeString(parts[4])
 	h.sum, err2 = base64.RawStdEncoding.DecodeString(parts[5])

@@ -31,7 +31,7 @@ func TestCheck(t *testing.T) {
 		"bcrypt": {Hash: bcryptOf(t, "b")},
 		"php":    {Hash: strings.Replace(bcryptOf(t, "y"), "$2a$", "$2y$", 1)},
 		"argon":  {Hash: argonOf("a")},
-	})
+	}, 0)
 	require.NoError(t, err)
 	for _, c := range []struct {
 		name, password string
@@ -42,7 +42,9 @@ func TestCheck(t *testing.T) {
 		{"php", "y", true}, {"argon", "a", true}, {"argon", "b", false}, {"argon", "a", true},
 		{"nobody", "", false}, {"nobody", "a", false}, {"", "", false},
 	} {
-		require.Equal(t, c.want, b.Check(t.Context(), c.name, c.password), "%s with %q", c.name, c.password)
+		got, err := b.Check(t.Context(), Client{}, c.name, c.password)
+		require.NoError(t, err)
+		require.Equal(t, c.want, got, "%s with %q", c.name, c.password)
 	}
 }
 
@@ -50,9 +52,10 @@ func TestCheck(t *testing.T) {
 type counter struct{ n *int }
 
 func (c counter) matches(string) bool { *c.n++; return false }
+func (c counter) memory() int64       { return 1 }
 
 func TestEveryFailureDoesTheSameWork(t *testing.T) {
-	b, err := New(map[string]Entry{"plain": {Password: "p"}, "bcrypt": {Hash: bcryptOf(t, "b")}, "argon": {Hash: argonOf("a")}})
+	b, err := New(map[string]Entry{"plain": {Password: "p"}, "bcrypt": {Hash: bcryptOf(t, "b")}, "argon": {Hash: argonOf("a")}}, 0)
 	require.NoError(t, err)
 	require.Len(t, b.kinds, 2)
 	n := 0
@@ -63,7 +66,9 @@ func TestEveryFailureDoesTheSameWork(t *testing.T) {
 	b.users["argon"].hash = counter{&n}
 	for _, name := range []string{"plain", "bcrypt", "argon", "nobody"} {
 		n = 0
-		require.False(t, b.Check(t.Context(), name, "wrong"))
+		got, err := b.Check(t.Context(), Client{}, name, "wrong")
+		require.NoError(t, err)
+		require.False(t, got)
 		require.Equal(t, 2, n, name)
 	}
 }
@@ -88,7 +93,7 @@ func TestNewHashesNothing(t *testing.T) {
 	}
 	made := make(chan error, 1)
 	go func() {
-		_, err := New(entries)
+		_, err := New(entries, 0)
 		made <- err
 	}()
 	select {
@@ -115,11 +120,39 @@ func TestNewRefuses(t *testing.T) {
 		"argon2i":      {Entry{Hash: "$argon2i$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$aGFzaA"}, "neither bcrypt"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := New(map[string]Entry{"dock": c.entry})
+			_, err := New(map[string]Entry{"dock": c.entry}, 0)
 			require.ErrorContains(t, err, c.want)
 			require.ErrorContains(t, err, `user "dock"`)
 			require.NotContains(t, err.Error(), "s3cret")
 		})
+	}
+}
+
+// TestHashesThatCannotFit are refused with a hash that could.
+func TestHashesThatCannotFit(t *testing.T) {
+	const mib = 1 << 20
+	hash := func(m int) map[string]Entry {
+		return map[string]Entry{"dock": {Hash: fmt.Sprintf("$argon2id$v=19$m=%d,t=3,p=4$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo", m)}}
+	}
+	for _, c := range []struct {
+		m      int
+		memory int64
+		want   []string // in the error; none: it fits
+	}{
+		{65536, 256 * mib, nil},
+		{131072, 256 * mib, nil},
+		{262144, 0, nil},
+		{262144, 512 * mib, nil},
+		{262144, 256 * mib, []string{"m=262144 takes 256 MiB", "may use 256 MiB", "give it 512 MiB", "argon2 ", "-id -e ", "-k 65536"}},
+		{65536, 64 * mib, []string{"m=65536 takes 64 MiB", "give it 128 MiB", "-k 32768"}},
+	} {
+		_, err := New(hash(c.m), c.memory)
+		if c.want == nil {
+			require.NoError(t, err)
+		}
+		for _, want := range c.want {
+			require.ErrorContains(t, err, want)
+		}
 	}
 }
 
@@ -133,7 +166,7 @@ func FuzzHash(f *testing.F) {
 		f.Add(hash)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		_, err := New(map[string]Entry{"dock": {Hash: text}})
+		_, err := New(map[string]Entry{"dock": {Hash: text}}, 0)
 		if sum := text[strings.LastIndexByte(text, '$')+1:]; err != nil && len(sum) > 12 && !strings.Contains(sum, " ") {
 			require.NotContains(t, err.Error(), sum)
 		}
