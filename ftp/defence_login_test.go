@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/ftp/drop"
 	"github.com/ftpnode/ftpnode/ftp/internal/guard"
 	"github.com/ftpnode/ftpnode/ftp/internal/secret"
@@ -99,6 +100,69 @@ func TestDefenceUserBan(t *testing.T) {
 	require.Equal(t, 230, code)
 	code, _ = answer(attacker(failures+1), "blind", "pass")
 	require.Equal(t, 230, code)
+}
+
+// TestDefenceRestart guesses one user's password after a restart: the device that logged in before it is not locked out.
+func TestDefenceRestart(t *testing.T) {
+	const failures = 8
+	state, err := disk.Open(t.TempDir())
+	require.NoError(t, err)
+	defer state.Close()
+	options := func(o *Options, _ *drop.Options) {
+		o.State = state
+		o.guard = guard.Options{UserFailures: failures, Delay: 1, MaxDelay: 1}
+	}
+	n := start(t, options)
+	n.login(t).do(221, "QUIT") // from 127.0.0.1
+	n.cancel()
+	require.NoError(t, <-n.served)
+	n.served <- nil
+
+	n = start(t, options)
+	guess := func(from, password string) {
+		c := n.from(t, from)
+		defer c.conn.Close()
+		c.expect(220)
+		c.do(331, "USER dock")
+		c.do(530, "PASS %s", password)
+	}
+	for i := range failures {
+		guess(attacker(i), "guess")
+	}
+	guess(attacker(failures), "pass") // else nothing is tested here
+	n.login(t)
+}
+
+// TestDefenceQueueForHashes has one guesser fill the queue: what is too much is told to come again and is no failed log-in, and a client
+// that leaves does not count either.
+func TestDefenceQueueForHashes(t *testing.T) {
+	crypt, err := bcrypt.GenerateFromPassword([]byte("pass"), 14) // about a second
+	require.NoError(t, err)
+	n := start(t, func(o *Options, _ *drop.Options) {
+		o.MaxConnectionsPerAddress = 100
+		o.Users = append(o.Users, User{Name: "hashed", PasswordHash: string(crypt)})
+	})
+	var clients []*client
+	for range 40 {
+		c := n.from(t, attacker(1))
+		c.expect(220)
+		c.do(331, "USER nobody")
+		c.send("PASS wrong")
+		clients = append(clients, c)
+	}
+	refused := make(chan string, len(clients))
+	for _, c := range clients {
+		go func() {
+			_, text, _ := c.text.ReadResponse(421)
+			refused <- text
+		}()
+	}
+	require.Contains(t, <-refused, "Too many log-ins at once")
+	for _, c := range clients {
+		c.conn.Close()
+	}
+	eventually(t, func() bool { return n.sessionCount() == 0 }, "those that have gone do not wait")
+	require.False(t, n.guard.Banned(netip.MustParseAddr(attacker(1))))
 }
 
 // TestDefenceSameWork holds that a name that nobody has costs the same work as a wrong password, measured by what the work
