@@ -71,7 +71,8 @@ func TestLoginFailures(t *testing.T) {
 	require.Contains(t, c.do(421, "PASS s3cret"), "Too many failed logins")
 	c.requireClosed()
 	log := n.log.String()
-	require.Equal(t, 3, strings.Count(log, `level=WARN msg="login failed"`))
+	require.Contains(t, log, `level=WARN msg="login failed" session=1 remote=127.0.0.1 user=dock failures=1`)
+	require.Contains(t, log, `level=WARN msg="login failed" session=1 remote=127.0.0.1 failures=2 user=nobody`)
 	require.NotContains(t, log, "s3cret")
 
 	for !n.guard.Banned(addrOf(c.conn.LocalAddr())) {
@@ -83,6 +84,7 @@ func TestLoginFailures(t *testing.T) {
 		c.conn.Close()
 	}
 	require.Contains(t, n.dial(t).expect(421), "Too many failed logins")
+	require.Contains(t, n.log.String(), `level=WARN msg="login failed; the address is banned for a while"`)
 	other := n.from(t, "127.0.0.2")
 	other.expect(220)
 	other.login("dock", "pass")

@@ -2,7 +2,6 @@ package ftp
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/ftpnode/ftpnode/ftp/internal/guard"
@@ -41,13 +40,8 @@ func (s *session) refusePlain() string {
 	return s.answer(530, "TLS is required; send AUTH TLS first.")
 }
 
-// warn tells an operator once in the session why a device does not get on.
-func (s *session) warn(text string) {
-	if !slices.Contains(s.warned, text) {
-		s.warned = append(s.warned, text)
-		s.log.Warn(text)
-	}
-}
+// warn tells an operator why a device does not get on.
+func (s *session) warn(text string) { s.log.Warn(text) }
 
 func (s *session) handlePass(password string) string {
 	switch {
@@ -73,7 +67,7 @@ func (s *session) handlePass(password string) string {
 	account := s.srv.users[name]
 	dir, err := s.srv.userDir(account)
 	if err != nil {
-		s.log.Error("a user's directory cannot be opened", "user", loggable(name), "error", err)
+		s.log.With("user", loggable(name)).Error("a user's directory cannot be opened", "error", err)
 		return s.answer(refusal("PASS", err))
 	}
 	s.srv.guard.Succeeded(name, s.remote)
@@ -108,14 +102,20 @@ func (s *session) refuseLogin(ctx context.Context, name string, right bool) stri
 	_, known := s.srv.users[name]
 	delay, banned := s.srv.guard.Failed(name, known && !right, s.remote)
 	s.failures++
-	attrs := []any{"user", loggable(name), "failures", s.failures}
-	if right {
-		attrs = append(attrs, "reason", "too many failures for this user")
+	log, attrs := s.log, []any{"failures", s.failures}
+	if known {
+		log = log.With("user", loggable(name)) // counted by itself
+	} else {
+		attrs = append(attrs, "user", loggable(name))
 	}
-	if banned {
-		attrs = append(attrs, "banned", true)
+	switch {
+	case banned:
+		log.Warn("login failed; the address is banned for a while", attrs...)
+	case right:
+		log.Warn("login refused, though the password is right: too many have failed for this user", attrs...)
+	default:
+		log.Warn("login failed", attrs...)
 	}
-	s.log.Warn("login failed", attrs...)
 	wait := time.NewTimer(delay)
 	defer wait.Stop()
 	select {

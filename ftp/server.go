@@ -14,6 +14,7 @@ import (
 	"github.com/ftpnode/ftpnode/ftp/drop"
 	"github.com/ftpnode/ftpnode/ftp/internal/certs"
 	"github.com/ftpnode/ftpnode/ftp/internal/guard"
+	"github.com/ftpnode/ftpnode/ftp/internal/loglimit"
 	"github.com/ftpnode/ftpnode/ftp/internal/passive"
 	"github.com/ftpnode/ftpnode/ftp/internal/secret"
 )
@@ -24,7 +25,8 @@ type Server struct {
 	users   map[string]*User
 	secrets *secret.Book
 	guard   *guard.Guard
-	tls     *tls.Config // nil if TLS is off
+	lines   *loglimit.Limiter // what clients cause is logged through it
+	tls     *tls.Config       // nil if TLS is off
 	ports   *passive.Pool
 	public  *publicAddress
 	verbs   map[string]verb
@@ -53,6 +55,7 @@ func New(opts Options) (*Server, error) {
 		verbs:     newVerbs(),
 		users:     make(map[string]*User),
 		guard:     guard.New(opts.guard),
+		lines:     loglimit.New(opts.Log),
 		dirs:      make(map[string]*drop.UserDir),
 		sessions:  make(map[*session]struct{}),
 		perClient: make(map[netip.Prefix]int),
@@ -115,12 +118,17 @@ func (s *Server) Serve(ctx context.Context) error {
 	keeping, stopKeeping := context.WithCancel(ctx)
 	defer stopKeeping()
 	s.wg.Go(func() { s.guard.Keep(keeping) })
+	telling, stopTelling := context.WithCancel(context.WithoutCancel(ctx))
+	var told sync.WaitGroup
+	told.Go(func() { s.lines.Run(telling) })
 	err := s.accept(ctx)
 	s.opts.Listener.Close()
 	stopKeeping()
 	if hang := s.shutdown(); hang != nil {
 		err = errors.Join(err, hang)
 	}
+	stopTelling()
+	told.Wait()
 	return err
 }
 
@@ -147,7 +155,7 @@ func (s *Server) accept(ctx context.Context) error {
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("ftp: accepting: %w", err)
 		default: // out of file descriptors, or the client has gone again
-			s.opts.Log.Warn("cannot accept connections now", "error", err)
+			s.lines.Logger(netip.Prefix{}).Warn("cannot accept connections now", "error", err)
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():

@@ -19,6 +19,7 @@ import (
 	ftpserver "github.com/fclairamb/ftpserverlib"
 
 	"github.com/ftpnode/ftpnode/ftp/drop"
+	"github.com/ftpnode/ftpnode/ftp/internal/guard"
 )
 
 const (
@@ -36,8 +37,8 @@ const (
 type session struct {
 	srv     *Server
 	id      uint64
-	log     *slog.Logger
-	tcp     net.Conn // as accepted
+	log     *slog.Logger // of what the client causes
+	tcp     net.Conn     // as accepted
 	remote  netip.Addr
 	started time.Time
 
@@ -78,7 +79,6 @@ type state struct {
 	early, junk  int    // commands before the login; unknown ones in a row
 	budget       budget
 	account      *User
-	warned       []string // see warn
 	files        *drop.Session
 	offset       int64 // REST
 	declared     int64 // ALLO; -1 if it was not sent
@@ -116,7 +116,7 @@ func newSession(srv *Server, conn net.Conn, remote netip.Addr) *session {
 		ended:   make(chan struct{}),
 	}
 	s.declared = -1
-	s.log = srv.opts.Log.With("session", s.id, "remote", remote)
+	s.log = srv.lines.Logger(guard.Network(remote)).With("session", s.id, "remote", remote)
 	return s
 }
 
