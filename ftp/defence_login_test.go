@@ -205,3 +205,71 @@ func TestDefenceSameWork(t *testing.T) {
 		})
 	}
 }
+
+// TestDefencePasswordsAreNotLogged sends a password in all the ways that a device may find, the right one, a wrong one, and one too
+// soon: whatever is in between, no part of it is in the log, which shows each command.
+func TestDefencePasswordsAreNotLogged(t *testing.T) {
+	const password = "qZxJwVyKgHbT"
+	for _, c := range []struct {
+		line string // with %s for the password
+		code int    // of its reply, with the right password
+	}{
+		{"PASS %s", 230},
+		{"pass %s", 230},
+		{"PaSs %s", 230},
+		{" PASS %s", 230},
+		{"\tPASS %s", 230},
+		{"PASS\t%s", 230},
+		{"PASS\v%s", 230},
+		{"PASS\u00a0%s", 230},
+		{"PASS\u2003%s", 230},
+		{"PASS%s", 230},
+		{"pass%s", 230},
+		{"PASS  %s", 530}, // a blank may be the first of a password
+		{"PASS \t%s", 530},
+		{"PASS:%s", 530},
+		{"PASS=%s", 530},
+		{"PASS\x00%s", 530},
+		{"PASS\xa0%s", 530},
+		{"PASS %s ", 530},
+		{"\xff\xf4\xff\xf2PASS %s", 230},
+		{"\xf2PASS\t%s", 230},
+		{"\xff\xfb\x01PASS\t%s", 230},
+		{"\xff\xfd\x06\xff\xf2 PASS\t%s", 230},
+		{"\x00PASS %s", 230},
+		{"ACCT\t%s", 202},
+		{"ACCT%s", 202},
+	} {
+		t.Run(fmt.Sprintf("%q", c.line), func(t *testing.T) {
+			n := start(t, func(o *Options, _ *drop.Options) {
+				o.Users = append(o.Users, User{Name: "keeper", Password: password})
+			})
+			client := n.dial(t)
+			client.expect(220)
+			line := fmt.Sprintf(c.line, password)
+			client.send("%s", line) // before USER
+			_, text, _ := client.text.ReadResponse(0)
+			requireNothingOf(t, password, text)
+			client.do(331, "USER keeper")
+			client.send("%s", fmt.Sprintf(c.line, password+"x"))
+			client.text.ReadResponse(0)
+			client.send("USER keeper\r\n%s\r\nNOOP", line)
+			client.text.ReadResponse(0)
+			code, text, _ := client.text.ReadResponse(0)
+			require.Equal(t, c.code, code, text)
+			requireNothingOf(t, password, text)
+			client.expect(200)
+			require.Contains(t, n.log.String(), "msg=command", "the log shows commands")
+			requireNothingOf(t, password, n.log.String())
+		})
+	}
+}
+
+// requireNothingOf holds that no three characters of secret are in text.
+func requireNothingOf(t *testing.T, secret, text string) {
+	t.Helper()
+	secret, text = strings.ToLower(secret), strings.ToLower(text)
+	for i := range len(secret) - 2 {
+		require.NotContains(t, text, secret[i:i+3])
+	}
+}

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -183,7 +182,7 @@ func (s *session) read() {
 			s.hangUp(err)
 			return
 		}
-		text := strings.TrimRight(string(line), "\r\n")
+		text := commandLine(line)
 		select {
 		case s.lines <- text:
 		case <-s.done:
