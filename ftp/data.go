@@ -84,7 +84,7 @@ func (s *session) handleEpsv(arg string) string {
 
 func (s *session) openPassive(host [4]byte) string {
 	s.closeData() // its port may be the only one
-	r, err := s.srv.ports.Reserve(s.remote, s.srv.opts.AllowForeignDataAddress)
+	r, err := s.srv.ports.Reserve(s, s.remote, s.srv.opts.AllowForeignDataAddress)
 	if err != nil {
 		s.log.Warn("no passive port", "error", err)
 		return s.answer(425, "No passive port is free; try again later.")

@@ -4,11 +4,18 @@
 // ports serves a whole site; one client has each port for one connection at a time. A port is listened on,
 // in IPv4 and IPv6, only while someone is expected there. A connection from anyone else is closed at once.
 //
+// Clients behind one address are told apart by the port alone, so a connection that comes late must not find another client's. A client
+// may go on connecting for two minutes, long after it was given up here: a port whose connection did not come in time is not told to
+// anybody else at that address until then ([late]). One whose client took another port, or hung up, before that is free: such a
+// client has given up itself, and its kernel completes no connection any more. So a session holds one port back at most. Without
+// TLS, FTP has nothing else that binds a data connection to its session.
+//
 // Limits: clients behind one address have as many data connections being opened at a time as there are ports
-// (open ones do not count). With anyone allowed to connect (see [Pool.Reserve]) all clients together have.
+// (open ones do not count), less those that are late. With anyone allowed to connect (see [Pool.Reserve]) all clients together
+// have. Without a range, late connections are left to the kernel, which hardly ever gives the same port again so soon.
 //
 //	pool := passive.New(passive.Options{First: 30000, Last: 30009})
-//	r, err := pool.Reserve(client, false) // tell the client r.Port()
+//	r, err := pool.Reserve(session, client, false) // tell the client r.Port()
 //	conn, err := r.Accept()
 package passive
 
@@ -25,7 +32,10 @@ import (
 	"time"
 )
 
-// ErrNoPort is returned when each port is already waiting for a connection from the client.
+// late is for how long a client may go on connecting: Linux repeats a SYN for 127 s, others give up sooner.
+const late = 135 * time.Second
+
+// ErrNoPort is returned when each port is already waiting for a connection from the client, or for one that is late.
 var ErrNoPort = errors.New("no passive port is free")
 
 // Options of a pool.
@@ -42,8 +52,21 @@ type Pool struct {
 	mu     sync.Mutex
 	next   int // the port of the range to begin with: the one used longest ago
 	ports  map[int]*port
+	late   map[place]owed
 	closed bool
 	wg     sync.WaitGroup
+}
+
+// place is where a client's connection is expected.
+type place struct {
+	port int
+	key  netip.Addr // the client's address; the zero one for anyone
+}
+
+// owed is a connection that has not come in time.
+type owed struct {
+	owner any
+	until time.Time
 }
 
 // New makes a pool; it listens on nothing yet.
@@ -51,7 +74,7 @@ func New(opts Options) *Pool {
 	if opts.Timeout == 0 {
 		opts.Timeout = 30 * time.Second
 	}
-	p := &Pool{opts: opts, ports: make(map[int]*port)}
+	p := &Pool{opts: opts, ports: make(map[int]*port), late: make(map[place]owed)}
 	if opts.First > 0 {
 		p.next = opts.First + rand.IntN(opts.Last-opts.First+1)
 	}
@@ -76,8 +99,9 @@ func (p *Pool) Close() error {
 	return nil
 }
 
-// Reserve makes one connection expected, from the address client, or from anyone.
-func (p *Pool) Reserve(client netip.Addr, anyone bool) (*Reservation, error) {
+// Reserve makes one connection expected, from the address client, or from anyone. The owner, which is compared by ==, is who
+// expects it; it does not expect the one before any more.
+func (p *Pool) Reserve(owner any, client netip.Addr, anyone bool) (*Reservation, error) {
 	key := client.Unmap().WithZone("")
 	if anyone {
 		key = netip.Addr{}
@@ -87,18 +111,22 @@ func (p *Pool) Reserve(client netip.Addr, anyone bool) (*Reservation, error) {
 	if p.closed {
 		return nil, net.ErrClosed
 	}
+	p.forgetLate(owner)
 	if p.opts.First == 0 {
 		o, err := p.listen(0)
 		if err != nil {
 			return nil, err
 		}
-		return o.expect(key), nil
+		return o.expect(owner, key), nil
 	}
 	var problem error
 	for range p.opts.Last - p.opts.First + 1 {
 		n := p.next
 		if p.next++; p.next > p.opts.Last {
 			p.next = p.opts.First
+		}
+		if _, ok := p.late[place{n, key}]; ok {
+			continue
 		}
 		o := p.ports[n]
 		if o == nil {
@@ -109,13 +137,23 @@ func (p *Pool) Reserve(client netip.Addr, anyone bool) (*Reservation, error) {
 			}
 		}
 		if o.expected[key] == nil {
-			return o.expect(key), nil
+			return o.expect(owner, key), nil
 		}
 	}
 	if problem != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoPort, problem)
 	}
 	return nil, ErrNoPort
+}
+
+// forgetLate forgets connections that cannot come any more, since it is too late or the owner's client has given up. The pool is locked.
+func (p *Pool) forgetLate(owner any) {
+	now := time.Now()
+	for at, owed := range p.late {
+		if owed.owner == owner || now.After(owed.until) {
+			delete(p.late, at)
+		}
+	}
 }
 
 // listen opens a port. The pool is locked.
@@ -139,10 +177,10 @@ type port struct {
 	expected map[netip.Addr]*Reservation // by the client's address; the zero one for anyone
 }
 
-func (o *port) expect(key netip.Addr) *Reservation {
-	r := &Reservation{port: o, key: key, conn: make(chan net.Conn, 1), done: make(chan struct{})}
+func (o *port) expect(owner any, key netip.Addr) *Reservation {
+	r := &Reservation{port: o, owner: owner, key: key, conn: make(chan net.Conn, 1), done: make(chan struct{})}
 	o.expected[key] = r
-	r.expiry = time.AfterFunc(o.pool.opts.Timeout, r.release)
+	r.expiry = time.AfterFunc(o.pool.opts.Timeout, r.expire)
 	return r
 }
 
@@ -209,6 +247,7 @@ func (o *port) whose(c net.Conn) *Reservation {
 // Reservation is a listener that accepts one connection.
 type Reservation struct {
 	port   *port
+	owner  any
 	key    netip.Addr
 	expiry *time.Timer
 
@@ -248,6 +287,7 @@ func (r *Reservation) Accept() (net.Conn, error) {
 	case <-r.done:
 		return nil, net.ErrClosed
 	case <-timer.C:
+		r.expire()
 		return nil, os.ErrDeadlineExceeded
 	}
 }
@@ -268,6 +308,18 @@ func (r *Reservation) Close() error {
 	default:
 		return nil
 	}
+}
+
+// expire gives the port back, but not for others at the address: the connection may still come.
+func (r *Reservation) expire() {
+	p := r.port.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r.port.expected[r.key] == r {
+		p.late[place{r.port.number, r.key}] = owed{r.owner, time.Now().Add(late)}
+	}
+	r.expiry.Stop()
+	r.port.forget(r)
 }
 
 // release gives the port back; a connection that came before can still be accepted.

@@ -59,7 +59,7 @@ func TestBothFamilies(t *testing.T) {
 	for _, opts := range []Options{{First: first, Last: last}, {}} {
 		for _, a := range []netip.Addr{loopback4, loopback6} {
 			p := newPool(t, opts)
-			r, err := p.Reserve(a, false)
+			r, err := p.Reserve(t, a, false)
 			require.NoError(t, err)
 			c := dial(t, a, a, r.Port())
 			s, err := r.Accept()
@@ -73,11 +73,11 @@ func TestBothFamilies(t *testing.T) {
 func TestOnePortForManyClients(t *testing.T) {
 	first, last := rangeOf(t, 1)
 	p := newPool(t, Options{First: first, Last: last})
-	r1, err := p.Reserve(loopback4, false)
+	r1, err := p.Reserve(t, loopback4, false)
 	require.NoError(t, err)
-	r2, err := p.Reserve(second, false)
+	r2, err := p.Reserve(t, second, false)
 	require.NoError(t, err)
-	_, err = p.Reserve(second, false)
+	_, err = p.Reserve(t, second, false)
 	require.ErrorIs(t, err, ErrNoPort)
 
 	c2 := dial(t, second, loopback4, r2.Port())
@@ -88,14 +88,14 @@ func TestOnePortForManyClients(t *testing.T) {
 	require.NoError(t, err)
 	same(t, c1, s1)
 	same(t, c2, s2)
-	_, err = p.Reserve(second, false)
+	_, err = p.Reserve(t, second, false)
 	require.NoError(t, err, "the port is free again")
 }
 
 func TestStrangersAreClosed(t *testing.T) {
 	first, last := rangeOf(t, 1)
 	p := newPool(t, Options{First: first, Last: last})
-	r, err := p.Reserve(second, false)
+	r, err := p.Reserve(t, second, false)
 	require.NoError(t, err)
 	thief := dial(t, loopback4, loopback4, r.Port())
 	_, err = thief.Read(make([]byte, 1))
@@ -105,7 +105,7 @@ func TestStrangersAreClosed(t *testing.T) {
 	require.NoError(t, err)
 	same(t, c, s)
 
-	r, err = p.Reserve(second, true)
+	r, err = p.Reserve(t, second, true)
 	require.NoError(t, err)
 	c = dial(t, loopback4, loopback4, r.Port())
 	s, err = r.Accept()
@@ -119,23 +119,23 @@ func TestTakenPortsAreSkipped(t *testing.T) {
 	require.NoError(t, err)
 	defer other.Close()
 	p := newPool(t, Options{First: first, Last: last})
-	r, err := p.Reserve(loopback4, false)
+	r, err := p.Reserve(t, loopback4, false)
 	require.NoError(t, err)
 	require.Equal(t, last, r.Port())
-	_, err = p.Reserve(loopback4, false)
+	_, err = p.Reserve(t, loopback4, false)
 	require.ErrorIs(t, err, ErrNoPort)
 }
 
 func TestTimeoutAndClose(t *testing.T) {
 	p := newPool(t, Options{Timeout: 20 * time.Millisecond})
-	r, err := p.Reserve(loopback4, false)
+	r, err := p.Reserve(t, loopback4, false)
 	require.NoError(t, err)
 	_, err = r.Accept()
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	require.Eventually(t, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.ports) == 0 }, 5*time.Second, time.Millisecond)
 
 	p = newPool(t, Options{})
-	r, err = p.Reserve(loopback4, false)
+	r, err = p.Reserve(t, loopback4, false)
 	require.NoError(t, err)
 	c := dial(t, loopback4, loopback4, r.Port())
 	require.Eventually(t, func() bool { return len(r.conn) == 1 }, 5*time.Second, time.Millisecond)
@@ -144,11 +144,69 @@ func TestTimeoutAndClose(t *testing.T) {
 	_, err = c.Read(make([]byte, 1))
 	require.Error(t, err, "the connection that no one accepted is closed")
 
-	r, err = p.Reserve(loopback4, false)
+	r, err = p.Reserve(t, loopback4, false)
 	require.NoError(t, err)
 	require.NoError(t, p.Close())
 	_, err = r.Accept()
 	require.ErrorIs(t, err, net.ErrClosed)
-	_, err = p.Reserve(loopback4, false)
+	_, err = p.Reserve(t, loopback4, false)
 	require.ErrorIs(t, err, net.ErrClosed)
+}
+
+// TestLateConnections: the port of a connection that did not come in time is for nobody else at the client's address while it may
+// still come, which here it does.
+func TestLateConnections(t *testing.T) {
+	const timeout = 20 * time.Millisecond
+	first, last := rangeOf(t, 2)
+	p := newPool(t, Options{First: first, Last: last, Timeout: timeout})
+	expired := func() (port int) {
+		t.Helper()
+		r, err := p.Reserve("slow", loopback4, false)
+		require.NoError(t, err)
+		_, err = r.Accept()
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		return r.Port()
+	}
+	port := expired()
+	p.mu.Lock()
+	p.opts.Timeout = time.Minute
+	p.mu.Unlock()
+	for range 5 {
+		r, err := p.Reserve("other", loopback4, false)
+		require.NoError(t, err)
+		require.NotEqual(t, port, r.Port())
+		_, err = p.Reserve("third", loopback4, false)
+		require.ErrorIs(t, err, ErrNoPort)
+		require.NoError(t, r.Close())
+	}
+	// Another address has the port; what comes late from the first one finds nobody.
+	var r *Reservation
+	for r == nil || r.Port() != port {
+		var err error
+		r, err = p.Reserve("far", second, false)
+		require.NoError(t, err)
+	}
+	slow := dial(t, loopback4, loopback4, port)
+	_, err := slow.Read(make([]byte, 1))
+	require.Error(t, err)
+	own := dial(t, second, loopback4, port)
+	s, err := r.Accept()
+	require.NoError(t, err)
+	same(t, own, s)
+
+	// Whoever asks anew has given up, and so has everybody after two minutes.
+	again, err := p.Reserve("slow", loopback4, false)
+	require.NoError(t, err)
+	require.Empty(t, p.late)
+	require.NoError(t, again.Close())
+	p.opts.Timeout = timeout
+	port = expired()
+	for at, o := range p.late {
+		require.Equal(t, place{port, loopback4}, at)
+		o.until = time.Now()
+		p.late[at] = o
+	}
+	_, err = p.Reserve("other", loopback4, false)
+	require.NoError(t, err)
+	require.Empty(t, p.late)
 }
