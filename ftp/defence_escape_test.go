@@ -225,7 +225,7 @@ func TestDefenceControlCharacters(t *testing.T) {
 		requirePlain(t, c.do(501, "USER do%sck", b), "USER")
 		c.do(331, "USER dock")
 		requirePlain(t, c.do(530, "PASS pa%sss", b), "PASS")
-		requirePlain(t, c.do(500, "%sNOOP", b), "a verb")
+		requirePlain(t, c.do(500, "NO%sOP", b), "a verb")
 	}
 	requirePlain(t, log.all(), "the log")
 	require.NotContains(t, log.all(), "forged\n")

@@ -230,6 +230,7 @@ func TestDefencePasswordsAreNotLogged(t *testing.T) {
 		{"PASS:%s", 530},
 		{"PASS=%s", 530},
 		{"PASS\x00%s", 530},
+		{"PASS\r%s", 530},
 		{"PASS\xa0%s", 530},
 		{"PASS %s ", 530},
 		{"\xff\xf4\xff\xf2PASS %s", 230},

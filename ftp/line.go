@@ -37,7 +37,7 @@ func commandLine(line []byte) string {
 
 // withSpace puts a space behind the verb.
 func withSpace(text string) string {
-	end := strings.IndexFunc(text, unicode.IsSpace)
+	end := strings.IndexFunc(text, blank)
 	for _, secret := range []string{"PASS", "ACCT"} {
 		if len(text) > len(secret) && strings.EqualFold(text[:len(secret)], secret) {
 			end = len(secret)
@@ -47,8 +47,11 @@ func withSpace(text string) string {
 		return text
 	}
 	verb, rest := text[:end], text[end:]
-	if r, n := utf8.DecodeRuneInString(rest); unicode.IsSpace(r) {
+	if r, n := utf8.DecodeRuneInString(rest); blank(r) {
 		rest = rest[n:]
 	}
 	return verb + " " + rest
 }
+
+// blank reports whether r is one that stands within a line.
+func blank(r rune) bool { return r == '\t' || r == '\v' || r == '\f' || unicode.Is(unicode.Zs, r) }

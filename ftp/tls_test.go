@@ -1,8 +1,13 @@
 package ftp
 
 import (
+	"context"
 	"crypto/tls"
+	"fmt"
+	"io"
 	"net"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -171,6 +176,41 @@ func TestDataConnectionsResume(t *testing.T) {
 	}
 }
 
+// TestTicketsOfOthers: a ticket saves a handshake, it is no log-in. Whoever has one of another's session logs in as himself, and what
+// he sends is his own.
+func TestTicketsOfOthers(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			n := start(t, withTLS(TLSRequired))
+			config := insecure()
+			config.ServerName, config.MaxVersion = "node", version
+			for i, user := range []string{"dock", "blind", "dock"} {
+				c := n.dial(t)
+				c.expect(220)
+				s, conn := c.secure(config)
+				require.Equal(t, i > 0, conn.ConnectionState().DidResume)
+				s.do(530, "PWD")
+				s.do(530, "STOR x")
+				s.do(503, "PASS pass")
+				s.do(331, "USER %s", user)
+				s.do(530, "PASS wrong")
+				s.login(user, "pass")
+				s.do(200, "PROT P")
+				name := fmt.Sprint("file-", i)
+				data := tls.Client(s.passive(), config)
+				s.send("STOR %s", name)
+				s.expect(150)
+				_, err := data.Write(noise(1000))
+				require.NoError(t, err)
+				require.True(t, data.ConnectionState().DidResume)
+				require.NoError(t, data.Close())
+				s.expect(226)
+				require.FileExists(t, filepath.Join(n.dir, "drop", user, name))
+			}
+		})
+	}
+}
+
 // TestClientsThatDoNotRead close their data connection without having read anything from it, so that whatever the
 // server has sent there resets it: nothing may.
 func TestClientsThatDoNotRead(t *testing.T) {
@@ -279,4 +319,28 @@ func TestDownloadsEndWithCloseNotify(t *testing.T) {
 	_, err = data.Read(make([]byte, 1))
 	require.EqualError(t, err, "EOF")
 	s.expect(226)
+}
+
+// TestRenegotiation: nobody may begin anew with TLS within a connection, which let others' commands in once (CVE-2009-3555).
+func TestRenegotiation(t *testing.T) {
+	n := start(t, withTLS(TLSRequired))
+	path, err := exec.LookPath("openssl")
+	require.NoError(t, err, "openssl is needed for this test")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	out := &syncBuffer{}
+	cmd := exec.CommandContext(ctx, path, "s_client", "-connect", n.addr, "-starttls", "ftp", "-tls1_2", "-crlf")
+	cmd.Stdout, cmd.Stderr = out, out
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, err = io.WriteString(stdin, "USER dock\nPASS pass\n")
+	require.NoError(t, err)
+	eventually(t, func() bool { return strings.Contains(out.String(), "230 Welcome") }, "openssl has logged in")
+	_, err = io.WriteString(stdin, "R\n") // at the beginning of what it reads this is openssl's own command
+	require.NoError(t, err)
+	require.Error(t, cmd.Wait(), out.String())
+	require.Contains(t, out.String(), "RENEGOTIATING")
+	require.Contains(t, out.String(), "unexpected message")
+	eventually(t, func() bool { return n.sessionCount() == 0 }, "the session has ended")
 }
