@@ -2,6 +2,7 @@ package ftp
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/ftpnode/ftpnode/ftp/internal/guard"
@@ -59,6 +60,9 @@ func (s *session) handlePass(password string) string {
 	right, err := s.checkPassword(ctx, name, password)
 	if err != nil {
 		// Nothing is known of the password: it is not a failure, and the device is to come again.
+		if errors.Is(err, secret.ErrBusy) {
+			s.log.Warn("a log-in was told to come again: too many of its address wait for theirs")
+		}
 		return s.dismiss("Too many log-ins at once; try again later.")
 	}
 	if !right || s.srv.guard.UserBanned(name, s.remote) {

@@ -6,7 +6,7 @@
 //
 // Hashes of argon2id take memory, and anybody can have them computed. They are given a quarter of the memory that the process may
 // use, and at least 64 MiB: so many are computed at a time as fit, at most two, and larger ones one by one. The others wait
-// for their turn (queue.go). What a hash has used is given back to the system before the next one begins.
+// for their turn (queue.go). What a large hash has used is given back to the system before the next one begins.
 //
 // Limits: a hash that needs more than half of the memory that the process may use, more than 256 MiB, or many seconds is refused by [New].
 //
@@ -66,7 +66,7 @@ type hash interface {
 const (
 	concurrentHashes = 2
 	leastBudget      = 64 << 20 // what common tools make of argon2id
-	noticeable       = 1 << 20  // bytes; less is left to the garbage collector
+	noticeable       = 8 << 20  // bytes; less is left to the garbage collector
 )
 
 // New checks the entries; it computes no hash, however many there are. memory is how many bytes the process may use,
