@@ -1,8 +1,8 @@
 // Package loglimit keeps clients from writing the log.
 //
 // Whatever a client does, the line about it is logged once; what follows is counted, and told after pauses that grow from a
-// minute to an hour, with how often it was. Lines are the same if they have the same message, client and user: what else is
-// in them is the last one's. An hour of silence, and all begins anew.
+// minute to an hour, with how often it was. Lines are the same if they have the same level, message, client and user, whatever
+// else is in them. After an hour of silence all begins anew.
 //
 // Limits: lines of [maxEntries] kinds are told apart; what comes beyond them is counted by its message alone. Lines below
 // [slog.LevelInfo] are not counted: whoever wants to see each command gets a line for each.

@@ -38,6 +38,9 @@ const late = 135 * time.Second
 // ErrNoPort is returned when each port is already waiting for a connection from the client, or for one that is late.
 var ErrNoPort = errors.New("no passive port is free")
 
+// errLate says why, if it is not just that there are too few.
+var errLate = errors.New("connections of the client's address did not come in time and may still come")
+
 // Options of a pool.
 type Options struct {
 	First, Last int           // the range of ports. By default, any port
@@ -126,6 +129,7 @@ func (p *Pool) Reserve(owner any, client netip.Addr, anyone bool) (*Reservation,
 			p.next = p.opts.First
 		}
 		if _, ok := p.late[place{n, key}]; ok {
+			problem = errLate
 			continue
 		}
 		o := p.ports[n]
