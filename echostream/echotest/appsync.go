@@ -147,7 +147,7 @@ func (c *Cloud) appObject(app App) object {
 			if d < minCredentials || d > maxCredentials {
 				return nil, &apiError{"BadRequest", fmt.Sprintf("duration must be from 900 to 43200, not %d", seconds)}
 			}
-			v := c.credentials.vend(app.Name, c.clock.Now().Add(d))
+			v := c.credentials.vend(app.Name, c.edgesMade, c.clock.Now().Add(d))
 			return object{"AwsCredentials", map[string]any{
 				"accessKeyId":     v.AccessKeyID,
 				"secretAccessKey": v.SecretAccessKey,

@@ -215,7 +215,7 @@ func TestWhatIsNotYours(t *testing.T) {
 	assert.Nil(t, a.Data, "null goes up to the next field that may be null")
 	assert.Nil(t, n.query(token, `{ GetApp(name: "none", tenant: "acme") { name } }`, nil)["GetApp"])
 
-	second := newNode(t, c.EnvironmentOf("other"))
+	second := newNode(t, c, c.EnvironmentOf("other"))
 	assert.NotEqual(t, n.env["USER_NAME"], second.env["USER_NAME"])
 	data := second.query(*second.tokens().AccessToken, `{ GetNode(name: "other", tenant: "acme") { name } }`, nil)
 	assert.Equal(t, map[string]any{"GetNode": map[string]any{"name": "other"}}, data)

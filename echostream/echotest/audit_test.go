@@ -41,7 +41,7 @@ func (a *auditor) post(body []byte, encoding string, sign ...func(*v4.SignerOpti
 		r.Header.Set("Content-Encoding", encoding)
 	}
 	sum := sha256.Sum256(body)
-	require.NoError(a.t, v4.NewSigner().SignHTTP(a.ctx, a.creds, r, hex.EncodeToString(sum[:]), a.service, a.region, time.Now(), sign...))
+	require.NoError(a.t, v4.NewSigner().SignHTTP(a.ctx, a.creds, r, hex.EncodeToString(sum[:]), a.service, a.region, a.now(), sign...))
 	status, text, _ := a.do(r)
 	return status, text
 }

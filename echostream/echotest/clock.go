@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// maxSkew is how far a client's clock may be off.
+// maxSkew is how far from the cloud's time a signature or a log-in's TIMESTAMP may be.
 const maxSkew = 5 * time.Minute
 
-// Clock is the cloud's time: the machine's (or Options.Now's), moved by what a test says. It goes on running.
+// Clock is the cloud's time: the machine's (or Options.Now's), moved by what a test says. It goes on running. Every answer
+// tells it in its Date header.
 // Its methods may be called by several goroutines.
 type Clock struct {
 	base func() time.Time
@@ -48,8 +49,5 @@ func (c *Clock) Set(t time.Time) {
 	c.changed()
 }
 
-// agrees tells whether a client's time is right: by this clock, or by the machine's, since a test moves the one and
-// not always the other.
-func (c *Clock) agrees(t time.Time) bool {
-	return t.Sub(c.Now()).Abs() <= maxSkew || time.Until(t).Abs() <= maxSkew
-}
+// agrees reports whether a client's time is right. As for AWS, it is this clock alone that counts.
+func (c *Clock) agrees(t time.Time) bool { return t.Sub(c.Now()).Abs() <= maxSkew }

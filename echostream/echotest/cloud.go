@@ -156,6 +156,7 @@ type Cloud struct {
 	messageTypes map[string]MessageType
 	edges        map[string]*edge // by edgeName
 	edgeOrder    []string
+	edgesMade    int              // edges that there ever were
 	queues       map[string]*edge // by the queue URL's path
 	logs         map[string]*edgeLog
 	audits       []AuditRecord
@@ -344,6 +345,7 @@ func (c *Cloud) turn(s Service, off bool) {
 
 // ServeHTTP answers a request to any of the services; it finds out which. It is what listens at the cloud's addresses.
 func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w = &datedResponse{w, c.clock}
 	target := r.Header.Get("X-Amz-Target")
 	switch {
 	case strings.HasPrefix(target, cognitoTarget):
@@ -393,6 +395,27 @@ func (c *Cloud) handle(w http.ResponseWriter, r *http.Request, s Service, op, ed
 		panic(http.ErrAbortHandler) // closes the connection without an answer
 	}
 }
+
+// datedResponse has the cloud's time in the answer's Date, as it is when the answer begins.
+type datedResponse struct {
+	http.ResponseWriter
+	clock *Clock
+}
+
+func (d *datedResponse) WriteHeader(status int) {
+	d.Header().Set("Date", d.clock.Now().UTC().Format(http.TimeFormat))
+	d.ResponseWriter.WriteHeader(status)
+}
+
+func (d *datedResponse) Write(b []byte) (int, error) {
+	if d.Header().Get("Date") == "" {
+		d.WriteHeader(http.StatusOK)
+	}
+	return d.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (d *datedResponse) Unwrap() http.ResponseWriter { return d.ResponseWriter }
 
 // response remembers the status, and drops the whole answer if it is to be lost.
 type response struct {

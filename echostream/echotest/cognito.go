@@ -38,7 +38,8 @@ type cognito struct {
 	exchanges  map[string]*exchange   // by SECRET_BLOCK
 	tokens     map[string]accessToken // by the token
 	refreshes  map[string]refreshToken
-	challenge  string // what follows a right password; "" is the tokens
+	inactive   map[string]bool // apps whose users may not log in
+	challenge  string          // what follows a right password; "" is the tokens
 	lastPruned time.Time
 }
 
@@ -79,6 +80,7 @@ func newCognito(clock *Clock, opts Options) *cognito {
 		exchanges: make(map[string]*exchange),
 		tokens:    make(map[string]accessToken),
 		refreshes: make(map[string]refreshToken),
+		inactive:  make(map[string]bool),
 	}
 }
 
@@ -103,6 +105,12 @@ func (p *cognito) setUser(name, password, app string) {
 		name: name, app: app, sub: sub, password: password,
 		verifier: srp.NewVerifier(p.poolName(), sub, password, randomBytes(16)),
 	}
+}
+
+func (p *cognito) setInactive(app string, inactive bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inactive[app] = inactive
 }
 
 // SetChallenge makes Cognito ask for more after a right password, as it does of a user whose account is not set up for
@@ -232,6 +240,9 @@ func (p *cognito) initiate(in map[string]string) (any, *cognitoError) {
 		return nil, &cognitoError{code: "InvalidParameterException", message: "Missing required parameter SRP_A"}
 	}
 	u := p.users[name]
+	if u != nil && p.inactive[u.app] {
+		return nil, &cognitoError{code: "UserLambdaValidationException", message: "PreAuthentication failed with error the app is not active."}
+	}
 	verifier := (*srp.Verifier)(nil)
 	if u != nil {
 		verifier = u.verifier

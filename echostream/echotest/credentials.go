@@ -17,7 +17,8 @@ type credentials struct {
 // vended is a set of credentials of GetAwsCredentials, or (without app) of the machine.
 type vended struct {
 	aws.Credentials
-	app string
+	app   string
+	edges int // the last edge that they open, by its number
 }
 
 func newCredentialStore(machine aws.Credentials) *credentials {
@@ -32,8 +33,8 @@ func newCredentials(prefix string) aws.Credentials {
 	}
 }
 
-func (s *credentials) vend(app string, expires time.Time) *vended {
-	v := &vended{Credentials: newCredentials("ASIA"), app: app}
+func (s *credentials) vend(app string, edges int, expires time.Time) *vended {
+	v := &vended{Credentials: newCredentials("ASIA"), app: app, edges: edges}
 	v.CanExpire, v.Expires = true, expires.Truncate(time.Millisecond)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
 	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider/types"
@@ -29,6 +30,7 @@ type node struct {
 	t   testing.TB
 	env map[string]string
 	ctx context.Context
+	now func() time.Time // its clock, which is the cloud's
 }
 
 func start(t testing.TB, opts echotest.Options) (*echotest.Cloud, *node) {
@@ -39,13 +41,13 @@ func start(t testing.TB, opts echotest.Options) (*echotest.Cloud, *node) {
 	}
 	c := echotest.NewCloud(opts)
 	t.Cleanup(c.Close)
-	return c, newNode(t, c.Environment())
+	return c, newNode(t, c, c.Environment())
 }
 
-func newNode(t testing.TB, env map[string]string) *node {
+func newNode(t testing.TB, c *echotest.Cloud, env map[string]string) *node {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	return &node{t: t, env: env, ctx: ctx}
+	return &node{t: t, env: env, ctx: ctx, now: c.Clock().Now}
 }
 
 func (n *node) cognito() *cognitoidentityprovider.Client {
@@ -73,7 +75,7 @@ func (n *node) login(change func(responses map[string]string, password *string, 
 	}
 	require.Equal(n.t, types.ChallengeNameTypePasswordVerifier, out.ChallengeName)
 	p := out.ChallengeParameters
-	password, now := n.env["PASSWORD"], time.Now()
+	password, now := n.env["PASSWORD"], n.now()
 	responses := map[string]string{"USERNAME": p["USER_ID_FOR_SRP"], "PASSWORD_CLAIM_SECRET_BLOCK": p["SECRET_BLOCK"]}
 	if change != nil {
 		change(responses, &password, &now)
@@ -193,9 +195,20 @@ func (n *node) sqsWith(creds aws.Credentials) *sqs.Client {
 	n.t.Cleanup(transport.CloseIdleConnections)
 	return sqs.New(sqs.Options{
 		BaseEndpoint: aws.String(n.env["AWS_ENDPOINT_URL_SQS"]), Region: "us-east-1", Retryer: aws.NopRetryer{},
-		Credentials: credentials.StaticCredentialsProvider{Value: creds},
-		HTTPClient:  &http.Client{Transport: transport},
+		Credentials:  credentials.StaticCredentialsProvider{Value: creds},
+		HTTPClient:   &http.Client{Transport: transport},
+		HTTPSignerV4: clockSigner{v4.NewSigner(), n.now},
 	})
+}
+
+// clockSigner signs at the node's time.
+type clockSigner struct {
+	signer *v4.Signer
+	now    func() time.Time
+}
+
+func (s clockSigner) SignHTTP(ctx context.Context, creds aws.Credentials, r *http.Request, payloadHash, service, region string, _ time.Time, opts ...func(*v4.SignerOptions)) error {
+	return s.signer.SignHTTP(ctx, creds, r, payloadHash, service, region, s.now(), opts...)
 }
 
 func send(queue, body, dedup, group string) *sqs.SendMessageInput {

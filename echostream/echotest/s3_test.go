@@ -382,7 +382,7 @@ func TestStorage(t *testing.T) {
 			dir := t.TempDir()
 			c := echotest.NewCloud(echotest.Options{DiscardObjects: discard, TempDir: dir})
 			t.Cleanup(c.Close)
-			n := newNode(t, c.Environment())
+			n := newNode(t, c, c.Environment())
 			content := make([]byte, 2<<20)
 			_, err := rand.NewChaCha8([32]byte{}).Read(content)
 			require.NoError(t, err)

@@ -176,11 +176,14 @@ func (c *Cloud) admitSQS(r *http.Request, body []byte, op string, e *edge, f eff
 	return nil
 }
 
-// mayUse tells whether credentials may do op on an edge: an app's if the end that it takes is one of its nodes, the
-// machine's if that is a node of a CrossAccountApp.
+// mayUse tells whether credentials may do op on an edge: an app's if the end that it takes is one of its nodes and they
+// were made after it, the machine's if that end is a node of a CrossAccountApp.
 func (c *Cloud) mayUse(v vended, op string, e *edge) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if v.app != "" && v.edges < e.number {
+		return false
+	}
 	switch op {
 	case "SendMessage", "SendMessageBatch":
 		return c.actsFor(v, e.source)

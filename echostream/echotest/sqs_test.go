@@ -203,7 +203,7 @@ func TestReceive(t *testing.T) {
 	require.Len(t, out.Failed, 1)
 	assert.Equal(t, "b", *out.Failed[0].Id)
 	s.cloud.Clock().Advance(time.Hour)
-	s.node = newNode(t, s.cloud.Environment())
+	s.node = newNode(t, s.cloud, s.cloud.Environment())
 	s.client = s.sqs()
 	assert.Empty(t, s.receive(1, 0, 30))
 
@@ -402,6 +402,9 @@ func TestQueuesThatAreNotThere(t *testing.T) {
 	s.queue = s.cloud.AddEdge("", "target")
 	assert.NotEqual(t, old, s.queue)
 	assert.Equal(t, s.queue, s.cloud.AddEdge("", "target"))
+	_, err = s.send("x", "", "g")
+	require.Equal(t, "AccessDenied", code(t, err), "credentials open no edge that is newer than they are")
+	s.client = s.sqs()
 	s.mustSend("before")
 	assert.Equal(t, []string{"before", "before"}, s.bodies(), "a new queue has no memory, the log has")
 	s.queue = old

@@ -34,6 +34,9 @@ type App struct {
 	TableAccess bool
 	UserName    string // By default, a random one.
 	Password    string // By default, a random one.
+	// Inactive has the user pool refuse log-ins of the app's user with UserLambdaValidationException, as EchoStream's does
+	// for an app that was removed or is not active. What is logged in stays so.
+	Inactive bool
 }
 
 // Node is a node's definition. That of a ManagedApp is a ManagedNode, any other an ExternalNode.
@@ -98,6 +101,7 @@ func EchoFile() MessageType {
 type edge struct {
 	source, target string
 	queue          *queue
+	number         int // 1 is the first edge that was made
 }
 
 func edgeName(source, target string) string { return source + ">" + target }
@@ -147,6 +151,7 @@ func (c *Cloud) setApp(app App) {
 	}
 	c.apps[app.Name] = app
 	c.cognito.setUser(app.UserName, app.Password, app.Name)
+	c.cognito.setInactive(app.Name, app.Inactive)
 }
 
 // UpdateApp changes an app; it panics if there is none with this name.
@@ -237,7 +242,8 @@ func (c *Cloud) SetMessageType(m MessageType) {
 	c.messageTypes[m.Name] = m
 }
 
-// AddEdge adds an edge with a new, empty queue, or does nothing if there is one. Either end may be a node that is not
+// AddEdge adds an edge with a new, empty queue, or does nothing if there is one. Credentials that GetAwsCredentials gave out
+// before do not open it: they are narrowed when they are made. Either end may be a node that is not
 // defined here: it then is one that runs elsewhere. source "" is the cloud's first node. It returns the queue's URL.
 func (c *Cloud) AddEdge(source, target string) string {
 	c.mu.Lock()
@@ -260,7 +266,8 @@ func (c *Cloud) addEdge(source, target string) string {
 		c.logs[key] = log
 	}
 	q := newQueue(c, c.url(SQS)+path, path, log)
-	c.edges[key] = &edge{source: source, target: target, queue: q}
+	c.edgesMade++
+	c.edges[key] = &edge{source: source, target: target, queue: q, number: c.edgesMade}
 	c.edgeOrder = append(c.edgeOrder, key)
 	c.queues[path] = c.edges[key]
 	return q.url

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// CertificatePEM is the certificate of a cloud with Options.TLS, for a client's SSL_CERT_FILE. Else it is nil.
+// CertificatePEM is the certificate of a cloud with Options.TLS, for a client's SSL_CERT_FILE. Else it is nil. It is valid
+// for ten years on the cloud's clock, from an hour before its start on.
 func (c *Cloud) CertificatePEM() []byte { return c.certificate }
 
 func (c *Cloud) makeCertificate() error {
@@ -25,8 +26,8 @@ func (c *Cloud) makeCertificate() error {
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "echotest"},
-		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().Add(10 * 365 * 24 * time.Hour),
+		NotBefore:             c.clock.Now().Add(-time.Hour),
+		NotAfter:              c.clock.Now().Add(10 * 365 * 24 * time.Hour),
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
