@@ -24,6 +24,8 @@ import (
 const (
 	maxAuditRecords  = 500
 	plainAuditRecord = 10 // more of them are gzip'd
+	// maxAuditBody is what a Lambda function takes: up to that, whoever says that it is too much stands on the way.
+	maxAuditBody = 6 << 20
 )
 
 // AuditRecord says that a message was sent or received.
@@ -32,7 +34,7 @@ type AuditRecord struct {
 	PrevTrackingIDs []string
 	// SourceNode is the node that a received message came from. By default, the message was sent.
 	SourceNode string
-	// DateTime is when it happened.
+	// DateTime is when it happened, by EchoStream's clock ([Client.Now]).
 	DateTime time.Time
 	// Attributes are what the message type's auditor would find in the message, and more: strings, numbers,
 	// booleans and nil.
@@ -64,9 +66,13 @@ func (r AuditRecord) MarshalJSON() ([]byte, error) {
 //
 // An error is permanent ([IsPermanent]) if the endpoint refuses the record, alone in a request, for what it holds; it does
 // not hold up the others. Everything else is transient, a bad request among it, and ends the call: it is the error
-// of all records from there on, whether or not they were tried.
+// of all records from there on, whether or not they were tried. [NeedsOperator] tells whether a person has to do something.
+// Nothing is recorded by a definition that was kept ([ErrKept]).
 func (c *Client) Audit(ctx context.Context, node *Node, messageType string, records []AuditRecord) []error {
 	errs := make([]error, 0, len(records))
+	if node.Kept {
+		return slices.Repeat([]error{fmt.Errorf("sending audit records of %s: %w", node, ErrKept)}, len(records))
+	}
 	for part := range slices.Chunk(records, maxAuditRecords) {
 		more, err := c.auditApart(ctx, node, messageType, part)
 		errs = append(errs, more...)
@@ -85,9 +91,10 @@ func (c *Client) auditApart(ctx context.Context, node *Node, messageType string,
 	switch {
 	case err == nil:
 		return make([]error, len(records)), nil
+	case len(records) > 1 && (IsPermanent(err) || errors.Is(err, errTooMuch)):
 	case !IsPermanent(err):
 		return nil, err
-	case len(records) == 1:
+	default:
 		return []error{fmt.Errorf("the audit record of message %s was not taken: %w", records[0].TrackingID, err)}, nil
 	}
 	for half := range slices.Chunk(records, (len(records)+1)/2) {
@@ -123,19 +130,26 @@ func (c *Client) audit(ctx context.Context, node *Node, messageType string, reco
 		if err != nil {
 			return err
 		}
+		moves := c.clock.moves()
 		code, err := c.postSigned(ctx, to, header, body, func(r *http.Request) error {
 			sum := sha256.Sum256(body)
-			return v4.NewSigner().SignHTTP(ctx, used, r, hex.EncodeToString(sum[:]), "lambda", node.Region, c.opts.Now())
+			return v4.NewSigner().SignHTTP(ctx, used, r, hex.EncodeToString(sum[:]), "lambda", node.Region, c.clock.now())
 		})
 		if err == nil {
+			c.opened(to.String())
 			return nil
 		}
-		// A node that may not audit must not fetch credentials for each try, and SQS uses the same ones.
-		if !credentialsRefused(code) && (code != unexplained || credentials.fresh(used.AccessKeyID)) {
-			return err
+		cured := false
+		switch {
+		case refusedForTime(code) && c.clock.moves() != moves:
+			cured = true
+		case credentialsRefused(code):
+			credentials.refused(used.AccessKeyID)
+			cured = true
+		case accessDenied(code), code == unexplained:
+			cured = c.renewFor(to.String(), node, used.AccessKeyID)
 		}
-		credentials.refused(used.AccessKeyID)
-		if attempt == 2 {
+		if !cured || attempt == 2 {
 			return err
 		}
 	}
@@ -144,12 +158,15 @@ func (c *Client) audit(ctx context.Context, node *Node, messageType string, reco
 // unexplained is the code of a refusal that has none: of the credentials, for all that is known.
 const unexplained = "(none)"
 
+// errTooMuch is in the error of a request that was too long for somebody: half of it may not be.
+var errTooMuch = errors.New("the request is too long")
+
 // auditURL is the endpoint and the node's name. Every character of the name that has a meaning anywhere in a URL is
 // escaped, so that the signature's own escaping cannot be understood in two ways.
 func auditURL(node *Node) (*url.URL, error) {
 	u, err := url.Parse(node.AuditRecordsEndpoint)
 	if err != nil || u.Host == "" {
-		return nil, errors.New("the app's auditRecordsEndpoint is not a URL")
+		return nil, withHint(errors.New("the app's auditRecordsEndpoint is not a URL"), "look at the app in EchoStream")
 	}
 	path, escaped := strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.EscapedPath(), "/")
 	u.Path, u.RawPath = path+"/"+node.Name, escaped+"/"+httpbinding.EscapePath(node.Name, true)
@@ -185,14 +202,35 @@ func (c *Client) postSigned(ctx context.Context, to *url.URL, header http.Header
 		err = fmt.Errorf("%w: %s", err, shorten(said))
 	}
 	switch answer.StatusCode {
-	case http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+	case http.StatusRequestEntityTooLarge:
+		err = fmt.Errorf("%w: %w", errTooMuch, err)
+		if len(body) > maxAuditBody {
+			return "", Permanent(err)
+		}
+		return "", withHint(err, onTheWay+" that limits how long a request may be")
+	case http.StatusUnprocessableEntity:
 		// Not a 400: it is not documented what that means, and may be said of all requests for a time, such as when a
 		// message type was renamed. Waiting too long is better than setting aside what was delivered.
 		return "", Permanent(err)
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return cmp.Or(said, unexplained), err
+		said = cmp.Or(said, unexplained)
 	}
-	return said, err
+	return said, withHint(err, auditHint(answer.StatusCode, said))
+}
+
+// auditHint is what a person should look at after the endpoint's answer, or "".
+func auditHint(status int, code string) string {
+	switch {
+	case retryLater(status, code):
+		return ""
+	case refusedForTime(code):
+		return onTheWay + " that changes requests"
+	case status == http.StatusUnauthorized, status == http.StatusForbidden, credentialsRefused(code):
+		return "new credentials were refused too: look at the app and its auditing in EchoStream"
+	case status == http.StatusBadRequest:
+		return "look at the node's message type in EchoStream, and its auditor"
+	}
+	return "look at the app's auditRecordsEndpoint in EchoStream, and at what is on the way: a proxy or a firewall"
 }
 
 func gzipped(data []byte) []byte {

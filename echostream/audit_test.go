@@ -174,7 +174,7 @@ func TestAuditFailures(t *testing.T) {
 	for _, test := range []struct {
 		status    int
 		permanent bool
-	}{{500, false}, {429, false}, {404, false}, {400, false}, {413, true}, {422, true}} {
+	}{{500, false}, {429, false}, {404, false}, {400, false}, {413, false}, {422, true}} {
 		c, a, node := newAudit(t)
 		a.answers = []int{test.status}
 		err := c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}})[0]
@@ -267,29 +267,28 @@ func TestAuditReplacesRefusedCredentials(t *testing.T) {
 	for _, test := range []struct {
 		name, code string
 		status     int
-		age        time.Duration
 		keys       []string
 		fails      bool
 	}{
-		{"expired", "ExpiredTokenException", 403, 0, []string{"KEY1", "KEY1", "KEY2"}, false},
-		{"expired, in full", "com.amazon#ExpiredTokenException:http://internal.amazon.com/", 400, 0, []string{"KEY1", "KEY1", "KEY2"}, false},
-		{"unknown", "UnrecognizedClientException", 401, 0, []string{"KEY1", "KEY1", "KEY2"}, false},
-		{"no right", "AccessDeniedException", 403, 10 * time.Minute, []string{"KEY1", "KEY1"}, true},
-		{"no code", "", 403, 10 * time.Minute, []string{"KEY1", "KEY1", "KEY2"}, false},
-		{"no code, and new", "", 403, 10 * time.Second, []string{"KEY1", "KEY1"}, true},
-		{"no code, and unauthorized", "", 401, 10 * time.Minute, []string{"KEY1", "KEY1", "KEY2"}, false},
+		{"expired", "ExpiredTokenException", 403, []string{"KEY1", "KEY1", "KEY2"}, false},
+		{"expired, in full", "com.amazon#ExpiredTokenException:http://internal.amazon.com/", 400, []string{"KEY1", "KEY1", "KEY2"}, false},
+		{"unknown", "UnrecognizedClientException", 401, []string{"KEY1", "KEY1", "KEY2"}, false},
+		{"from before the right", "AccessDeniedException", 403, []string{"KEY1", "KEY1", "KEY2"}, false},
+		{"no code", "", 403, []string{"KEY1", "KEY1", "KEY2"}, false},
+		{"no code, and unauthorized", "", 401, []string{"KEY1", "KEY1", "KEY2"}, false},
+		{"bad request", "", 400, []string{"KEY1", "KEY1"}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c, a, node := newAudit(t)
 			records := []AuditRecord{{TrackingID: "1"}}
 			require.NoError(t, c.Audit(t.Context(), node, "echo.file", records)[0])
-			a.clock.advance(test.age)
 			a.answers, a.code = []int{test.status}, test.code
 			err := c.Audit(t.Context(), node, "echo.file", records)[0]
 			assert.Equal(t, test.fails, err != nil, "%v", err)
 			assert.False(t, IsPermanent(err))
 			assert.Equal(t, test.keys, a.keys)
 			if test.fails {
+				assert.True(t, NeedsOperator(err))
 				requireNoSecret(t, err, "KEY", "http://")
 				requireKey(t, "KEY1", c.Credentials(node))
 			}
@@ -303,4 +302,20 @@ func TestAuditReplacesRefusedCredentials(t *testing.T) {
 	assert.False(t, IsPermanent(err))
 	assert.Len(t, a.keys, 2)
 	requireNoSecret(t, err, "KEY", "http://")
+}
+
+// A node that may not audit has its credentials replaced once, not for each try: its queues are reached with the same
+// ones.
+func TestAuditThatIsDenied(t *testing.T) {
+	for _, code := range []string{"AccessDeniedException", ""} {
+		c, a, node := newAudit(t)
+		for range 3 {
+			a.answers, a.code = []int{403, 403}, code
+			err := c.Audit(t.Context(), node, "echo.file", []AuditRecord{{TrackingID: "1"}})[0]
+			assert.ErrorContains(t, err, "HTTP status 403")
+			assert.ErrorContains(t, err, "new credentials were refused too")
+			assert.True(t, NeedsOperator(err))
+		}
+		assert.Equal(t, []string{"KEY1", "KEY2", "KEY2", "KEY2"}, a.keys)
+	}
 }

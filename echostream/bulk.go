@@ -43,7 +43,7 @@ type BulkObject struct {
 	// URL is for messages. A GET of it answers with Content-Encoding: gzip, which most HTTP clients undo. Who knows
 	// it can read the object: it is a secret.
 	URL string
-	// Expires is when the URL ends.
+	// Expires is when the URL ends, by S3's clock: compare it with [Client.Now].
 	Expires time.Time
 	// Size and EncodedSize are in bytes, before and after gzip.
 	Size, EncodedSize int64
@@ -68,7 +68,8 @@ func (o BulkObject) LogValue() slog.Value {
 // same both times; if they are not, nothing is stored and the error says so.
 //
 // The error is permanent ([IsPermanent]) if this content can never be stored: over [MaxBulkSize], or refused by S3 for what it
-// is. Everything else, an expired upload URL among it, is transient; each try uses an upload URL of its own.
+// is. Everything else, an expired upload URL among it, is transient; each try uses an upload URL of its own. [NeedsOperator]
+// tells whether a person has to do something.
 func (b *Bulk) Upload(ctx context.Context, open func() (io.ReadCloser, error)) (BulkObject, error) {
 	content, err := measure(ctx, open)
 	if err != nil {
@@ -85,7 +86,7 @@ func (b *Bulk) Upload(ctx context.Context, open func() (io.ReadCloser, error)) (
 		return BulkObject{}, fmt.Errorf("uploading %d bytes to bulk storage: %w", content.encodedSize, err)
 	}
 	return BulkObject{
-		URL: t.get, Expires: readableUntil(t.get, b.client.opts.Now()),
+		URL: t.get, Expires: readableUntil(t.get, b.client.clock.now()),
 		Size: content.size, EncodedSize: content.encodedSize, SHA256: content.hexSum(),
 	}, nil
 }

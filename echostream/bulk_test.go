@@ -240,7 +240,7 @@ func TestUploadRefused(t *testing.T) {
 		{"expired POST", 403, answer("AccessDenied", "Invalid according to Policy: Policy expired."), false, true},
 		{"expired signer", 400, answer("ExpiredToken", "The provided token has expired."), false, true},
 		{"too large", 400, answer("EntityTooLarge", "Your proposed upload exceeds the maximum allowed size"), true, false},
-		{"too large for a proxy", 413, "<html>", true, false},
+		{"too large for a proxy", 413, "<html>", false, false},
 		{"signature", 403, answer("SignatureDoesNotMatch", "no"), false, false},
 		{"slow down", 503, answer("SlowDown", "Please reduce your request rate."), false, false},
 		{"timeout", 400, answer("RequestTimeout", "Your socket connection was not read from in time"), false, false},

@@ -2,6 +2,7 @@ package echostream
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -27,10 +28,13 @@ type Options struct {
 	AWS []func(*config.LoadOptions) error
 	// Log gets what happens between the calls: log-ins, retries. By default, nothing is logged.
 	Log *slog.Logger
-	// Now is the clock. By default, time.Now.
+	// Now is the machine's clock, which may be wrong: see [Client.Now]. By default, time.Now.
 	Now func() time.Time
-	// CallTimeout bounds each request but the uploads: to Cognito, the API, SQS and the audit endpoint. A call may need
-	// several of them one after the other (see the package comment). By default, 30 s.
+	// Elapsed is the time since some moment, counted by a clock that nobody sets and that goes on while the machine is
+	// suspended. By default, that of Now if Now is set; else CLOCK_BOOTTIME on Linux and Go's monotonic clock elsewhere.
+	Elapsed func() time.Duration
+	// CallTimeout bounds each request but the uploads: to Cognito, the API, SQS and the audit endpoint; [Client.Send] bounds
+	// its own more closely. A call may need several of them one after the other (see the package comment). By default, 30 s.
 	CallTimeout time.Duration
 }
 
@@ -41,11 +45,20 @@ type Client struct {
 	log  *slog.Logger
 	aws  aws.Config
 	api  graphql.Client
+	// clock is EchoStream's. Options.Now is the machine's and must decide nothing.
+	clock *serviceClock
 
-	mu   sync.Mutex
-	apps map[string]*appCredentials // by app
-	sqs  map[string]*sqs.Client     // by app; "" uses the machine's credentials
+	mu     sync.Mutex
+	apps   map[string]*appCredentials // by app
+	sqs    map[string]*sqs.Client     // by app; "" uses the machine's credentials
+	node   *Node                      // as it was read last
+	closed map[string]int             // by queue or endpoint: the credentials to which it was closed first
 }
+
+// Now is the time by EchoStream's clock, as the Date of the last answers gives it and whatever the machine's clock is set
+// to; before the first answer it is the machine's. What EchoStream's times are compared with, such as
+// [BulkObject].Expires, or what is put into its records must be this. It can jump, when an answer sets it right.
+func (c *Client) Now() time.Time { return c.clock.now() }
 
 // tokens are the access tokens of the API.
 type tokens interface {
@@ -65,14 +78,27 @@ func New(env Environment, opts Options) (*Client, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	if opts.Now == nil {
+	switch {
+	case opts.Now == nil:
 		opts.Now = time.Now
+		if opts.Elapsed == nil {
+			opts.Elapsed = uptime()
+		}
+	case opts.Elapsed == nil:
+		start := opts.Now()
+		opts.Elapsed = func() time.Duration { return opts.Now().Sub(start) }
 	}
+	clock := newServiceClock(opts.Now, opts.Elapsed, opts.Log)
 	if opts.CallTimeout <= 0 {
 		opts.CallTimeout = 30 * time.Second
 	}
 	var client aws.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConnsPerHost = 64 // lanes send side by side
+		if t.TLSClientConfig == nil {
+			t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+		// A clock that is set wrong under way makes no certificate invalid. At the start there is only the machine's.
+		t.TLSClientConfig.Time = clock.now
 	})
 	if opts.HTTPClient != nil {
 		client = opts.HTTPClient
@@ -92,19 +118,20 @@ func New(env Environment, opts Options) (*Client, error) {
 	if b, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
 		cfg.HTTPClient = b.Freeze() // else each service gets connections of its own
 	}
+	cfg.HTTPClient = timedClient{cfg.HTTPClient, clock}
 	opts.HTTPClient = cfg.HTTPClient
 
 	cognito := cognitoidentityprovider.NewFromConfig(cfg, func(o *cognitoidentityprovider.Options) {
 		o.Credentials = aws.AnonymousCredentials{}
 	})
 	c := &Client{
-		env: env, opts: opts, log: opts.Log, aws: cfg,
+		env: env, opts: opts, log: opts.Log, aws: cfg, clock: clock,
 		api: &transport{
 			url: env.AppSyncEndpoint, http: cfg.HTTPClient, timeout: opts.CallTimeout,
-			tokens: newLogin(env, cognito, opts.CallTimeout, opts.Log, opts.Now),
+			tokens: newLogin(env, cognito, opts.CallTimeout, opts.Log, clock.now),
 		},
 		apps: map[string]*appCredentials{},
-		sqs:  map[string]*sqs.Client{},
+		sqs:  map[string]*sqs.Client{}, closed: map[string]int{},
 	}
 	return c, nil
 }

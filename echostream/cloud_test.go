@@ -24,12 +24,46 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 )
 
-// world is a cloud, a client of it that shares its clock, and all that the client logged.
+// world is a cloud, a client of it, and all that the client logged.
 type world struct {
 	*echotest.Cloud
-	client *echostream.Client
-	node   *echostream.Node
-	log    *lockedBuffer
+	machine *machine
+	client  *echostream.Client
+	node    *echostream.Node
+	log     *lockedBuffer
+}
+
+// machine is the client's. As much time passes on it as in the cloud, whatever its clock is set to.
+type machine struct {
+	cloud *echotest.Clock
+	mu    sync.Mutex
+	start time.Time
+	ahead time.Duration
+}
+
+func (m *machine) set(ahead time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ahead = ahead
+}
+
+func (m *machine) now() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cloud.Now().Add(m.ahead)
+}
+
+func (m *machine) elapsed() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cloud.Now().Sub(m.start)
+}
+
+// pause is time that it does not count.
+func (m *machine) pause(d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.start = m.start.Add(d)
 }
 
 type lockedBuffer struct {
@@ -50,6 +84,14 @@ func (l *lockedBuffer) String() string {
 }
 
 func newWorld(t *testing.T, opts echotest.Options) *world {
+	t.Helper()
+	w := newWorldAt(t, opts, 0)
+	w.read(t)
+	return w
+}
+
+// newWorldAt is a world whose machine's clock is so much ahead, and where nothing was asked yet.
+func newWorldAt(t *testing.T, opts echotest.Options, ahead time.Duration) *world {
 	t.Helper()
 	opts.TempDir = t.TempDir()
 	cloud := echotest.NewCloud(opts)
@@ -72,14 +114,13 @@ func newWorld(t *testing.T, opts echotest.Options) *world {
 	env, err := echostream.EnvironmentFrom(os.Getenv)
 	require.NoError(t, err)
 	log := &lockedBuffer{}
+	m := &machine{cloud: cloud.Clock(), start: cloud.Clock().Now(), ahead: ahead}
 	client, err := echostream.New(env, echostream.Options{
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Now: cloud.Clock().Now,
+		Now: m.now, Elapsed: m.elapsed,
 	})
 	require.NoError(t, err)
-	w := &world{cloud, client, nil, log}
-	w.read(t)
-	return w
+	return &world{cloud, m, client, nil, log}
 }
 
 func (w *world) read(t *testing.T) {
@@ -283,8 +324,8 @@ func TestCloudFaultsOfSending(t *testing.T) {
 
 func TestCloudEdgesChange(t *testing.T) {
 	w := newWorld(t, echotest.Options{})
-	for _, fault := range []echotest.FaultKind{echotest.Denied, echotest.EdgeRemoved} {
-		w.Fault(echotest.Fault{Service: echotest.SQS, Kind: fault, Count: 1})
+	for fault, count := range map[echotest.FaultKind]int{echotest.Denied: 2, echotest.EdgeRemoved: 1} {
+		w.Fault(echotest.Fault{Service: echotest.SQS, Kind: fault, Count: count})
 		assert.ErrorIs(t, w.send(t, message("x"))[0], echostream.ErrEdgeGone)
 	}
 	w.RemoveEdge("target")

@@ -39,7 +39,7 @@ func (c *Client) appCredentials(node *Node) *appCredentials {
 		app := node.App
 		c.apps[app] = &appCredentials{
 			fetch: func(ctx context.Context) (aws.Credentials, error) { return c.fetchCredentials(ctx, app) },
-			now:   c.opts.Now, log: c.log, turn: make(chan struct{}, 1),
+			now:   c.clock.now, log: c.log, turn: make(chan struct{}, 1),
 		}
 	}
 	return c.apps[node.App]
@@ -51,7 +51,8 @@ func (c *Client) fetchCredentials(ctx context.Context, app string) (aws.Credenti
 		return aws.Credentials{}, fmt.Errorf("getting AWS credentials for app %q: %w", app, err)
 	}
 	if answer.GetApp == nil {
-		return aws.Credentials{}, fmt.Errorf("getting AWS credentials for app %q: tenant %q has no such app", app, c.env.Tenant)
+		return aws.Credentials{}, withHint(
+			fmt.Errorf("getting AWS credentials for app %q: tenant %q has no such app", app, c.env.Tenant), "look at the app in EchoStream")
 	}
 	holder, ok := answer.GetApp.(interface {
 		GetGetAwsCredentials() api.CredentialsFields
@@ -81,7 +82,7 @@ type appCredentials struct {
 
 	mu      sync.Mutex
 	held    aws.Credentials
-	fetched time.Time
+	serial  int // of what is held, from 1
 	renewAt time.Time
 }
 
@@ -147,7 +148,8 @@ func (a *appCredentials) keep(ctx context.Context, creds aws.Credentials) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.now()
-	a.held, a.fetched = creds, now
+	a.held = creds
+	a.serial++
 	a.renewAt = creds.Expires.Add(-min(refreshAhead, creds.Expires.Sub(now)/2))
 	a.log.DebugContext(ctx, "got AWS credentials", "expires", creds.Expires)
 }
@@ -175,18 +177,58 @@ func (a *appCredentials) refused(accessKeyID string) {
 	}
 }
 
-// fresh tells whether the credentials with this key are so new that others would be refused as well.
-func (a *appCredentials) fresh(accessKeyID string) bool {
+// serialOf numbers the credentials with this key: those that were fetched later have a greater number.
+func (a *appCredentials) serialOf(accessKeyID string) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.held.AccessKeyID == accessKeyID && a.now().Sub(a.fetched) < refusedSoon
+	if a.held.AccessKeyID == accessKeyID {
+		return a.serial
+	}
+	return a.serial - 1 // they were replaced meanwhile, or refused
+}
+
+// renewFor reports whether other credentials may open a queue or endpoint that is closed to those with this key, and
+// forgets these. They are narrowed when they are made, so that those from before an edge do not open it. But one that stays
+// closed has credentials replaced once, until [Client.Node] reads another definition: each request for new ones costs,
+// and everything else goes by the same ones.
+func (c *Client) renewFor(to string, node *Node, accessKeyID string) bool {
+	credentials := c.appCredentials(node)
+	serial := credentials.serialOf(accessKeyID)
+	c.mu.Lock()
+	first, again := c.closed[to]
+	if !again {
+		c.closed[to] = serial
+	}
+	c.mu.Unlock()
+	if again && serial > first {
+		return false
+	}
+	credentials.refused(accessKeyID)
+	return true
+}
+
+// opened notes that credentials open a queue or endpoint.
+func (c *Client) opened(to string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.closed, to)
+}
+
+// forgetMachine has the machine's credentials read again, and reports whether they can be others then. (The AWS SDK
+// keeps them until they end by the machine's clock.)
+func (c *Client) forgetMachine() bool {
+	cache, ok := c.aws.Credentials.(*aws.CredentialsCache)
+	if ok {
+		cache.Invalidate()
+	}
+	return ok
 }
 
 // credentialsRefused tells whether AWS turned a request down for its credentials' sake.
 func credentialsRefused(code string) bool {
 	switch code {
 	case "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException",
-		"InvalidSecurity", "InvalidAccessKeyId", "InvalidToken", "RequestExpired":
+		"InvalidSecurity", "InvalidAccessKeyId", "InvalidToken":
 		return true
 	}
 	return false

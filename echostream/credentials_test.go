@@ -3,8 +3,11 @@ package echostream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -214,6 +217,32 @@ func TestCrossAccountAppUsesTheMachinesCredentials(t *testing.T) {
 	c, err := New(testEnvironment("http://127.0.0.1:1/graphql"), Options{HTTPClient: noHTTP{t}})
 	require.NoError(t, err)
 	requireKey(t, "MACHINE", c.Credentials(&Node{App: "x", CrossAccount: true}))
+}
+
+// The AWS SDK keeps the machine's credentials until they end by the machine's clock.
+func TestMachinesCredentialsThatWereRefused(t *testing.T) {
+	n := 0
+	machine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		n++
+		fmt.Fprintf(w, `{"AccessKeyId":"KEY%d","SecretAccessKey":"s","Token":"t","Expiration":"2099-01-01T00:00:00Z"}`, n)
+	}))
+	defer machine.Close()
+	s := &scriptedSQS{requests: []refusal{{"ExpiredToken", true}}}
+	server := httptest.NewServer(s)
+	defer server.Close()
+	noMachine(t)
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", machine.URL)
+	c, err := New(testEnvironment("http://127.0.0.1:1/graphql"), Options{})
+	require.NoError(t, err)
+	node := testNode()
+	node.CrossAccount = true
+	require.NoError(t, c.Send(t.Context(), node, server.URL+"/1/q.fifo", messagesOf("a"))[0])
+	assert.Equal(t, []string{"KEY1", "KEY2"}, s.keys)
+
+	s.requests = slices.Repeat([]refusal{{"InvalidClientTokenId", true}}, 2)
+	err = c.Send(t.Context(), node, server.URL+"/1/q.fifo", messagesOf("a"))[0]
+	assert.True(t, NeedsOperator(err))
+	assert.ErrorContains(t, err, "check the AWS credentials of this machine")
 }
 
 // noHTTP fails the test if anything is asked.

@@ -56,9 +56,9 @@ func SaveDefinition(fsys disk.FS, name string, env Environment, node *Node) erro
 	return nil
 }
 
-// LoadDefinition reads what [SaveDefinition] kept. The error holds fs.ErrNotExist if there is none yet; else it says
-// why the file cannot be used: another password or node, damaged, cut off, or written by a newer version. None of them
-// is a reason to stop: EchoStream has the definition too.
+// LoadDefinition reads what [SaveDefinition] kept, as a definition whose Kept is set. The error holds fs.ErrNotExist if
+// there is none yet; else it says why the file cannot be used: another password or node, damaged, cut off, or written by a
+// newer version. None of them is a reason to stop: EchoStream has the definition too.
 func LoadDefinition(fsys disk.FS, name string, env Environment) (*Node, error) {
 	data, err := readDefinition(fsys, name)
 	if err != nil {
@@ -163,6 +163,7 @@ func openDefinition(env Environment, data []byte) (*Node, error) {
 	if node.Tenant != env.Tenant || node.Name != env.Name {
 		return nil, fmt.Errorf("what it holds is that of %s, expected node %q of tenant %q", node, env.Name, env.Tenant)
 	}
+	node.Kept = true
 	return node, nil
 }
 

@@ -52,12 +52,16 @@ func TestDefinitionIsKept(t *testing.T) {
 	require.NoError(t, SaveDefinition(volume, "definition", env, node))
 	got, err := LoadDefinition(volume, "definition", env)
 	require.NoError(t, err)
+	assert.True(t, got.Kept)
+	got.Kept = false
 	assert.Equal(t, node, got)
 
 	node.Stopped, node.LoggingLevel, node.SendMessageType = true, nil, nil
 	require.NoError(t, SaveDefinition(volume, "definition", env, node))
 	got, err = LoadDefinition(volume, "definition", env)
 	require.NoError(t, err)
+	assert.True(t, got.Kept)
+	got.Kept = false
 	assert.Equal(t, node, got)
 
 	info, err := os.Stat(filepath.Join(dir, "definition"))
@@ -211,6 +215,7 @@ func TestDefinitionFormat1(t *testing.T) {
 	assert.Equal(t, &Node{
 		Name: "Nödé 1", Tenant: "Acme", Region: "eu-west-1", App: "app", Config: json.RawMessage(`{"ftp":{"users":[]}}`),
 		Targets: []Edge{{Name: "target", Queue: "https://sqs.eu-west-1.amazonaws.com/1/q.fifo"}}, LoggingLevel: &level,
+		Kept: true,
 	}, got)
 }
 

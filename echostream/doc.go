@@ -6,9 +6,12 @@
 // A nil error is an acknowledgement: SQS holds the message, S3 the bytes, the tenant the audit records. Everything else
 // is an error, and one of two kinds: permanent ([IsPermanent]: this message or content will never be taken) or
 // transient (the same call can succeed later; when it does, a message arrives once, in its order, as long as it goes out
-// under the same tracking id within SQS's five minutes). The package does not wait and try again, but for what it can cure
+// under the same tracking id within SQS's five minutes). Of a transient error two more things can be asked: whether it
+// will come again until a person changes something ([NeedsOperator]; its text says what to look at), and whether SQS may
+// have taken the message all the same ([IsUnknown]). The package does not wait and try again, but for what it can cure
 // at once: a token or credentials that were refused are replaced, a message that failed out of a batch is sent
-// again. Retrying is the caller's, by one policy; package outbox has it, for what must not be lost.
+// again, and so is what was refused for its time. Retrying is the caller's, by one policy; package outbox has it, for what
+// must not be lost.
 //
 // Each request takes Options.CallTimeout at most, but for uploads, and a call makes several where it has to.
 // [Client.Node] takes up to twice that, whatever log-in and second try it needs. [Client.Send] and [Client.Audit] take
@@ -19,6 +22,10 @@
 // Tokens, credentials and upload URLs are fetched when they are needed. Tokens and credentials are replaced in the
 // background before they end: while they are valid, nothing waits for Cognito or for new ones. Memory does not grow with the size
 // of an upload. Everything may be used from several goroutines.
+//
+// The machine's clock decides nothing once EchoStream or AWS has answered: what is signed, and what expires, goes by their
+// clock ([Client.Now]). A machine's clock that is wrong is a WARNING, and the log-in of a machine that is so wrong that
+// certificates are not valid fails with an error that says so.
 //
 // No error and no log line holds a password, token, key or presigned URL.
 //

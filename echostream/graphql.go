@@ -81,6 +81,27 @@ func (e *APIError) unauthorized() bool {
 	return false
 }
 
+// hint is what a person should look at after the API's answer, or "".
+func (e *APIError) hint() string {
+	kind := ""
+	for _, p := range e.Problems {
+		switch {
+		case p.Type == "Unauthorized":
+			return "see to it that EchoStream lets the node's user read its node and its app"
+		case p.Type == "ValidationError", p.Type == "MalformedHttpRequestException", strings.HasPrefix(p.Message, "Validation error"):
+			return "EchoStream's API has changed: use a newer version of this program"
+		}
+		kind = p.Type
+	}
+	switch {
+	case e.unauthorized():
+		return "check APPSYNC_ENDPOINT, USER_POOL_ID and CLIENT_ID: new tokens were refused too"
+	case e.Status == http.StatusOK, retryLater(e.Status, kind):
+		return ""
+	}
+	return "check APPSYNC_ENDPOINT, and look at what is on the way: a proxy, a firewall or a captive portal"
+}
+
 // transport carries the operations of package api to AWS AppSync.
 type transport struct {
 	url     string
@@ -166,17 +187,19 @@ func decode(operation string, status int, text []byte, resp *graphql.Response) e
 		}
 		if refused.onlyDispensable() {
 			_ = json.Unmarshal(envelope.Data, resp.Data) // for those who can do with less
+			return refused
 		}
-		return refused
+		return withHint(refused, refused.hint())
 	}
 	if err != nil {
-		return fmt.Errorf("the API's answer to %s is not JSON: %w", operation, err)
+		return withHint(fmt.Errorf("the API's answer to %s is not JSON: %w", operation, err), "check APPSYNC_ENDPOINT, and "+onTheWay)
 	}
 	if len(envelope.Data) == 0 || string(envelope.Data) == "null" {
 		return fmt.Errorf("the API's answer to %s has neither data nor errors", operation)
 	}
 	if err := json.Unmarshal(envelope.Data, resp.Data); err != nil {
-		return fmt.Errorf("the API's answer to %s does not match the schema: %w", operation, err)
+		return withHint(fmt.Errorf("the API's answer to %s does not match the schema: %w", operation, err),
+			"EchoStream's API has changed: use a newer version of this program")
 	}
 	return nil
 }

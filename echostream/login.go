@@ -12,15 +12,20 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
 	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/ftpnode/ftpnode/echostream/internal/srp"
 )
 
 // ErrConfiguration is in the errors of a log-in that fails until a person changes something: a wrong password, an
 // unknown user or app client, a challenge that a program cannot answer. Retry slowly: Cognito locks users out who
-// fail too often. Such an error is not permanent in the sense of [IsPermanent], which is about one message.
+// fail too often. Such an error is not permanent in the sense of [IsPermanent], which is about one message; it is one that
+// [NeedsOperator] reports.
 var ErrConfiguration = errors.New("configuration error")
+
+// ErrAppInactive is in the error of a log-in, besides [ErrConfiguration], that EchoStream itself refuses: the app was
+// removed or is not active. The user pool has a function of EchoStream's that says so (UserLambdaValidationException);
+// nothing is wrong with USER_NAME and PASSWORD.
+var ErrAppInactive = fmt.Errorf("%w: EchoStream refuses the app's log-in", ErrConfiguration)
 
 const (
 	// renewMargin is how long before its end a token is renewed; for tokens that live shorter than
@@ -168,7 +173,7 @@ func (l *login) finish(f *flight, got tokenSet, err error) {
 		if l.renew.After(l.expires) {
 			l.renew = l.expires
 		}
-		l.log.Warn("Could not renew the access token; the old one is still valid", "expires", l.expires, "err", err)
+		l.log.Warn("Could not renew the access token; the old one is still valid", "expires", l.expires, "error", err)
 	default:
 		f.err = err
 		return
@@ -189,7 +194,7 @@ func (l *login) authenticate(ctx context.Context, refresh string) (tokenSet, err
 			return got, err
 		}
 		// It has expired or was revoked, or the pool does not allow it. If more is wrong, SRP will tell.
-		l.log.Info("The refresh token is no longer valid; logging in again", "err", err)
+		l.log.Info("The refresh token is no longer valid; logging in again", "error", err)
 		l.mu.Lock()
 		if l.refresh == refresh {
 			l.refresh = ""
@@ -294,7 +299,7 @@ func (l *login) result(challenge types.ChallengeNameType, r *types.Authenticatio
 		if challenge == types.ChallengeNameTypeNewPasswordRequired {
 			hint = "set a permanent password for the user, and PASSWORD to it"
 		}
-		return tokenSet{}, &configurationError{err, hint}
+		return tokenSet{}, &operatorError{err, hint, ErrConfiguration}
 	}
 	if r == nil || aws.ToString(r.AccessToken) == "" {
 		return tokenSet{}, fmt.Errorf("%s: Cognito's answer holds neither an access token nor a challenge", l.what())
@@ -312,14 +317,17 @@ func (l *login) what() string {
 
 // failed says what a failed request means.
 func (l *login) failed(operation string, err error) error {
-	code := ""
-	var answer smithy.APIError
-	if errors.As(err, &answer) {
-		code = answer.ErrorCode()
-	}
 	err = fmt.Errorf("%s: %w", l.what(), awsError(operation, err))
+	code := errorCode(err)
+	if code == "UserLambdaValidationException" {
+		return &operatorError{err, "EchoStream refuses this app: it was removed, or is not active; look at the app in EchoStream", ErrAppInactive}
+	}
 	if hint := configurationHint(code); hint != "" {
-		return &configurationError{err, hint}
+		return &operatorError{err, hint, ErrConfiguration}
+	}
+	var answer *serviceError
+	if errors.As(err, &answer) && !retryLater(answer.status, code) && answer.status != 0 {
+		return withHint(err, "check USER_POOL_ID and CLIENT_ID, and "+onTheWay)
 	}
 	return err
 }
@@ -328,8 +336,7 @@ func (l *login) failed(operation string, err error) error {
 func configurationHint(code string) string {
 	switch code {
 	case "NotAuthorizedException", "UserNotFoundException":
-		// A clock that is wrong makes a TIMESTAMP that Cognito refuses in the same words.
-		return "check USER_NAME, PASSWORD and the machine's clock"
+		return "check USER_NAME and PASSWORD"
 	case "PasswordResetRequiredException":
 		return "set a permanent password for the user, and PASSWORD to it"
 	case "UserNotConfirmedException":
@@ -341,12 +348,3 @@ func configurationHint(code string) string {
 	}
 	return ""
 }
-
-type configurationError struct {
-	err  error
-	hint string
-}
-
-func (e *configurationError) Error() string        { return e.err.Error() + "; " + e.hint }
-func (e *configurationError) Unwrap() error        { return e.err }
-func (e *configurationError) Is(target error) bool { return target == ErrConfiguration }

@@ -571,9 +571,13 @@ func TestLoginConfigurationErrors(t *testing.T) {
 		want   []string
 	}{
 		{"wrong password", func(l *login, _ *fakeCognito) { l.env.Password = "hunter2 is wrong" },
-			[]string{`"app-user"`, "eu-west-1_Ab3dEf9Gh", "NotAuthorizedException: Incorrect username or password.", "check USER_NAME, PASSWORD"}},
+			[]string{`"app-user"`, "eu-west-1_Ab3dEf9Gh", "NotAuthorizedException: Incorrect username or password.", "check USER_NAME and PASSWORD"}},
 		{"wrong client", func(l *login, _ *fakeCognito) { l.env.ClientID = "other" },
 			[]string{"ResourceNotFoundException", "check CLIENT_ID and USER_POOL_ID"}},
+		{"inactive app", func(_ *login, f *fakeCognito) {
+			f.fail = []error{&types.UserLambdaValidationException{Message: aws.String("PreAuthentication failed with error inactive.")}}
+		}, []string{"UserLambdaValidationException: PreAuthentication failed with error inactive.",
+			"EchoStream refuses this app: it was removed, or is not active"}},
 		{"unknown user", func(_ *login, f *fakeCognito) { f.fail = []error{&types.UserNotFoundException{}} },
 			[]string{"UserNotFoundException", "check USER_NAME"}},
 		{"not confirmed", func(_ *login, f *fakeCognito) { f.fail = []error{&types.UserNotConfirmedException{}} },
@@ -595,6 +599,7 @@ func TestLoginConfigurationErrors(t *testing.T) {
 				require.ErrorIs(t, err, ErrConfiguration)
 				assert.Empty(t, token)
 				assert.False(t, IsPermanent(err), "it must not set messages aside")
+				assert.True(t, NeedsOperator(err))
 				for _, want := range tt.want {
 					assert.ErrorContains(t, err, want)
 				}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 
 	"github.com/ftpnode/ftpnode/echostream/internal/api"
@@ -40,6 +41,9 @@ type Node struct {
 	LoggingLevel *slog.Level `json:"loggingLevel,omitempty"`
 	Ports        []Port      `json:"ports,omitempty"`
 	Mounts       []Mount     `json:"mounts,omitempty"`
+	// Kept says that the definition comes from [LoadDefinition] and may be out of date: edges that it does not name may have
+	// been drawn, and the node may have been stopped. Nothing is sent by it ([ErrKept]). That of [Client.Node] never is.
+	Kept bool `json:"-"`
 }
 
 // Edge is a queue between this node and another one.
@@ -89,7 +93,8 @@ func (n Node) GoString() string {
 	return "echostream.Node{" + n.String() + "}"
 }
 
-// Node reads the node's definition. The error holds [ErrNodeNotFound] if the tenant has no such node.
+// Node reads the node's definition. The error holds [ErrNodeNotFound] if the tenant has no such node; see also
+// [NeedsOperator].
 func (c *Client) Node(ctx context.Context) (*Node, error) {
 	name, tenant := c.env.Name, c.env.Tenant
 	answer, err := api.GetNode(ctx, c.api, name, tenant)
@@ -103,11 +108,18 @@ func (c *Client) Node(ctx context.Context) (*Node, error) {
 		return nil, fmt.Errorf("reading node %q of tenant %q: %w", name, tenant, err)
 	}
 	if answer.GetNode == nil {
-		return nil, fmt.Errorf("reading node %q of tenant %q: %w", name, tenant, ErrNodeNotFound)
+		return nil, withHint(fmt.Errorf("reading node %q of tenant %q: %w", name, tenant, ErrNodeNotFound), "check NAME (or NODE) and TENANT")
 	}
 	node, err := nodeOf(answer.GetNode)
 	if err != nil {
-		return nil, fmt.Errorf("reading node %q of tenant %q: %w", name, tenant, err)
+		return nil, withHint(fmt.Errorf("reading node %q of tenant %q: %w", name, tenant, err), "look at the node, its app and its tenant in EchoStream")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !reflect.DeepEqual(node, c.node) {
+		copied := *node
+		c.node = &copied
+		clear(c.closed)
 	}
 	return node, nil
 }

@@ -1,11 +1,15 @@
 package echostream
 
 import (
+	"context"
 	"fmt"
+	"net/http"
 	"net/url"
 	"regexp"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 )
 
@@ -19,9 +23,23 @@ func (c *Client) queues(node *Node) *sqs.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.sqs[key] == nil {
-		c.sqs[key] = sqs.NewFromConfig(c.aws, func(o *sqs.Options) { o.Credentials = credentials })
+		c.sqs[key] = sqs.NewFromConfig(c.aws, func(o *sqs.Options) {
+			o.Credentials = credentials
+			o.HTTPSignerV4 = clockSigner{v4.NewSigner(), c.clock}
+		})
 	}
 	return c.sqs[key]
+}
+
+// clockSigner signs at the time of the service's clock.
+type clockSigner struct {
+	signer *v4.Signer
+	clock  *serviceClock
+}
+
+// SignHTTP implements sqs.HTTPSignerV4.
+func (s clockSigner) SignHTTP(ctx context.Context, credentials aws.Credentials, r *http.Request, payloadHash, service, region string, _ time.Time, options ...func(*v4.SignerOptions)) error {
+	return s.signer.SignHTTP(ctx, credentials, r, payloadHash, service, region, s.clock.now(), options...)
 }
 
 var awsQueueHost = regexp.MustCompile(

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -15,6 +19,10 @@ import (
 const (
 	maxBatch       = 10
 	opSendMessages = "SQS SendMessageBatch"
+	// sendTimeout bounds a request, with a second more for each sendRate bytes: it must not use up SQS's five minutes, nor
+	// be too short for a slow line.
+	sendTimeout = 15 * time.Second
+	sendRate    = 8 << 10
 )
 
 // Send sends messages to the queue of one of the node's edges, in order, and returns an error for each: nil once
@@ -26,16 +34,23 @@ const (
 // the caller sends them again, all under the same tracking ids.
 //
 // An error is permanent ([IsPermanent]) if SQS will never take the message, such as one that is too long; it does not
-// hold up the others. It holds [ErrEdgeGone] if the queue is no more. Everything else is transient.
+// hold up the others. Everything else is transient. It holds [ErrEdgeGone] if the queue is no more or is closed to the node:
+// credentials are older than an edge that is new, so that they are replaced once for an edge that they do not open.
+// [IsUnknown] tells whether SQS may have taken the message: send it again well within its five minutes. [NeedsOperator]
+// tells whether a person has to do something.
 //
-// ctx bounds the whole; each request also has Options.CallTimeout, and the credentials it may need first twice that. Send does not look at node.Stopped: that is the caller's.
+// ctx bounds the whole; each request also has 15 s and a second for each 8 KiB, Options.CallTimeout at most, and the
+// credentials it may need first twice that. Nothing is sent by a definition that was kept ([ErrKept]). Send does not look at
+// node.Stopped: that is the caller's.
 func (c *Client) Send(ctx context.Context, node *Node, queue string, messages []Message) []error {
 	s := &sending{
 		client: c, node: node, queue: queue, messages: messages,
 		errs: make([]error, len(messages)),
 		held: map[string]error{},
 	}
-	s.at, s.down = at(queue, node.Region)
+	if s.at, s.down = at(queue, node.Region); node.Kept {
+		s.down = ErrKept
+	}
 	var batch []int
 	size := 0
 	for i, m := range messages {
@@ -99,7 +114,10 @@ func (s *sending) send(ctx context.Context, batch []int) {
 			continue
 		}
 		if !IsPermanent(err) {
-			err = s.again(ctx, i)
+			unknown := IsUnknown(err)
+			if err = s.again(ctx, i); err != nil && unknown && !IsPermanent(err) {
+				err = &unknownError{err, true} // of the first try
+			}
 		}
 		if err != nil && !IsPermanent(err) {
 			s.held[s.group(i)] = err
@@ -128,9 +146,9 @@ func (s *sending) allowed(batch []int) []int {
 	for _, i := range batch {
 		switch before := s.held[s.group(i)]; {
 		case s.down != nil:
-			s.errs[i] = s.wrap(i, fmt.Errorf("not tried: %w", s.down))
+			s.errs[i] = s.wrap(i, &unknownError{fmt.Errorf("not tried: %w", s.down), false})
 		case before != nil:
-			s.errs[i] = s.wrap(i, fmt.Errorf("not tried, since one before it failed: %w", before))
+			s.errs[i] = s.wrap(i, &unknownError{fmt.Errorf("not tried, since one before it failed: %w", before), false})
 		default:
 			allowed = append(allowed, i)
 		}
@@ -173,7 +191,7 @@ func (s *sending) post(ctx context.Context, batch []int) (map[int]error, error) 
 
 	failed := make(map[int]error, len(batch))
 	for _, i := range batch {
-		failed[i] = errors.New(opSendMessages + ": the answer does not mention the message")
+		failed[i] = &unknownError{errors.New(opSendMessages + ": the answer does not mention the message"), true}
 	}
 	index := func(id *string) (int, bool) {
 		n, err := strconv.Atoi(aws.ToString(id))
@@ -195,30 +213,73 @@ func (s *sending) post(ctx context.Context, batch []int) (map[int]error, error) 
 	return failed, nil
 }
 
-// request asks once more, with fresh credentials, if the first were refused.
+// request asks once more if what the first request was refused for is cured: credentials that are replaced, or a clock
+// that the refusal set right.
 func (s *sending) request(ctx context.Context, entries []types.SendMessageBatchRequestEntry) (*sqs.SendMessageBatchOutput, error) {
 	for attempt := 1; ; attempt++ {
 		used, err := s.client.retrieve(ctx, s.client.Credentials(s.node))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", opSendMessages, err)
 		}
+		moves := s.client.clock.moves()
 		answer, err := s.call(ctx, entries)
 		if err == nil {
+			s.client.opened(s.queue)
 			return answer, nil
 		}
-		if !credentialsRefused(errorCode(err)) || s.node.CrossAccount {
-			return nil, err
+		cured := false
+		switch code := errorCode(err); {
+		case refusedForTime(code) && s.client.clock.moves() != moves:
+			cured = true
+		case s.node.CrossAccount:
+			cured = credentialsRefused(code) && s.client.forgetMachine()
+		case credentialsRefused(code):
+			s.client.appCredentials(s.node).refused(used.AccessKeyID)
+			cured = true
+		case accessDenied(code):
+			cured = s.client.renewFor(s.queue, s.node, used.AccessKeyID)
 		}
-		s.client.appCredentials(s.node).refused(used.AccessKeyID)
-		if attempt == 2 {
-			return nil, err
+		if !cured || attempt == 2 {
+			return nil, withHint(err, s.hint(err))
 		}
 	}
 }
 
+// hint is what a person should look at after SQS's answer, or "".
+func (s *sending) hint(err error) string {
+	var answer *serviceError
+	if !errors.As(err, &answer) || edgeMissing(answer.code) || aboutContent(err) || retryLater(answer.status, answer.code) {
+		return ""
+	}
+	switch code := answer.code; {
+	case strings.HasPrefix(strings.ToLower(code), "kms"):
+		return "look at the KMS key of the edge in EchoStream"
+	case accessDenied(code) && s.node.CrossAccount, credentialsRefused(code) && s.node.CrossAccount:
+		return "check the AWS credentials of this machine, and that they may send to the edge's queue"
+	case accessDenied(code), credentialsRefused(code):
+		return "new credentials were refused too: look at the edge and at the app in EchoStream"
+	case refusedForTime(code):
+		return onTheWay + " that changes requests"
+	}
+	return "look at the edge in EchoStream, and at what is on the way: a proxy or a firewall"
+}
+
 func (s *sending) call(ctx context.Context, entries []types.SendMessageBatchRequestEntry) (*sqs.SendMessageBatchOutput, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.client.opts.CallTimeout)
+	size := 0
+	for _, e := range entries {
+		size += len(aws.ToString(e.MessageBody))
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout(size))
 	defer cancel()
+	// net/http asks for a connection, gets one, and only then writes. A client that is not net/http's tells neither.
+	var asked, connected atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { asked.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	})
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", opSendMessages, err)
+	}
 	answer, err := s.client.queues(s.node).SendMessageBatch(ctx,
 		&sqs.SendMessageBatchInput{QueueUrl: aws.String(s.queue), Entries: entries}, s.at)
 	if err == nil {
@@ -229,23 +290,41 @@ func (s *sending) call(ctx context.Context, entries []types.SendMessageBatchRequ
 	if errors.As(err, &gone) || edgeGone(errorCode(clean)) {
 		return nil, fmt.Errorf("%w: %w", ErrEdgeGone, clean)
 	}
-	return nil, clean
+	status := httpStatus(err)
+	refused := status >= 300 && status < 500 && status != http.StatusRequestTimeout // which a proxy says, of what it passed on
+	unsent := asked.Load() && !connected.Load()
+	if refused || unsent {
+		return nil, clean
+	}
+	return nil, &unknownError{clean, true}
+}
+
+// timeout bounds a request of so many bytes.
+func (s *sending) timeout(size int) time.Duration {
+	return min(sendTimeout+time.Duration(size)*time.Second/sendRate, s.client.opts.CallTimeout)
 }
 
 func entryError(refused types.BatchResultErrorEntry) error {
-	err := error(&serviceError{opSendMessages, aws.ToString(refused.Code), shorten(aws.ToString(refused.Message))})
-	switch code := aws.ToString(refused.Code); {
+	code := aws.ToString(refused.Code)
+	err := error(&serviceError{operation: opSendMessages, code: code, message: shorten(aws.ToString(refused.Message))})
+	switch {
 	case edgeGone(code):
 		return fmt.Errorf("%w: %w", ErrEdgeGone, err)
 	case refused.SenderFault && aboutContent(err):
 		return Permanent(err)
+	case !refused.SenderFault:
+		return &unknownError{err, true}
+	case !retryLater(http.StatusBadRequest, code):
+		return withHint(err, "look at the edge in EchoStream")
 	}
 	return err
 }
 
-func edgeGone(code string) bool {
+func edgeGone(code string) bool { return edgeMissing(code) || accessDenied(code) }
+
+func edgeMissing(code string) bool {
 	switch code {
-	case "AWS.SimpleQueueService.NonExistentQueue", "NonExistentQueue", "QueueDoesNotExist", "AccessDenied", "AccessDeniedException":
+	case "AWS.SimpleQueueService.NonExistentQueue", "NonExistentQueue", "QueueDoesNotExist":
 		return true
 	}
 	return false

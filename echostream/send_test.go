@@ -1,6 +1,7 @@
 package echostream
 
 import (
+	"cmp"
 	"context"
 	"crypto/md5"
 	"encoding/hex"
@@ -41,6 +42,7 @@ type scriptedSQS struct {
 
 	entries  map[string][]refusal
 	requests []refusal // of whole requests
+	status   int       // of a request that is refused. By default, 400.
 	forget   string    // a body that no answer mentions
 }
 
@@ -68,7 +70,7 @@ func (s *scriptedSQS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.requests = s.requests[1:]
 		if said.code != "" {
 			w.Header().Set("X-Amzn-Query-Error", said.code+";Sender")
-			w.WriteHeader(http.StatusBadRequest)
+			w.WriteHeader(cmp.Or(s.status, http.StatusBadRequest))
 			fmt.Fprintf(w, `{"__type":"com.amazonaws.sqs#Whatever","message":"said %s"}`, said.code)
 			return
 		}
@@ -275,7 +277,8 @@ func TestSendFailures(t *testing.T) {
 
 func TestSendToAnEdgeThatIsGone(t *testing.T) {
 	for _, code := range []string{"AWS.SimpleQueueService.NonExistentQueue", "AccessDenied", "AccessDeniedException"} {
-		errs := sendTo(t, &scriptedSQS{requests: []refusal{{code, true}}}, messagesOf("a", "b"))
+		// Credentials may be older than the edge: it is closed only if new ones are refused too.
+		errs := sendTo(t, &scriptedSQS{requests: slices.Repeat([]refusal{{code, true}}, 2)}, messagesOf("a", "b"))
 		for _, err := range errs {
 			assert.ErrorIs(t, err, ErrEdgeGone)
 			assert.False(t, IsPermanent(err))

@@ -44,8 +44,7 @@ type ticketStore struct {
 	free []ticket
 }
 
-// take hands out a ticket. A fresh one is taken as it is: if it looks stale, then this machine's clock is wrong, and S3's
-// counts.
+// take hands out a ticket. A fresh one is taken as it is: if it looks stale, then the clock is wrong, and S3's counts.
 func (s *ticketStore) take(ctx context.Context) (ticket, error) {
 	if t, ok := s.pop(); ok {
 		return t, nil
@@ -73,7 +72,7 @@ func (s *ticketStore) take(ctx context.Context) (ticket, error) {
 func (s *ticketStore) pop() (ticket, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	limit := s.client.opts.Now().Add(ticketMargin)
+	limit := s.client.clock.now().Add(ticketMargin)
 	for len(s.free) > 0 {
 		t := s.free[0]
 		s.free = s.free[1:]

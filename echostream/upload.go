@@ -133,10 +133,30 @@ func refusedUpload(answer *http.Response) error {
 		// PUT: AccessDenied, "Request has expired"; POST: AccessDenied, "Invalid according to Policy: Policy expired."; or the
 		// credentials that signed either are at their end.
 		return fmt.Errorf("%w: %w", errTicketExpired, err)
-	case answer.StatusCode == http.StatusRequestEntityTooLarge, said.Code == "EntityTooLarge", said.Code == "EntityTooSmall":
+	case said.Code == "InvalidAccessKeyId", said.Code == "InvalidToken":
+		return fmt.Errorf("%w: its credentials were replaced: %w", errTicketExpired, err)
+	case said.Code == "EntityTooLarge", said.Code == "EntityTooSmall":
+		// Without the code, a 413 is not S3's: what is over S3's limit does not get here.
 		return Permanent(err)
 	}
-	return err
+	return withHint(err, uploadHint(answer.StatusCode, said.Code))
+}
+
+// uploadHint is what a person should look at after an answer to an upload, or "".
+func uploadHint(status int, code string) string {
+	switch code {
+	case "BadDigest", "IncompleteBody":
+		return "" // it was damaged, or cut off, on the way
+	}
+	switch {
+	case retryLater(status, code):
+		return ""
+	case code == "":
+		return onTheWay
+	case code == "SignatureDoesNotMatch":
+		return onTheWay + " that changes requests"
+	}
+	return "ask EchoStream about its bulk data storage, and look at what is on the way: a proxy or a firewall"
 }
 
 // progress tells when bytes are taken, counts them, and keeps why there are no more. net/http may still read while the

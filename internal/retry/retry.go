@@ -1,4 +1,6 @@
-// Package retry is what goes on until it succeeds: when it tries again, and what it says meanwhile.
+// Package retry is what goes on until it succeeds: when it tries again, and what it says meanwhile. Its pauses are measured
+// by Go's monotonic clock, which nobody can set. That it stands still while the machine is suspended only makes a pause as
+// much longer.
 package retry
 
 import (
