@@ -3,6 +3,7 @@ package echostream
 import (
 	"crypto/x509"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -153,6 +154,10 @@ func invalidByTime(err error) (*x509.Certificate, bool) {
 }
 
 // timedClient has the clock hear each answer.
+//
+// It also keeps the AWS SDK from cutting answers off: the SDK closes a request's body as soon as the head of the answer is
+// there, and its WriteTo then fails with io.EOF. On a busy machine, net/http may only then look for the end of the body, and
+// would close the connection for that error while the answer is being read.
 type timedClient struct {
 	client aws.HTTPClient
 	clock  *serviceClock
@@ -160,6 +165,10 @@ type timedClient struct {
 
 // Do implements aws.HTTPClient.
 func (t timedClient) Do(r *http.Request) (*http.Response, error) {
+	if _, ok := r.Body.(io.WriterTo); ok {
+		r = r.WithContext(r.Context()) // a copy
+		r.Body = struct{ io.ReadCloser }{r.Body}
+	}
 	sent := t.clock.elapsed()
 	answer, err := t.client.Do(r)
 	if err != nil {

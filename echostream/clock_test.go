@@ -1,13 +1,16 @@
 package echostream
 
 import (
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // clockRig is a service clock on a machine whose time a test sets.
@@ -132,6 +135,31 @@ func TestClockIsSaidToBeWrongOnce(t *testing.T) {
 		answer()
 	}
 	assert.LessOrEqual(t, r.lines(), 3+24*6)
+}
+
+// lateReader looks for the end of the body when the answer is there, as net/http does on a busy machine.
+type lateReader struct{ err chan error }
+
+func (l lateReader) Do(r *http.Request) (*http.Response, error) {
+	closed, body := make(chan struct{}), r.Body
+	go func() {
+		<-closed
+		_, err := io.Copy(io.Discard, body)
+		l.err <- err
+	}()
+	return &http.Response{StatusCode: 200, Body: closer(func() { close(closed) })}, nil
+}
+
+func (c closer) Read([]byte) (int, error) { return 0, io.EOF }
+
+func TestAnswersAreNotCutOffByTheSDK(t *testing.T) {
+	late := lateReader{make(chan error, 1)}
+	request, err := smithyhttp.NewStackRequest().(*smithyhttp.Request).SetStream(strings.NewReader("body"))
+	require.NoError(t, err)
+	answer, _, err := smithyhttp.NewClientHandler(timedClient{late, newClockRig().serviceClock}).Handle(t.Context(), request)
+	require.NoError(t, err)
+	require.NoError(t, answer.(*smithyhttp.Response).Body.Close())
+	assert.NoError(t, <-late.err)
 }
 
 func TestUptime(t *testing.T) {
