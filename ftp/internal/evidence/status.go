@@ -1,0 +1,8 @@
+package evidence
+
+// status is what the kernel knows of a connection. Its zero value: nothing.
+type status struct {
+	known bool
+	state uint8
+	acked uint64 // bytes that the other end has acknowledged
+}
