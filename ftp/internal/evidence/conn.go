@@ -39,8 +39,9 @@ const (
 // No goroutine belongs to it: verdicts are given by Read, Line and Reply, and by a timer, which runs while a 226 waits.
 type Conn struct {
 	net.Conn
-	w   *Witness
-	tcp *net.TCPConn // nil: not TCP
+	w    *Witness
+	tcp  *net.TCPConn // nil: not TCP
+	look func(*net.TCPConn) status
 
 	written atomic.Uint64 // raw bytes
 	greeted atomic.Uint64 // position of the end of the first write
@@ -76,7 +77,7 @@ func (w *Witness) Watch(c net.Conn) *Conn {
 	if tcp != nil {
 		inlineUrgent(tcp)
 	}
-	return &Conn{Conn: c, w: w, tcp: tcp}
+	return &Conn{Conn: c, w: w, tcp: tcp, look: w.look}
 }
 
 // LoggedIn says whose the connection is: some of what a client does is remembered by its user and address.
@@ -157,7 +158,7 @@ func (c *Conn) status() status {
 	if c.tcp == nil {
 		return status{}
 	}
-	return c.w.look(c.tcp)
+	return c.look(c.tcp)
 }
 
 // Line notes that a command arrived. verb is in upper case.

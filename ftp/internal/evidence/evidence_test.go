@@ -74,7 +74,7 @@ type peers struct {
 	lines  chan string
 	done   chan struct{} // the session's reader has ended
 	looks  atomic.Int64  // of the kernel at conn
-	hold   sync.Mutex    // keeps the session's reader from reading on
+	goOn   chan struct{} // lets the session's reader go on after a WAIT
 }
 
 var certificate = sync.OnceValue(func() *tls.Config {
@@ -98,16 +98,16 @@ func connectTo(t testing.TB, secure bool, w *Witness) *peers {
 	require.NoError(t, err)
 	accepted, err := l.Accept()
 	require.NoError(t, err)
-	p := &peers{t: t, w: w, raw: dialled.(*net.TCPConn), client: dialled, lines: make(chan string, 100), done: make(chan struct{})}
-	look := w.look
-	w.look = func(c *net.TCPConn) status {
+	p := &peers{t: t, w: w, raw: dialled.(*net.TCPConn), client: dialled, lines: make(chan string, 100), done: make(chan struct{}), goOn: make(chan struct{})}
+	p.conn = w.Watch(accepted)
+	look := p.conn.look
+	p.conn.look = func(c *net.TCPConn) status {
 		st := look(c)
 		if c == accepted {
 			p.looks.Add(1)
 		}
 		return st
 	}
-	p.conn = w.Watch(accepted)
 	p.server = p.conn
 	if secure {
 		p.client = tls.Client(dialled, &tls.Config{InsecureSkipVerify: true})
@@ -130,8 +130,6 @@ func (p *peers) serve() {
 	io.WriteString(p.server, "220 Ready.\r\n")
 	r := bufio.NewReader(p.server)
 	for {
-		p.hold.Lock()
-		p.hold.Unlock()
 		line, err := r.ReadString('\n')
 		if err != nil {
 			break
@@ -139,6 +137,9 @@ func (p *peers) serve() {
 		verb, _, _ := strings.Cut(strings.TrimRight(line, "\r\n"), " ")
 		p.conn.Line(verb)
 		p.lines <- verb
+		if verb == "WAIT" {
+			<-p.goOn
+		}
 	}
 	if p.conn.Awaits() { // TLS has ended
 		io.Copy(io.Discard, p.conn)
@@ -260,11 +261,10 @@ func TestVerdicts(t *testing.T) {
 		}, want: "doubtful"},
 		{name: "RST at once", after: func(p *peers, _ *recorder) { p.reset() }, want: "doubtful"},
 		{name: "RST that a write is told of", before: func(p *peers) {
-			p.hold.Lock() // the reader stops after this command
-			p.seen(func() { p.send("NOOP") })
+			p.seen(func() { p.send("WAIT") })
 		}, after: func(p *peers, r *recorder) {
-			defer p.hold.Unlock()
-			p.arrives("NOOP")
+			defer close(p.goOn)
+			p.arrives("WAIT")
 			p.acked()
 			p.reset()
 			p.eventually(func() bool { return look(p.conn.tcp).state == stateClose })

@@ -75,7 +75,7 @@ func (u *Upload) EndTLS(closeNotify bool, size int64, sum uint32) error {
 //
 // A QUIT that was sent before the data ended is the habit of some devices, and means nothing.
 func (u *Upload) left(by event) {
-	if by == abort || u.gone == looked && (u.over || u.data != nil && finished(u.c.w.look(u.data))) {
+	if by == abort || u.gone == looked && (u.over || u.data != nil && finished(u.c.look(u.data))) {
 		u.gone = by
 	}
 }
@@ -128,48 +128,20 @@ func (u *Upload) End() {
 // which may be before Reply returns.
 func (u *Upload) Reply(v Verdict, write func(broken error)) {
 	c := u.c
-	c.replying.Lock()
-	err := u.Broken()
-	write(err)
-	position, now := c.written.Load(), time.Now()
-	st := c.status()
-
-	c.mu.Lock()
-	c.upload = nil
-	late := false
-	if err == nil {
-		// What arrived before replying was locked, and has been noted since. The kernel is not asked: a client may
-		// have read the 226 and gone by now.
-		err, late = u.broken(status{})
+	sent := u.reply(v, write)
+	if sent.broke {
+		c.w.habits.broke(sent.client)
 	}
-	failed := c.failure.Load() != nil
-	counts := st.known && c.sample >= c.greeted.Load()
-	wait := err == nil && !u.trusted && !failed && counts
-	if wait {
-		c.pending = append(c.pending, &pending{verdict: v, position: position, at: now})
-		c.since = now
-		c.schedule(now)
-	}
-	client := c.client
-	c.mu.Unlock()
-	c.replying.Unlock()
-
 	switch {
-	case wait:
+	case sent.waits:
 		if c.w.ended() {
 			c.giveUp()
 		}
-	case err != nil:
-		if late {
-			c.w.habits.broke(client)
-		}
-		v.Interrupted(err.Error())
+	case sent.err != nil:
+		v.Interrupted(sent.err.Error())
 	case u.trusted:
-		c.w.habits.read(client)
+		c.w.habits.read(sent.client)
 		v.Read()
-	case failed:
-		c.w.habits.broke(client)
-		v.Interrupted(ErrHungUp.Error())
 	default:
 		c.w.noCounter.Do(func() {
 			c.w.opts.Log.Warn("this system does not count acknowledged bytes (tcpi_bytes_acked): " +
@@ -177,4 +149,49 @@ func (u *Upload) Reply(v Verdict, write func(broken error)) {
 		})
 		v.Read()
 	}
+}
+
+// sent is what is known when a reply has been written.
+type sent struct {
+	client client
+	err    error // the upload is interrupted
+	broke  bool  // the habits have to be told
+	waits  bool  // for a verdict
+}
+
+// reply is Reply without what is told.
+func (u *Upload) reply(v Verdict, write func(error)) (s sent) {
+	c := u.c
+	c.replying.Lock()
+	defer c.replying.Unlock()
+	s.err = u.Broken()
+	write(s.err)
+	position, now, st := c.written.Load(), time.Now(), c.status()
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.upload = nil
+	s.client = c.client
+	switch {
+	case s.err != nil:
+		return s
+	case u.trusted:
+		if u.gone == abort {
+			s.err = ErrAborted
+		}
+		return s
+	case c.failure.Load() != nil:
+		s.err, s.broke = ErrHungUp, true
+		return s
+	}
+	// What arrived before replying was locked may have been noted since Broken. The kernel is not asked again: the client may have read the 226 and gone.
+	if s.err, s.broke = u.broken(status{}); s.err != nil {
+		return s
+	}
+	if s.waits = st.known && c.sample >= c.greeted.Load(); s.waits {
+		c.pending = append(c.pending, &pending{verdict: v, position: position, at: now})
+		c.since = now
+		c.schedule(now)
+	}
+	return s
 }
