@@ -76,6 +76,7 @@ func (s *session) handlePass(password string) string {
 	}
 	s.srv.guard.Succeeded(name, s.remote)
 	s.account = account
+	s.tcp.LoggedIn(name, s.remote)
 	s.files = dir.Session(s.remote)
 	s.loggedIn.Store(true)
 	s.login.Stop()

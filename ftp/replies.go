@@ -127,7 +127,11 @@ func (s *session) relay(r replyLine) {
 		s.send(reply(r.code, s.preliminary(c)))
 	case replyFinal:
 		code, text := s.translate(c, r)
-		s.send(reply(code, text))
+		if c.upload != nil && code == 226 {
+			s.acknowledge(c, text)
+		} else {
+			s.send(reply(code, text))
+		}
 	}
 	if r.kind == replyFinal || r.kind == replyLast {
 		s.finish(c)

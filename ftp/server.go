@@ -13,6 +13,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/ftp/drop"
 	"github.com/ftpnode/ftpnode/ftp/internal/certs"
+	"github.com/ftpnode/ftpnode/ftp/internal/evidence"
 	"github.com/ftpnode/ftpnode/ftp/internal/guard"
 	"github.com/ftpnode/ftpnode/ftp/internal/loglimit"
 	"github.com/ftpnode/ftpnode/ftp/internal/passive"
@@ -31,6 +32,7 @@ type Server struct {
 	public  *publicAddress
 	verbs   map[string]verb
 	lastID  atomic.Uint64
+	witness *evidence.Witness
 
 	dirsMu sync.Mutex
 	dirs   map[string]*drop.UserDir
@@ -61,6 +63,7 @@ func New(opts Options) (*Server, error) {
 		perClient: make(map[netip.Prefix]int),
 		force:     make(chan struct{}),
 		public:    newPublicAddress(opts.PublicAddress, opts.Log),
+		witness:   evidence.New(evidence.Options{Settle: opts.Settle, Stall: opts.StallTimeout, Log: opts.Log}),
 	}
 	entries := make(map[string]secret.Entry)
 	for i := range opts.Users {
@@ -115,6 +118,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { s.opts.Listener.Close() })
 	defer stop()
+	defer s.witness.Close()
 	keeping, stopKeeping := context.WithCancel(ctx)
 	defer stopKeeping()
 	s.wg.Go(func() { s.guard.Keep(keeping) })

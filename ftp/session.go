@@ -18,6 +18,7 @@ import (
 	ftpserver "github.com/fclairamb/ftpserverlib"
 
 	"github.com/ftpnode/ftpnode/ftp/drop"
+	"github.com/ftpnode/ftpnode/ftp/internal/evidence"
 	"github.com/ftpnode/ftpnode/ftp/internal/guard"
 )
 
@@ -36,8 +37,8 @@ const (
 type session struct {
 	srv     *Server
 	id      uint64
-	log     *slog.Logger // of what the client causes
-	tcp     net.Conn     // as accepted
+	log     *slog.Logger   // of what the client causes
+	tcp     *evidence.Conn // as accepted
 	remote  netip.Addr
 	started time.Time
 
@@ -81,7 +82,6 @@ type state struct {
 	files        *drop.Session
 	offset       int64 // REST
 	declared     int64 // ALLO; -1 if it was not sent
-	closeNotify  bool  // the client ends its data connections as TLS demands
 	abortReplies int   // ABORs to answer after the transfer
 }
 
@@ -95,17 +95,19 @@ type command struct {
 	// Guarded by session.mu.
 	err     error // why the driver refused or failed it
 	aborted bool
-	bytes   int64 // transferred
-	waits   bool  // an upload: its name is a temporary one
+	bytes   int64   // transferred
+	waits   bool    // an upload: its name is a temporary one
+	upload  *upload // that was committed: its reply acknowledges it
 	done    chan struct{}
 }
 
 func newSession(srv *Server, conn net.Conn, remote netip.Addr) *session {
+	tcp := srv.witness.Watch(conn)
 	s := &session{
 		srv:     srv,
 		id:      srv.lastID.Add(1),
-		tcp:     conn,
-		conn:    conn,
+		tcp:     tcp,
+		conn:    tcp,
 		remote:  remote,
 		started: time.Now(),
 		lines:   make(chan string, lineQueue),
@@ -167,6 +169,7 @@ func (s *session) settle() {
 
 // read takes lines from the client until it hangs up or the session ends.
 func (s *session) read() {
+	defer s.lookOn()
 	defer close(s.lines)
 	defer close(s.gone)
 	defer s.recovered()
@@ -183,13 +186,15 @@ func (s *session) read() {
 			return
 		}
 		text := commandLine(line)
+		verb, _ := parse(text)
+		s.tcp.Line(verb)
 		select {
 		case s.lines <- text:
 		case <-s.done:
 			s.linger(r)
 			return
 		}
-		if verb, _ := parse(text); verb == "AUTH" {
+		if verb == "AUTH" {
 			// What came along with AUTH was not encrypted, and must not be taken for what comes after.
 			if r.Buffered() > 0 && s.srv.tls != nil {
 				s.kill("commands were sent along with AUTH")
@@ -218,6 +223,13 @@ func (s *session) hangUp(err error) {
 		}
 	}
 	s.mu.Unlock()
+}
+
+// lookOn reads on after the end of TLS: whether the TCP connection ends by FIN or by RST tells if the client has read a 226.
+func (s *session) lookOn() {
+	if s.tcp.Awaits() {
+		s.linger(s.tcp)
+	}
 }
 
 // linger reads what the client still sends, so that the kernel does not take the last reply back with a RST.

@@ -1,10 +1,12 @@
 package ftp
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
-	"net"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -12,7 +14,7 @@ import (
 	ftpserver "github.com/fclairamb/ftpserverlib"
 
 	"github.com/ftpnode/ftpnode/ftp/drop"
-	"github.com/ftpnode/ftpnode/ftp/internal/hangup"
+	"github.com/ftpnode/ftpnode/ftp/internal/evidence"
 )
 
 const (
@@ -25,6 +27,8 @@ const (
 	bufferSize = 64 << 10
 )
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
 // buffers are for copying uploads; larger ones than io.Copy's make fewer writes.
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
@@ -35,10 +39,13 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 //   - all seems well but the client has hung up: Interrupt too, unless hang-ups are trusted;
 //   - else Commit, which makes the file durable, or refuses one that is shorter than declared.
 type upload struct {
-	s    *session
-	c    *command
-	file *drop.Upload
-	err  error // why it broke
+	s        *session
+	c        *command
+	file     *drop.Upload
+	evidence *evidence.Upload
+	received int64
+	sum      uint32 // CRC-32C of what was received, over TLS only
+	err      error  // why it broke
 }
 
 var (
@@ -53,7 +60,7 @@ func (s *session) openUpload(name string, appending bool) (ftpserver.FileTransfe
 	if err != nil {
 		return nil, err
 	}
-	return &upload{s: s, c: c, file: file}, nil
+	return &upload{s: s, c: c, file: file, evidence: s.tcp.Upload()}, nil
 }
 
 // ReadFrom copies what the client sends.
@@ -67,6 +74,11 @@ func (u *upload) ReadFrom(r io.Reader) (n int64, err error) {
 		}
 		u.TransferError(err)
 	}()
+	encrypted := false
+	if conn := u.s.data.connection(); conn != nil {
+		u.evidence.Data(conn.Conn)
+		encrypted = conn.tls != nil
+	}
 	buffer := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buffer)
 	for {
@@ -76,6 +88,10 @@ func (u *upload) ReadFrom(r io.Reader) (n int64, err error) {
 				return n, err
 			}
 			n += int64(got)
+			u.received += int64(got)
+			if encrypted {
+				u.sum = crc32.Update(u.sum, castagnoli, buffer[:got])
+			}
 			u.s.count(u.c, got)
 		}
 		if errors.Is(readErr, io.EOF) {
@@ -107,13 +123,22 @@ func (u *upload) TransferError(err error) {
 
 // Close ends the upload.
 func (u *upload) Close() error {
-	return u.s.guarded(func() error {
+	return u.s.guarded(func() (err error) {
+		u.evidence.DataEnded()
+		defer func() {
+			if err != nil {
+				u.evidence.End()
+			}
+		}()
 		reason := u.broken()
 		if reason == nil {
 			reason = u.hungUp()
 		}
 		if reason == nil {
 			reason = u.broken() // an ABOR may come right behind the end of the data
+		}
+		if reason == nil {
+			reason = u.left()
 		}
 		if reason != nil {
 			if err := u.file.Interrupt(reason); err != nil {
@@ -126,6 +151,7 @@ func (u *upload) Close() error {
 		}
 		u.s.mu.Lock()
 		u.c.waits = u.file.Ignored()
+		u.c.upload = u
 		u.s.mu.Unlock()
 		u.s.log.Debug("upload finished", "file", loggable(u.c.arg), "bytes", u.file.Size())
 		return nil
@@ -160,19 +186,19 @@ func (u *upload) hungUp() error {
 	const kept = "; the upload is kept and can be resumed"
 	s := u.s
 	if u.c.offset == 0 && u.file.Size() == u.c.declared {
+		u.evidence.Trust()
 		return nil // it is all there, whoever has died
 	}
 	if conn := s.data.connection(); conn != nil && conn.tls != nil {
-		switch {
-		case !conn.tls.ConnectionState().HandshakeComplete: // crypto/tls reports that as an ordinary end, too
+		if !conn.tls.ConnectionState().HandshakeComplete { // crypto/tls reports that as an ordinary end, too
 			return hangupError("the data connection ended before TLS began" + kept)
-		case conn.endedByAlert():
-			s.closeNotify = true
-		case s.closeNotify:
-			return hangupError("the TLS data connection did not end with close_notify as before" + kept)
+		}
+		if err := u.evidence.EndTLS(conn.endedByAlert(), u.received, u.sum); err != nil {
+			return hangupError(err.Error() + kept)
 		}
 	}
 	if s.srv.opts.TrustHangups {
+		u.evidence.Trust()
 		return nil
 	}
 	gone := hangupError("the client hung up without waiting for the reply" + kept)
@@ -194,6 +220,18 @@ func (u *upload) hungUp() error {
 	return nil
 }
 
+// left says how the client left before its reply, or nil.
+func (u *upload) left() error {
+	switch err := u.evidence.Broken(); err {
+	case nil:
+		return nil
+	case evidence.ErrAborted:
+		return errAborted
+	default:
+		return hangupError(err.Error() + "; the upload is kept and can be resumed")
+	}
+}
+
 // clientGone tells if the control connection has ended.
 func (s *session) clientGone() bool {
 	select {
@@ -201,6 +239,60 @@ func (s *session) clientGone() bool {
 		return true
 	default:
 	}
-	tcp, ok := s.tcp.(*net.TCPConn)
-	return ok && hangup.Detected(tcp)
+	return s.tcp.Ended()
+}
+
+// acknowledge sends the 226 for an upload that was committed. What the control connection shows from then on decides
+// what becomes of the file.
+func (s *session) acknowledge(c *command, text string) {
+	u := c.upload
+	v := u.verdict()
+	u.evidence.Reply(v, func(broken error) {
+		code, text := 226, text
+		if broken != nil && v.file != nil {
+			code, text = refusal(c.verb, hangupError(broken.Error()))
+		}
+		s.send(reply(code, text))
+	})
+}
+
+// verdict is what is told about the committed upload: to the drop, if it can take the file back, and to the log.
+//
+// A drop that can has a *drop.Upload that is an evidence.Verdict.
+func (u *upload) verdict() verdict {
+	file, _ := any(u.file).(evidence.Verdict)
+	return verdict{u: u, file: file}
+}
+
+type verdict struct {
+	u    *upload
+	file evidence.Verdict // or nil: what is committed is sent
+}
+
+func (v verdict) Read() {
+	v.log(slog.LevelDebug, "the client has read the reply", "")
+	if v.file != nil {
+		v.file.Read()
+	}
+}
+
+func (v verdict) Interrupted(reason string) {
+	v.log(slog.LevelWarn, "an acknowledged upload was interrupted", reason)
+	if v.file != nil {
+		v.file.Interrupted(reason)
+	}
+}
+
+func (v verdict) Doubtful(reason string) {
+	v.log(slog.LevelWarn, "an acknowledged upload is in doubt", reason)
+	if v.file != nil {
+		v.file.Doubtful(reason)
+	}
+}
+
+func (v verdict) log(level slog.Level, what, reason string) {
+	if v.file == nil {
+		level = slog.LevelDebug // nothing comes of it
+	}
+	v.u.s.log.Log(context.Background(), level, what, "file", loggable(v.u.c.arg), "reason", reason)
 }

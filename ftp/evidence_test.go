@@ -1,0 +1,103 @@
+//go:build linux
+
+package ftp
+
+import (
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/ftpnode/ftpnode/ftp/drop"
+)
+
+// urgent sends a line as urgent data, as Python's and Ruby's libraries send ABOR.
+func (c *client) urgent(line string) {
+	c.t.Helper()
+	raw, err := c.conn.(*net.TCPConn).SyscallConn()
+	require.NoError(c.t, err)
+	require.NoError(c.t, raw.Control(func(fd uintptr) {
+		require.NoError(c.t, unix.Sendto(int(fd), []byte(line+"\r\n"), unix.MSG_OOB, nil))
+	}))
+}
+
+// TestClientsThatLeaveBehindTheData holds who leaves before the 226 without ending the control connection.
+func TestClientsThatLeaveBehindTheData(t *testing.T) {
+	for name, leave := range map[string]func(c *client){
+		"QUIT of a program whose source breaks": func(c *client) { c.send("QUIT") },
+		"urgent ABOR":                           func(c *client) { c.urgent("ABOR") },
+		"ABOR":                                  func(c *client) { c.send("ABOR") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := start(t, nil)
+			c := n.login(t)
+			data := c.passive()
+			c.do(150, "STOR x")
+			_, err := data.Write(noise(70_000))
+			require.NoError(t, err)
+			require.NoError(t, data.Close())
+			leave(c)
+			c.expect(426)
+			n.requireNoFile(t, "x")
+			n.login(t).do(213, "SIZE x") // it can be resumed; an ABOR cuts what has not been read
+		})
+	}
+	t.Run("QUIT that is pipelined before the data", func(t *testing.T) {
+		n := start(t, nil)
+		c := n.login(t)
+		data := c.passive()
+		c.send("STOR x\r\nQUIT")
+		c.expect(150)
+		_, err := data.Write(noise(70_000))
+		require.NoError(t, err)
+		require.NoError(t, data.Close())
+		c.expect(226)
+		c.expect(221)
+		n.requireFile(t, "x", noise(70_000))
+	})
+	t.Run("urgent ABOR in the middle", func(t *testing.T) {
+		n := start(t, nil)
+		c := n.login(t)
+		data := c.passive()
+		c.do(150, "STOR x")
+		_, err := data.Write(noise(1000))
+		require.NoError(t, err)
+		c.urgent("ABOR")
+		c.expect(426)
+		c.expect(226)
+		n.requireNoFile(t, "x")
+	})
+}
+
+// TestVerdictsOfSessions holds that sessions watch what comes after the 226: plain, over TLS, and beyond the end of TLS.
+func TestVerdictsOfSessions(t *testing.T) {
+	const read, doubt = "the client has read the reply", "an acknowledged upload is in doubt"
+	for name, c := range map[string]struct {
+		end  func(c *client, raw *net.TCPConn)
+		want string
+	}{
+		"command": {func(c *client, _ *net.TCPConn) { c.do(200, "NOOP") }, read},
+		"QUIT":    {func(c *client, _ *net.TCPConn) { c.do(221, "QUIT") }, read},
+		"closed":  {func(c *client, _ *net.TCPConn) { c.conn.Close() }, read},
+		"killed":  {func(_ *client, raw *net.TCPConn) { raw.Close() }, read},
+		"reset":   {func(_ *client, raw *net.TCPConn) { raw.SetLinger(0); raw.Close() }, doubt},
+	} {
+		for _, mode := range []TLSMode{TLSOff, TLSOptional} {
+			t.Run(name+", TLS "+string(mode), func(t *testing.T) {
+				n := start(t, func(o *Options, d *drop.Options) { o.TLS = mode; o.Settle = d.Settle })
+				cl := n.dial(t)
+				raw := cl.conn.(*net.TCPConn)
+				cl.expect(220)
+				if mode == TLSOptional {
+					cl, _ = cl.secure(insecure())
+				}
+				cl.login("dock", "pass")
+				cl.store("x", noise(1000))
+				c.end(cl, raw)
+				eventually(t, func() bool { return strings.Contains(n.log.String(), c.want) }, c.want)
+			})
+		}
+	}
+}
