@@ -215,6 +215,9 @@ func (s *session) read() {
 
 // hangUp notes that the client has gone.
 func (s *session) hangUp(err error) {
+	if errors.Is(err, io.EOF) {
+		s.tcp.CloseNotified()
+	}
 	s.mu.Lock()
 	if s.reason == "" {
 		s.reason = "the client hung up"

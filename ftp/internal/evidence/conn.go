@@ -178,6 +178,19 @@ func (c *Conn) Line(verb string) {
 	c.decide(what, status{})
 }
 
+// CloseNotified notes that a read of the TLS above has ended in order. If the TCP connection has not, the client sent a close_notify,
+// which counts like a command: one that was killed sends none. Its RST may follow, since a client that closes without
+// reading the server's own close_notify resets the connection.
+func (c *Conn) CloseNotified() {
+	c.replied()
+	c.mu.Lock()
+	if c.end != open {
+		c.mu.Unlock()
+		return
+	}
+	c.decide(command, status{})
+}
+
 // replied waits until no 226 is being written.
 func (c *Conn) replied() {
 	c.replying.Lock()

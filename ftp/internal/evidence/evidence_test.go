@@ -5,6 +5,7 @@ package evidence
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -131,6 +132,9 @@ func (p *peers) serve() {
 	r := bufio.NewReader(p.server)
 	for {
 		line, err := r.ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			p.conn.CloseNotified()
+		}
 		if err != nil {
 			break
 		}
@@ -237,6 +241,20 @@ func TestVerdicts(t *testing.T) {
 			p.expect("226 Received.")
 			p.client.Close()
 		}, want: "read"},
+		{name: "read, then ended by the client's close_notify, if there is TLS, and RST", after: func(p *peers, _ *recorder) {
+			p.expect("226 Received.")
+			if c, ok := p.client.(*tls.Conn); ok {
+				p.seen(func() { require.NoError(p.t, c.CloseWrite()) })
+				p.reset()
+			} else {
+				p.raw.Close()
+			}
+		}, want: "read"},
+		{name: "close_notify, if there is TLS, that crosses the 226, and then RST", before: func(p *peers) {
+			if c, ok := p.client.(*tls.Conn); ok {
+				p.seen(func() { require.NoError(p.t, c.CloseWrite()) })
+			}
+		}, after: func(p *peers, _ *recorder) { p.reset() }, want: "doubtful"},
 		{name: "read, then half-closed", after: func(p *peers, _ *recorder) {
 			p.expect("226 Received.")
 			p.raw.CloseWrite()
@@ -376,11 +394,11 @@ func TestBroken(t *testing.T) {
 			p.send("QUIT")
 			p.arrives("QUIT")
 		}, ErrQuit, nil},
-		{"QUIT before the data has ended", func(p *peers, data *net.TCPConn) {
+		{"QUIT that overtakes the data", func(p *peers, data *net.TCPConn) {
 			p.send("QUIT")
 			p.arrives("QUIT")
 			data.Close()
-		}, nil, nil},
+		}, ErrQuit, nil},
 		{"NOOP behind the data", func(p *peers, data *net.TCPConn) {
 			data.Close()
 			p.send("NOOP")
@@ -401,6 +419,7 @@ func TestBroken(t *testing.T) {
 					data, received := pair(t)
 					_, err := data.Write(make([]byte, 100_000)) // most of it is still to be read when the data has ended
 					require.NoError(t, err)
+					p.eventually(func() bool { return look(received).received > 0 })
 					u := p.conn.Upload()
 					u.Data(received)
 					want := c.want
@@ -431,6 +450,55 @@ func TestBroken(t *testing.T) {
 				})
 			})
 		}
+	}
+	for name, more := range map[string]int{"little": 1000, "much": inFlight + 1000} {
+		t.Run("QUIT in the middle, and "+name+" follows", func(t *testing.T) {
+			p := connect(t, false, Options{Settle: never})
+			data, received := pair(t)
+			u := p.conn.Upload()
+			u.Data(received)
+			_, err := data.Write(make([]byte, 1000))
+			require.NoError(t, err)
+			p.eventually(func() bool { return look(received).received == 1000 })
+			p.send("QUIT")
+			p.arrives("QUIT")
+			go func() {
+				data.Write(make([]byte, more))
+				data.Close()
+			}()
+			_, err = io.Copy(io.Discard, received)
+			require.NoError(t, err)
+			u.DataEnded()
+			if name == "little" {
+				require.Equal(t, ErrQuit, u.Broken())
+			} else {
+				require.NoError(t, u.Broken())
+			}
+		})
+	}
+	for name, sent := range map[string]int{"after": 0, "before": 1000} {
+		t.Run("QUIT before the data connection is known; the data comes "+name, func(t *testing.T) {
+			p := connect(t, false, Options{Settle: never})
+			data, received := pair(t)
+			u := p.conn.Upload()
+			_, err := data.Write(make([]byte, sent))
+			require.NoError(t, err)
+			p.eventually(func() bool { return look(received).received == uint64(sent) })
+			p.send("QUIT")
+			p.arrives("QUIT")
+			u.Data(received)
+			_, err = data.Write(make([]byte, 1000))
+			require.NoError(t, err)
+			data.Close()
+			_, err = io.Copy(io.Discard, received)
+			require.NoError(t, err)
+			u.DataEnded()
+			if sent > 0 {
+				require.Equal(t, ErrQuit, u.Broken())
+			} else {
+				require.NoError(t, u.Broken())
+			}
+		})
 	}
 	t.Run("QUIT that is pipelined before the upload begins", func(t *testing.T) {
 		p := connect(t, false, Options{Settle: never})

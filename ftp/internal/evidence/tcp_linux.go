@@ -8,9 +8,8 @@ import (
 
 // States of the kernel's net/tcp_states.h.
 const (
-	stateEstablished = 1
-	stateClose       = 7
-	stateCloseWait   = 8
+	stateClose     = 7
+	stateCloseWait = 8
 )
 
 // look asks the kernel about a connection.
@@ -23,7 +22,7 @@ func look(c *net.TCPConn) (st status) {
 	_ = raw.Control(func(fd uintptr) {
 		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err == nil {
-			st = status{known: true, state: info.State, acked: info.Bytes_acked}
+			st = status{known: true, state: info.State, acked: info.Bytes_acked, received: info.Bytes_received}
 		}
 	})
 	return st

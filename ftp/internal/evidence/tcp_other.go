@@ -5,8 +5,7 @@ package evidence
 import "net"
 
 const (
-	stateEstablished = iota + 1
-	stateClose
+	stateClose = iota + 1
 	stateCloseWait
 )
 

@@ -20,8 +20,10 @@ type Upload struct {
 
 	// Guarded by c.mu.
 	data    *net.TCPConn
-	over    bool  // the data has ended
-	gone    event // quit behind the data, or abort
+	over    bool   // the data has ended
+	gone    event  // quit behind the data, or abort
+	quit    bool   // a QUIT came before the data ended,
+	before  uint64 // when so much of it had arrived
 	trusted bool
 	counted bool // the habits know that it broke
 }
@@ -34,12 +36,25 @@ func (c *Conn) Upload() *Upload {
 	return c.upload
 }
 
-// Data says which the data connection is, below TLS. A QUIT counts as sent behind the data if that connection's FIN
-// is in the kernel then, however much of the data is still to be read.
+// inFlight is how much data can still be under way from a client that has ended it: Linux's largest send buffer (tcp_wmem).
+const inFlight = 4 << 20
+
+// Data says which the data connection is, below TLS, as soon as there is one.
 func (u *Upload) Data(conn net.Conn) {
 	u.c.mu.Lock()
 	defer u.c.mu.Unlock()
 	u.data, _ = conn.(*net.TCPConn)
+	if u.quit {
+		u.before = u.received()
+	}
+}
+
+// received is how many bytes of data have arrived. u.c is locked.
+func (u *Upload) received() uint64 {
+	if u.data == nil {
+		return 0
+	}
+	return u.c.look(u.data).received
 }
 
 // Trust says that there is no question about the upload: it came from offset 0 with exactly the size that ALLO declared, or hang-ups of
@@ -55,6 +70,9 @@ func (u *Upload) DataEnded() {
 	u.c.mu.Lock()
 	defer u.c.mu.Unlock()
 	u.over = true
+	if u.quit && u.gone == looked && u.before > 0 && u.received()-u.before <= inFlight {
+		u.gone = quit
+	}
 }
 
 // EndTLS says how a TLS data connection ended that seemed to end well: with close_notify or not. size and sum (CRC-32C) are
@@ -73,15 +91,20 @@ func (u *Upload) EndTLS(closeNotify bool, size int64, sum uint32) error {
 
 // left notes a QUIT or ABOR. u.c is locked.
 //
-// A QUIT that was sent before the data ended is the habit of some devices, and means nothing.
+// A QUIT that comes before the data is the habit of some devices, and means nothing. One that comes when data has arrived
+// was sent behind it, unless more follows than can have been under way: the data waits in the client's
+// buffers, and its QUIT overtakes it.
 func (u *Upload) left(by event) {
-	if by == abort || u.gone == looked && (u.over || u.data != nil && finished(u.c.look(u.data))) {
-		u.gone = by
+	switch {
+	case by == abort:
+		u.gone = abort
+	case u.gone != looked || u.quit:
+	case u.over:
+		u.gone = quit
+	default:
+		u.quit, u.before = true, u.received()
 	}
 }
-
-// finished reports whether the other end has closed the connection, or this one has.
-func finished(st status) bool { return !st.known || st.state != stateEstablished }
 
 // Broken says why the upload is interrupted by what was seen before its 226, or nil: ErrAborted, ErrQuit or ErrHungUp.
 func (u *Upload) Broken() error {
