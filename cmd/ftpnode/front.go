@@ -200,6 +200,7 @@ func (f *front) server(config frontConfig, users []ftp.User, d *drop.Drop) (*ftp
 		State:                    f.volume,
 		IdleTimeout:              time.Duration(c.IdleTimeout),
 		StallTimeout:             time.Duration(c.StallTimeout),
+		Settle:                   time.Duration(config.Files.Settle),
 		LoginTimeout:             time.Duration(c.LoginTimeout),
 		Drain:                    drainTime,
 		MaxConnections:           c.MaxConnections,

@@ -163,7 +163,6 @@ func (c *Conn) status() status {
 
 // Line notes that a command arrived. verb is in upper case.
 func (c *Conn) Line(verb string) {
-	c.replied()
 	c.mu.Lock()
 	what := command
 	switch verb {
@@ -182,7 +181,6 @@ func (c *Conn) Line(verb string) {
 // which counts like a command: one that was killed sends none. Its RST may follow, since a client that closes without
 // reading the server's own close_notify resets the connection.
 func (c *Conn) CloseNotified() {
-	c.replied()
 	c.mu.Lock()
 	if c.end != open {
 		c.mu.Unlock()

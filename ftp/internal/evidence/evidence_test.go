@@ -306,6 +306,9 @@ func TestVerdicts(t *testing.T) {
 		{name: "QUIT that crosses the 226", before: func(p *peers) {
 			p.seen(func() { p.send("QUIT") })
 		}, want: "interrupted"},
+		{name: "QUIT that is noted when the last look is over", before: func(p *peers) {
+			p.conn.Line("QUIT")
+		}, want: "interrupted"},
 		{name: "QUIT after it was read", after: func(p *peers, _ *recorder) {
 			p.expect("226 Received.")
 			p.send("QUIT")
