@@ -86,7 +86,7 @@ func upload(args []string) error {
 	case "aborted":
 		if secure {
 			_, err = do(0, "ABOR")
-			return nil
+			return err
 		}
 		c, err := raw.(*net.TCPConn).SyscallConn()
 		if err != nil {
