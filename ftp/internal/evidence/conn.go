@@ -177,10 +177,18 @@ func (c *Conn) Line(verb string) {
 	c.decide(what, status{})
 }
 
-// CloseNotified notes that a read of the TLS above has ended in order. If the TCP connection has not, the client sent a close_notify,
-// which counts like a command: one that was killed sends none. Its RST may follow, since a client that closes without
-// reading the server's own close_notify resets the connection.
+// closeWait is how long a client that has ended TLS has for ending TCP, before the server answers.
+const closeWait = 250 * time.Millisecond
+
+// CloseNotified is called when a read of the TLS above has ended in order, before anything is answered. If a 226 waits, it reads
+// on for a moment: a client that has read the 226 and closes ends by FIN, one that gives up with the 226 unread by RST. The
+// server's own close_notify would make it a RST in both cases. A client that waits for that lives: its close_notify counts like a command.
 func (c *Conn) CloseNotified() {
+	if !c.Awaits() {
+		return
+	}
+	_ = c.SetReadDeadline(time.Now().Add(closeWait))
+	_, _ = io.Copy(io.Discard, c)
 	c.mu.Lock()
 	if c.end != open {
 		c.mu.Unlock()

@@ -241,15 +241,18 @@ func TestVerdicts(t *testing.T) {
 			p.expect("226 Received.")
 			p.client.Close()
 		}, want: "read"},
-		{name: "read, then ended by the client's close_notify, if there is TLS, and RST", after: func(p *peers, _ *recorder) {
+		{name: "read, then ended by close_notify, if there is TLS, and open until it is answered", after: func(p *peers, _ *recorder) {
 			p.expect("226 Received.")
 			if c, ok := p.client.(*tls.Conn); ok {
-				p.seen(func() { require.NoError(p.t, c.CloseWrite()) })
-				p.reset()
+				require.NoError(p.t, c.CloseWrite())
 			} else {
 				p.raw.Close()
 			}
 		}, want: "read"},
+		{name: "given up in order with the 226 unread", after: func(p *peers, _ *recorder) {
+			p.acked()
+			p.client.Close()
+		}, want: "doubtful"},
 		{name: "close_notify, if there is TLS, that crosses the 226, and then RST", before: func(p *peers) {
 			if c, ok := p.client.(*tls.Conn); ok {
 				p.seen(func() { require.NoError(p.t, c.CloseWrite()) })
