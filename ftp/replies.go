@@ -127,8 +127,8 @@ func (s *session) relay(r replyLine) {
 		s.send(reply(r.code, s.preliminary(c)))
 	case replyFinal:
 		code, text := s.translate(c, r)
-		if c.upload != nil && code == 226 {
-			s.acknowledge(c, text)
+		if c.upload != nil {
+			s.acknowledge(c, code, text)
 		} else {
 			s.send(reply(code, text))
 		}

@@ -242,13 +242,19 @@ func (s *session) clientGone() bool {
 	return s.tcp.Ended()
 }
 
-// acknowledge sends the 226 for an upload that was committed. What the control connection shows from then on decides
+// acknowledge sends the reply for an upload that was committed, the 226 as a rule. What the control connection shows from then on decides
 // what becomes of the file.
-func (s *session) acknowledge(c *command, text string) {
+func (s *session) acknowledge(c *command, code int, text string) {
 	u := c.upload
 	v := u.verdict()
+	if code != 226 { // the library failed behind the commit
+		s.send(reply(code, text))
+		u.evidence.End()
+		v.Interrupted("the reply was not a 226")
+		return
+	}
 	u.evidence.Reply(v, func(broken error) {
-		code, text := 226, text
+		code, text := code, text
 		if broken != nil && v.file != nil {
 			code, text = refusal(c.verb, hangupError(broken.Error()))
 		}
