@@ -194,14 +194,14 @@ func TestKilledClients(t *testing.T) {
 		require.NoError(t, cmd.Start())
 		least := rand.Int64N(size / 2)
 		require.Eventually(t, func() bool {
-			_, err := os.Stat(n.finished(name)) // on a busy machine it may be done before anybody looks
+			_, err := os.Stat(n.stored("dock", name)) // on a busy machine it may be done before anybody looks
 			return err == nil || n.received() > least
 		}, patience, time.Millisecond, "%v sends", args)
 		require.NoError(t, cmd.Process.Kill())
 		cmd.Wait()
 		eventually(t, func() bool { return n.sessionCount() == 0 }, "the session ends")
 		// A client may have been done before it was killed; then its file is whole.
-		if got, err := os.ReadFile(n.finished(name)); err == nil {
+		if got, err := os.ReadFile(n.stored("dock", name)); err == nil {
 			require.Equal(t, size, len(got), "%v: a truncated file was taken as finished", args)
 		}
 	}

@@ -98,9 +98,9 @@ func TestTimes(t *testing.T) {
 		c.do(s.code, "%s", s.send)
 		require.Equal(t, s.want, c.do(213, "MDTM a b"), s.send)
 	}
-	info, err := os.Stat(n.finished("a b"))
-	require.NoError(t, err)
-	require.Equal(t, int64(1577934250), info.ModTime().Unix())
+	info, ok := n.box.Lookup("dock/a b")
+	require.True(t, ok)
+	require.Equal(t, int64(1577934250), info.ModTime.Unix())
 }
 
 func TestListings(t *testing.T) {
@@ -143,12 +143,12 @@ func TestListings(t *testing.T) {
 func TestNamesOfOtherProgramsCannotForgeReplies(t *testing.T) {
 	n := start(t, nil)
 	c := n.login(t)
-	require.NoError(t, os.WriteFile(n.finished("x\r\n226 forged\x1b[2J"), nil, 0o644))
-	require.NoError(t, os.WriteFile(n.finished("y\u009b2J"), nil, 0o644))
-	require.NoError(t, os.WriteFile(n.finished("z\x9b"), nil, 0o644))
+	require.NoError(t, os.WriteFile(n.folder("x\r\n226 forged\x1b[2J"), nil, 0o644))
+	require.NoError(t, os.WriteFile(n.folder("y\u009b2J"), nil, 0o644))
+	require.NoError(t, os.WriteFile(n.folder("z\x9b"), nil, 0o644))
 	gbk := "\xc2\x93\xba\xcf.txt" // its first letter would be a control character in UTF-8
 	c.store(gbk, nil)
-	require.NoError(t, os.MkdirAll(n.finished("d\r\n226 forged"), 0o755))
+	require.NoError(t, os.MkdirAll(n.folder("d\r\n226 forged"), 0o755))
 	for _, command := range []string{"LIST", "NLST", "MLSD"} {
 		got := c.fetch(command)
 		require.NotContains(t, got, "\n226")
@@ -209,8 +209,8 @@ func TestNoWayOut(t *testing.T) {
 	n := start(t, nil)
 	c := n.login(t)
 	require.NoError(t, os.WriteFile(n.dir+"/outside", []byte("x"), 0o644))
-	require.NoError(t, os.Symlink(n.dir, n.finished("link")))
-	require.NoError(t, os.Symlink(n.dir+"/outside", n.finished("file")))
+	require.NoError(t, os.Symlink(n.dir, n.folder("link")))
+	require.NoError(t, os.Symlink(n.dir+"/outside", n.folder("file")))
 	for _, command := range []string{"CWD link", "SIZE link/outside", "DELE link/outside", "MKD link/x", "SIZE ../../outside", "SIZE /outside", "CWD ../blind"} {
 		c.do(550, "%s", command)
 	}

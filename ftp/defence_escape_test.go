@@ -31,12 +31,12 @@ func TestDefenceNoEscape(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "target"), []byte(secret), 0o600))
 		require.NoError(t, os.Mkdir(filepath.Join(dir, "empty"), 0o700))
 	}
-	require.NoError(t, os.Mkdir(n.finished("inside"), 0o700))
+	require.NoError(t, os.Mkdir(n.folder("inside"), 0o700))
 	for link, to := range map[string]string{
 		"absolute": elsewhere, "relative": "../..", "user": "../blind", "root": "/", "inside/deep": "../../blind",
 		"file": filepath.Join(elsewhere, "target"), "volume-file": "../../target", "dangling": filepath.Join(elsewhere, "new"), "loop": "loop",
 	} {
-		require.NoError(t, os.Symlink(to, n.finished(link)))
+		require.NoError(t, os.Symlink(to, n.folder(link)))
 	}
 	var names []string
 	for _, dir := range []string{"..", "../..", "../blind", "/../blind", "//../../drop/blind", elsewhere, n.dir, "/etc", "absolute", "relative", "user", "root" + elsewhere, "inside/deep", "inside/../../blind", "./absolute/."} {
@@ -83,7 +83,7 @@ func TestDefenceNoEscape(t *testing.T) {
 		c.text.ReadResponse(0)
 	}
 	require.Equal(t, before, snapshot(t, elsewhere, n.dir))
-	content, err := os.ReadFile(n.finished("mine"))
+	content, err := os.ReadFile(n.stored("dock", "mine"))
 	if err == nil {
 		require.Equal(t, "mine", string(content))
 	}
@@ -134,7 +134,7 @@ func snapshot(t *testing.T, dirs ...string) map[string]string {
 			if err != nil {
 				return err
 			}
-			if path == filepath.Join(dir, "drop", "dock") || path == filepath.Join(dir, "partial") {
+			if path == filepath.Join(dir, "drop", "dock") || path == filepath.Join(dir, "partial") || path == filepath.Join(dir, "outbox") {
 				return filepath.SkipDir
 			}
 			info, err := entry.Info()
@@ -285,8 +285,8 @@ func TestDefenceNoBounce(t *testing.T) {
 func TestDefenceNoTheft(t *testing.T) {
 	port := freeport.Range(t, 1)
 	n := start(t, func(o *Options, _ *drop.Options) { o.PassivePorts = PortRange{port, port} })
-	require.NoError(t, os.MkdirAll(n.finished(""), 0o700))
-	require.NoError(t, os.WriteFile(n.finished("secret"), []byte("secret"), 0o600))
+	require.NoError(t, os.MkdirAll(n.folder(""), 0o700))
+	require.NoError(t, os.WriteFile(n.folder("secret"), []byte("secret"), 0o600))
 	steal := func(addr string) {
 		thief, err := dialFrom("127.0.0.66", addr)
 		require.NoError(t, err)
@@ -343,7 +343,7 @@ func TestDefenceNoTheft(t *testing.T) {
 	c.expect(226)
 	other.expect(226)
 	n.requireFile(t, "mine", []byte("mine"))
-	got, err := os.ReadFile(filepath.Join(n.dir, "drop", "blind", "theirs"))
+	got, err := os.ReadFile(n.stored("blind", "theirs"))
 	require.NoError(t, err)
 	require.Equal(t, "theirs", string(got))
 }

@@ -261,7 +261,7 @@ func TestDefenceSlowloris(t *testing.T) {
 	for i := range *defenceSlowloris {
 		n.requireNoFile(t, fmt.Sprint("stalled-", i))
 		if i%len(kinds) == 4 {
-			require.FileExists(t, n.finished(fmt.Sprint("slow-", i)))
+			require.FileExists(t, n.stored("dock", fmt.Sprint("slow-", i)))
 		}
 	}
 	eventually(t, func() bool { return n.sessionCount() == 0 }, "all sessions end")

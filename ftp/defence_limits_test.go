@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -55,7 +54,7 @@ func TestDefenceCounts(t *testing.T) {
 	other.login("blind", "pass")
 	other.do(257, "MKD a")
 	other.store("x", []byte("x"))
-	require.FileExists(t, filepath.Join(n.dir, "drop", "blind", "x"))
+	require.FileExists(t, n.stored("blind", "x"))
 }
 
 // TestDefenceCommandRate sends as many commands as the connection takes: they are slowed down, all are answered, and
@@ -162,7 +161,7 @@ func TestDefenceDescriptors(t *testing.T) {
 	c.conn.Close()
 	eventually(t, func() bool { return n.sessionCount() == 0 }, "no session is left")
 	requireFootprint(t, before)
-	require.NoFileExists(t, n.finished("x"))
+	require.NoFileExists(t, n.stored("dock", "x"))
 	_, err := os.Stat(n.dir)
 	require.NoError(t, err)
 }

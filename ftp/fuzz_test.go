@@ -73,7 +73,7 @@ func FuzzCommands(f *testing.F) {
 		require.NoError(t, err)
 		return append(names, more...)
 	}
-	eventually(f, func() bool { _, err := os.Stat(n.finished("")); return err == nil }, "the user's directory is made")
+	eventually(f, func() bool { _, err := os.Stat(n.folder("")); return err == nil }, "the user's directory is made")
 	before := outside(f)
 	first := regexp.MustCompile(`^[1-5]\d\d([ -]|$)`)
 	f.Fuzz(func(t *testing.T, late bool, commands []byte) {

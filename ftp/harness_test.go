@@ -3,9 +3,8 @@ package ftp
 import (
 	"bytes"
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
-	"iter"
 	"log/slog"
 	"net"
 	"net/textproto"
@@ -21,24 +20,32 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/ftp/drop"
 	"github.com/ftpnode/ftpnode/ftp/internal/guard"
 )
 
 const patience = 20 * time.Second
 
-// noTaker takes nothing: in these tests finished files stay in the drop directory.
-type noTaker struct{}
+// receiver is where the outbox sends, if a test runs it.
+type receiver struct{ got chan string }
 
-func (noTaker) Take(_ context.Context, files []drop.File) ([]string, []error) {
-	errs := make([]error, len(files))
-	for i := range errs {
-		errs[i] = errors.New("not taken")
-	}
-	return make([]string, len(files)), errs
+func (r receiver) Targets() []string { return []string{"receiver"} }
+
+func (r receiver) Prepare(context.Context, outbox.Entry, func() (disk.File, error)) (any, error) {
+	return nil, nil
 }
 
-func (noTaker) Waiting() iter.Seq2[string, drop.File] { return func(func(string, drop.File) bool) {} }
+func (r receiver) Send(_ context.Context, _ string, batch []outbox.Prepared) []error {
+	for _, p := range batch {
+		r.got <- p.Entry.Name
+	}
+	return make([]error, len(batch))
+}
+
+func (r receiver) Audit(_ context.Context, batch []outbox.Prepared) []error {
+	return make([]error, len(batch))
+}
 
 // syncBuffer is a log that can be read while it is written.
 type syncBuffer struct {
@@ -65,6 +72,8 @@ type node struct {
 	addr   string
 	log    *syncBuffer
 	drop   *drop.Drop
+	box    *outbox.Outbox // does not run: what is finished stays in it
+	got    chan string    // names, if it does
 	cancel context.CancelFunc
 	served chan error
 }
@@ -76,7 +85,11 @@ func start(t testing.TB, change func(*Options, *drop.Options)) *node {
 	volume, err := disk.Open(n.dir)
 	require.NoError(t, err)
 	log := slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	files := drop.Options{FS: volume, Taker: noTaker{}, Log: log, Settle: time.Hour, MinFree: -1}
+	n.got = make(chan string, 10)
+	n.box, err = outbox.Open(outbox.Options{FS: volume, Deliverer: receiver{n.got}, Log: log})
+	require.NoError(t, err)
+	files := drop.Options{FS: volume, Outbox: n.box, Log: log, Settle: time.Hour, MinFree: -1}
+	files.Describe = func(drop.File) (string, json.RawMessage) { return "", nil }
 	opts := Options{
 		Users: []User{{Name: "dock", Password: "pass", Readable: true}, {Name: "blind", Password: "pass"}},
 		Log:   log,
@@ -110,6 +123,7 @@ func start(t testing.TB, change func(*Options, *drop.Options)) *node {
 		case <-time.After(patience):
 			t.Error("Serve does not return")
 		}
+		require.NoError(t, n.box.Close())
 		volume.Close()
 		if t.Failed() {
 			t.Log(n.log.String())
@@ -125,20 +139,30 @@ func (n *node) port() string {
 
 func (n *node) url(name string) string { return fmt.Sprintf("ftp://dock:pass@%s/%s", n.addr, name) }
 
-// finished is where a finished file of dock stands.
-func (n *node) finished(name string) string { return filepath.Join(n.dir, "drop", "dock", name) }
+// folder is where a folder of dock stands, or a file of another program.
+func (n *node) folder(name string) string { return filepath.Join(n.dir, "drop", "dock", name) }
+
+// stored is where the newest version of a finished file of a user stands; "" if there is none.
+func (n *node) stored(user, name string) string {
+	e, ok := n.box.Lookup(user + "/" + name)
+	if !ok {
+		return ""
+	}
+	return filepath.Join(n.dir, e.Path)
+}
 
 // requireFile waits for nothing: after the client's 226 the file is there.
 func (n *node) requireFile(t testing.TB, name string, want []byte) {
 	t.Helper()
-	got, err := os.ReadFile(n.finished(name))
+	got, err := os.ReadFile(n.stored("dock", name))
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(want, got), "%s has %d bytes, or others; expected %d", name, len(got), len(want))
 }
 
 func (n *node) requireNoFile(t testing.TB, name string) {
 	t.Helper()
-	require.NoFileExists(t, n.finished(name))
+	require.Empty(t, n.stored("dock", name))
+	require.NoFileExists(t, n.folder(name))
 }
 
 // sessions is how many there are.

@@ -102,7 +102,7 @@ func TestPasswordHash(t *testing.T) {
 	c.do(530, "PASS %s", hash)
 	c.login("dock", "pass")
 	c.store("x", []byte("x"))
-	require.FileExists(t, n.dir+"/drop/sites/dock/x")
+	require.NotEmpty(t, n.stored("sites/dock", "x"))
 }
 
 func TestTimeBeforeLogin(t *testing.T) {

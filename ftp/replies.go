@@ -234,6 +234,10 @@ func refusal(verb string, err error) (int, string) {
 		return 552, "The file is larger than what is accepted here."
 	case is(drop.ErrBusy):
 		return 450, "The file is in use; try again later."
+	case is(drop.ErrDue):
+		return 550, "The file is being delivered and can no longer be changed."
+	case is(drop.ErrReplaced):
+		return 550, "Another session has sent this file anew."
 	case is(drop.ErrName):
 		return 553, "This name is not allowed."
 	case is(drop.ErrNoPartial) && verb == "APPE":

@@ -16,8 +16,8 @@ type sent struct {
 	names []string // under which it may arrive, the last one being what the client wants
 	begun int      // how often: what was not acknowledged may have been finished all the same
 	acked int      // its place among the 226; 0: none was read
-	void  bool     // deleted or overwritten, or begun to be: it may arrive, or not
-	dead  bool     // it was acknowledged that it is deleted: it must not arrive
+	void  bool     // deleted or replaced, or begun to be: it may arrive, or not
+	dead  bool     // it was acknowledged that it is deleted or replaced: it must not arrive
 }
 
 // client is all that uploads, over the restarts of the node. What it sends is told apart by its content.
@@ -42,7 +42,7 @@ func text(name string) string { return strings.Repeat(name+" ", 1+1100/len(name)
 
 // send uploads content, or what of it is not there yet, and notes the 226.
 func (c *client) send(s *drop.Session, name, content string, w drop.Write) error {
-	if w == (drop.Write{}) {
+	if w == (drop.Write{}) && strings.HasSuffix(name, ".tmp") {
 		c.replaces(name)
 	}
 	f := c.files[content]
@@ -74,19 +74,27 @@ func (c *client) send(s *drop.Session, name, content string, w drop.Write) error
 	return nil
 }
 
-// replaces notes that what has the name may be gone from now on.
-func (c *client) replaces(name string) {
+// replaces notes that what has the name may be gone from now on, and returns it.
+func (c *client) replaces(name string) (files []*sent) {
 	for _, f := range c.files {
 		if f.names[len(f.names)-1] == name {
 			f.void = true
+			files = append(files, f)
 		}
 	}
+	return files
 }
 
 // appends sends what is missing of content to a finished file.
 func (c *client) appends(s *drop.Session, name, content string) error {
-	c.replaces(name)
-	return c.send(s, name, content, drop.Write{Append: true})
+	replaced := c.replaces(name)
+	if err := c.send(s, name, content, drop.Write{Append: true}); err != nil {
+		return err
+	}
+	for _, f := range replaced {
+		f.dead = true
+	}
+	return nil
 }
 
 // part begins an upload and hangs up.
@@ -206,7 +214,6 @@ func (w *world) firstLife(s *drop.Session) error {
 		func() error { return c.appends(s, "/f", "head "+text("appended")+"tail") },
 		func() error {
 			n := int64(len(text("declared")))
-			c.replaces("/k")
 			return c.send(s, "/k", text("declared"), drop.Write{Declared: n})
 		},
 		settle,
@@ -277,10 +284,9 @@ func (w *world) check(fsys *disktest.FS) error {
 	for content, f := range w.client.files {
 		ids := w.idsOf(content)
 		name := f.names[len(f.names)-1]
-		inDrop, _ := fsys.ReadFile("drop/u" + f.names[0])
 		for _, id := range ids {
 			if f.dead {
-				wrongf("%s was sent after it was deleted", name)
+				wrongf("%s was sent after it was deleted or replaced", name)
 			}
 			refused := strings.HasPrefix(content, refusedByB)
 			switch a, b := w.edges["a"].has(id), w.edges["b"].has(id); {
@@ -301,7 +307,7 @@ func (w *world) check(fsys *disktest.FS) error {
 		switch {
 		case copies > f.begun:
 			wrongf("%s arrived %d times, with the tracking ids %v, and was sent %d times", name, copies, ids, f.begun)
-		case copies == 0 && f.acked > 0 && !f.void && !(f.mayWait() && string(inDrop) == content):
+		case copies == 0 && f.acked > 0 && !f.void && !(f.mayWait() && inOutbox(fsys, content)):
 			wrongf("%s is lost: %.20q", name, content)
 		}
 		for other, g := range w.client.files {
@@ -328,15 +334,25 @@ func (w *world) check(fsys *disktest.FS) error {
 	return errors.Join(errs...)
 }
 
+// inOutbox reports whether the content waits in the outbox.
+func inOutbox(fsys *disktest.FS, content string) bool {
+	for name, c := range fsys.Files() {
+		if strings.HasPrefix(name, "outbox/") && c == content {
+			return true
+		}
+	}
+	return false
+}
+
 // left tells whether a file should not be there once all is delivered.
 func (w *world) left(name string) bool {
 	switch {
 	case strings.HasSuffix(name, "/"), strings.HasPrefix(name, "failed/"):
 		return false
 	case strings.HasPrefix(name, "outbox/"):
-		return !strings.HasSuffix(name, ".journal")
-	case strings.HasPrefix(name, "drop/"):
-		return name != "drop/u/c.tmp" // its rename was not acknowledged
+		content, _ := w.fs.ReadFile(name)
+		f := w.client.files[string(content)]
+		return !strings.HasSuffix(name, ".journal") && (f == nil || !f.mayWait()) // the rename of a temporary name was not acknowledged
 	}
 	return !strings.HasPrefix(name, "partial/kept/u/") || name == "partial/kept/u"+abandoned
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -28,7 +27,7 @@ const (
 )
 
 // world is what outlives a crash beside the disk: the clients, and EchoStream. The node in it is the real one but for FTP and
-// HTTP: drop, outbox, taker and deliverer on one simulated volume.
+// HTTP: drop, outbox and deliverer on one simulated volume.
 type world struct {
 	client client
 	// retry is the outbox's shortest and longest pause. Its length is left to chance, so that only the shortest one lets
@@ -254,18 +253,16 @@ func (w *world) start(fsys *disktest.FS) (*nodeLife, error) {
 		node:   &echostream.Node{Name: "node", Audit: true, Targets: []echostream.Edge{{Name: "a", Queue: "a"}, {Name: "b", Queue: "b"}}},
 		config: MessageConfig{Content: "auto", ContentField: "content", URLField: "contentUrl"}, bulk: w,
 	})
-	holder, log := &dropHolder{}, slog.New(slog.DiscardHandler)
 	var err error
 	n.box, err = outbox.Open(outbox.Options{
 		FS: fsys, Deliverer: d, Batch: 3, MinBackoff: w.retry, MaxBackoff: w.longest, Grace: 10 * w.retry,
-		Gone: func(e outbox.Entry, _ outbox.Gone) { holder.gone(e.ID) },
 	})
 	if err != nil {
 		n.cancel()
 		return nil, err
 	}
-	n.drop, err = holder.open(drop.Options{
-		FS: fsys, Taker: taker{outbox: n.box, fs: fsys, order: "node", log: log}, MinFree: -1,
+	n.drop, err = drop.Open(drop.Options{
+		FS: fsys, Outbox: n.box, Describe: describer("node"), MinFree: -1,
 		PartialExpiry: expiry, Rescan: expiry / 2,
 	})
 	var user *drop.UserDir
@@ -299,14 +296,12 @@ func (n *nodeLife) live(work func(s *drop.Session) error) error {
 }
 
 func (n *nodeLife) delivered() bool {
-	list, err := n.session.ReadDir("/")
-	finished := n.drop.Usage().Finished.Files
-	for _, fi := range list {
-		if strings.HasSuffix(fi.Name(), ".tmp") {
-			finished--
+	for e := range n.box.Entries() {
+		if !e.Yield {
+			return false
 		}
 	}
-	return err == nil && finished <= 0 && n.drop.Usage().Taken.Files == 0 && n.box.Stats().Entries == 0
+	return n.drop.Usage().Found.Files == 0
 }
 
 func (n *nodeLife) stop() error {

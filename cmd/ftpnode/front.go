@@ -32,7 +32,6 @@ type front struct {
 	dir      string // of the volume
 	listener *net.TCPListener
 	outbox   *outbox.Outbox
-	holder   *dropHolder
 	log      *slog.Logger
 	pace     pace
 
@@ -97,35 +96,24 @@ func (f *front) run(ctx context.Context) {
 func (f *front) serve(ctx, serving context.Context, c frontConfig, works func()) error {
 	owners := slices.Concat(c.FTP.Users, c.FTP.LeftOut)
 	var d *drop.Drop
-	// While nobody is known (there is no definition yet, or the config's users cannot be read) nothing is claimed: it would be
-	// taken under a wrong name and user.
+	// While nobody is known (there is no definition yet, or the config's users cannot be read) nothing is taken: it would be
+	// under a wrong name and user.
 	if len(owners) > 0 {
 		var err error
-		if d, err = f.holder.open(f.dropOptions(c)); err != nil {
+		if d, err = f.openDrop(ctx, c, owners); err != nil {
 			return err
 		}
-		defer f.holder.close()
 	}
 	users := f.usableUsers(c.FTP.Users, d)
 	server, err := f.server(c, users, d)
 	if err != nil {
 		return err
 	}
-	// Before the drop looks around: a file that is found belongs to the user in whose directory it stands. That one cannot be
-	// made keeps nobody else out: the server says so, and tries again when its user logs in.
-	for _, u := range owners {
-		_, _ = d.User(u.Name, u.Directory)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	if d != nil {
+		watching.Go(func() { _ = d.Run(serving) }) // it returns nil
 	}
-	// The drop outlives the server, whose last uploads still come while it stops.
-	dropCtx, stopDrop := context.WithCancel(context.WithoutCancel(ctx))
-	stopped := make(chan error, 1)
-	go func() {
-		if d == nil {
-			stopped <- nil
-			return
-		}
-		stopped <- d.Run(dropCtx)
-	}()
 	works()
 	f.log.Info("FTP is served", "address", f.listener.Addr(), "users", len(users), "tls", c.FTP.TLS)
 	if len(users) == 0 {
@@ -136,11 +124,30 @@ func (f *front) serve(ctx, serving context.Context, c frontConfig, works func())
 		f.log.Error("FTP is served again when its last sessions have ended: the volume's disk does not answer", "error", err)
 		err = server.Wait(ctx)
 	}
-	stopDrop()
-	if dropErr := <-stopped; err == nil {
-		err = dropErr
-	}
 	return err
+}
+
+// openDrop opens the drop directory with its users. What stands there from a version of the node that kept finished files in it goes into the
+// outbox before anything new can.
+func (f *front) openDrop(ctx context.Context, c frontConfig, owners []*UserConfig) (*drop.Drop, error) {
+	d, err := drop.Open(f.dropOptions(c))
+	if err != nil {
+		return nil, err
+	}
+	// A file that is found belongs to the user in whose directory it stands. That one cannot be
+	// made keeps nobody else out: the server says so, and tries again when its user logs in.
+	for _, u := range owners {
+		_, _ = d.User(u.Name, u.Directory)
+	}
+	found, err := readFormat(f.volume)
+	takenOver := d.TakeOver(ctx)
+	switch {
+	case err == nil && found == format:
+		return d, nil // what could not be taken now is tried again
+	case takenOver != nil:
+		return nil, takenOver
+	}
+	return d, writeFormat(f.volume)
 }
 
 func (f *front) dropOptions(c frontConfig) drop.Options {
@@ -150,7 +157,8 @@ func (f *front) dropOptions(c frontConfig) drop.Options {
 	}
 	return drop.Options{
 		FS: f.volume, Log: f.log,
-		Taker:         taker{outbox: f.outbox, fs: f.volume, order: c.Order, log: f.log},
+		Outbox:        f.outbox,
+		Describe:      describer(c.Order),
 		WatchDir:      filepath.Join(f.dir, "drop"),
 		Ignore:        ignore,
 		Settle:        orNone(time.Duration(c.Files.Settle)),

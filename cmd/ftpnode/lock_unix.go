@@ -11,18 +11,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes the directory for this process. The kernel gives it back when the process ends, however it does.
+// lock takes the directory for this process: by the file "lock", which older versions lock too, and by the directory itself, so that a second
+// node is kept out even if somebody removes that file. The kernel gives both back when the process ends, however it does.
 func lock(dir string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o640)
+	file := filepath.Join(dir, lockFile)
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o640)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	d, err := os.Open(dir)
+	if err != nil {
 		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%s is locked: another node runs on this volume", f.Name())
-		}
-		return nil, fmt.Errorf("locking %s: %w", f.Name(), err)
+		return nil, err
 	}
-	return func() { f.Close() }, nil
+	unlock = func() { f.Close(); d.Close() }
+	err = flock(f)
+	if err == nil {
+		// Some file systems (NFS) lock only what is open for writing. There the file has to do.
+		if e := flock(d); errors.Is(e, unix.EWOULDBLOCK) {
+			err = e
+		}
+	}
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
+func flock(f *os.File) error {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return fmt.Errorf("%s is locked: another node runs on this volume (%w)", f.Name(), err)
+	case err != nil:
+		return fmt.Errorf("locking %s: %w", f.Name(), err)
+	}
+	return nil
 }

@@ -101,10 +101,8 @@ func (r *outageRig) start() {
 	}
 	d := &definitions{read: client.Node, got: n.got, failed: n.missed, log: log, pace: p, again: make(chan struct{}, 1)}
 	n.deliverer = &deliverer{cloud: client, now: time.Now, outdated: d.readAgain}
-	holder := &dropHolder{}
 	n.outbox, err = outbox.Open(outbox.Options{
 		FS: r.disk, Deliverer: n.deliverer, Log: log, Grace: flushTime, MinBackoff: p.firstRetry, MaxBackoff: p.slowRetry,
-		Gone: func(e outbox.Entry, _ outbox.Gone) { holder.gone(e.ID) },
 	})
 	require.NoError(r.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -112,8 +110,7 @@ func (r *outageRig) start() {
 	run := func(what func()) { go func() { what(); ended <- struct{}{} }() }
 	run(func() { d.run(ctx) })
 	n.start(ctx, p.patience)
-	incoming, err := holder.open(drop.Options{FS: r.disk, MinFree: -1, Log: log,
-		Taker: taker{outbox: n.outbox, fs: r.disk, order: "node", log: log}})
+	incoming, err := drop.Open(drop.Options{FS: r.disk, MinFree: -1, Log: log, Outbox: n.outbox, Describe: describer("node")})
 	require.NoError(r.t, err)
 	user, err := incoming.User("scanner", "scanner")
 	require.NoError(r.t, err)
@@ -125,7 +122,6 @@ func (r *outageRig) start() {
 		for range 3 {
 			<-ended
 		}
-		holder.close()
 		assert.NoError(r.t, n.outbox.Close())
 	}
 }

@@ -94,17 +94,16 @@ func runNode(ctx context.Context, getenv func(string) string, stdout io.Writer, 
 	}
 	d := &definitions{read: client.Node, got: n.got, failed: n.missed, log: log, pace: p, again: make(chan struct{}, 1)}
 	n.deliverer = &deliverer{cloud: client, now: time.Now, outdated: d.readAgain}
-	holder := &dropHolder{}
 	n.outbox, err = openOutbox(ctx, outbox.Options{
 		FS: volume, Deliverer: n.deliverer, Log: log, Grace: flushTime,
 		MinBackoff: p.firstRetry, MaxBackoff: p.slowRetry,
-		Gone: func(e outbox.Entry, _ outbox.Gone) { holder.gone(e.ID) },
+		KeyOf: keyOf(volume, env, log),
 	}, p)
 	if err != nil {
 		return stopped(log)
 	}
 	defer n.outbox.Close()
-	n.front = &front{volume: volume, dir: s.dir, listener: listener, outbox: n.outbox, holder: holder, log: log, pace: p}
+	n.front = &front{volume: volume, dir: s.dir, listener: listener, outbox: n.outbox, log: log, pace: p}
 	n.serve(ctx, d)
 	return stopped(log)
 }

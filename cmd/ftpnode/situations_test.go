@@ -330,13 +330,13 @@ func TestVolumeIsLocked(t *testing.T) {
 func TestVolumeOfANewerVersion(t *testing.T) {
 	r := newRig(t, echotest.Options{})
 	file := filepath.Join(r.env["FTPNODE_DATA"], formatFile)
-	require.NoError(t, os.WriteFile(file, []byte("2\n"), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte("3\n"), 0o600))
 	r.begin()
-	r.log.wait(t, "[ERROR] the data volume cannot be used", "newer ftpnode", "expected at most 1")
+	r.log.wait(t, "[ERROR] the data volume cannot be used", "newer ftpnode", "expected at most 2")
 	entries, err := os.ReadDir(r.env["FTPNODE_DATA"])
 	require.NoError(t, err)
 	assert.Len(t, entries, 2, "it is left as it was, but for the lock")
-	require.NoError(t, os.WriteFile(file, []byte("1\n"), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte("2\n"), 0o600))
 	r.log.wait(t, "FTP is served")
 }
 

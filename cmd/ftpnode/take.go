@@ -1,85 +1,60 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io/fs"
-	"iter"
 	"log/slog"
 	"net/netip"
-	"os"
-	"sync"
+	"path"
 
+	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/ftp/drop"
 )
 
-// taker takes finished files from the drop directory into the outbox.
-type taker struct {
-	outbox *outbox.Outbox
-	fs     disk.FS
-	order  string // message.order
-	log    *slog.Logger
-}
-
-var (
-	_ drop.Taker  = taker{}
-	_ drop.Opener = taker{}
-)
-
-// Take implements drop.Taker.
-func (t taker) Take(ctx context.Context, files []drop.File) (ids []string, errs []error) {
-	items := make([]outbox.Item, len(files))
-	for i, f := range files {
-		meta, err := json.Marshal(received{User: f.User, RemoteAddress: addressText(f.RemoteAddr), Received: f.Received})
+// describer returns what the outbox has to know of a file; order is message.order.
+func describer(order string) func(drop.File) (lane string, meta json.RawMessage) {
+	return func(f drop.File) (lane string, meta json.RawMessage) {
+		from := received{User: f.User, RemoteAddress: addressText(f.RemoteAddr), Received: f.Received}
+		meta, err := json.Marshal(from)
 		if err != nil { // a year beyond 9999
-			meta, _ = json.Marshal(received{User: f.User, RemoteAddress: addressText(f.RemoteAddr)})
+			from.Received = from.Received.UTC().AddDate(9999-from.Received.Year(), 0, 0)
+			meta, _ = json.Marshal(from)
 		}
-		items[i] = outbox.Item{Path: f.Path, Name: f.Name, Lane: laneOf(t.order, f.User, f.Name), Meta: meta}
-	}
-	entries, errs := t.outbox.Put(ctx, items)
-	ids = make([]string, len(files))
-	for i, e := range entries {
-		if errs[i] != nil {
-			continue
-		}
-		ids[i] = e.ID
-		t.log.Info("File accepted", "trackingId", e.ID, "user", files[i].User, "name", e.Name, "bytes", e.Size, "remote", addressText(files[i].RemoteAddr))
-	}
-	return ids, errs
-}
-
-// Waiting implements drop.Taker.
-func (t taker) Waiting() iter.Seq2[string, drop.File] {
-	return func(yield func(string, drop.File) bool) {
-		for e := range t.outbox.Entries() {
-			from, err := receivedOf(e)
-			if err != nil {
-				t.log.Error("a waiting file cannot be shown to clients", "trackingId", e.ID, "error", err)
-				continue
-			}
-			address, _ := netip.ParseAddr(from.RemoteAddress)
-			file := drop.File{User: from.User, Name: e.Name, Path: e.Path, Size: e.Size, ModTime: e.ModTime,
-				Received: from.Received, RemoteAddr: address}
-			if !yield(e.ID, file) {
-				return
-			}
-		}
+		return laneOf(order, f.User, f.Name), meta
 	}
 }
 
-// Open implements drop.Opener: readable users may fetch what waits. It looks through all that waits, which is quick enough
-// for what people do by hand.
-func (t taker) Open(id string) (disk.File, error) {
-	for e := range t.outbox.Entries() {
-		if e.ID == id {
-			return t.fs.OpenFile(e.Path, os.O_RDONLY, 0)
+// keyOf returns by what clients find a file that a version without keys has put into the outbox: its path below drop, by the
+// definition that was kept on the volume.
+func keyOf(volume disk.FS, env echostream.Environment, log *slog.Logger) func(outbox.Entry) string {
+	directories := map[string]string{}
+	definition, err := echostream.LoadDefinition(volume, definitionFile, env)
+	switch {
+	case err == nil:
+		config, _ := parseConfig(definition.Config)
+		for _, u := range config.FTP.Users {
+			directories[u.Name] = u.Directory
 		}
+	case !errors.Is(err, fs.ErrNotExist):
+		log.Warn("the kept definition cannot be read: files that wait are not shown to clients whose directory has another name than they have", "error", err)
 	}
-	return nil, fmt.Errorf("file %s: %w", id, fs.ErrNotExist)
+	return func(e outbox.Entry) string {
+		from, err := receivedOf(e)
+		if err != nil {
+			log.Error("a waiting file cannot be shown to clients", "trackingId", e.ID, "error", err)
+			return ""
+		}
+		directory, ok := directories[from.User]
+		if !ok {
+			directory = from.User
+		}
+		return path.Join(directory, e.Name)
+	}
 }
 
 func addressText(a netip.Addr) string {
@@ -111,46 +86,4 @@ func groupOf(node, lane string) string {
 		return ""
 	}
 	return node + " " + lane
-}
-
-// dropHolder tells the drop of now which files are gone. There is none for a moment when a new config has it opened anew.
-type dropHolder struct {
-	mu     sync.Mutex
-	drop   *drop.Drop
-	missed []string // gone while there was none
-}
-
-// gone tells that a taken file has left the outbox.
-func (h *dropHolder) gone(id string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.drop == nil {
-		h.missed = append(h.missed, id)
-		return
-	}
-	h.drop.Gone(id)
-}
-
-// open opens a drop. What leaves the outbox while it reads what waits there is told to it afterwards.
-func (h *dropHolder) open(opts drop.Options) (*drop.Drop, error) {
-	h.close()
-	d, err := drop.Open(opts)
-	if err != nil {
-		return nil, err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.drop = d
-	for _, id := range h.missed {
-		d.Gone(id)
-	}
-	h.missed = nil
-	return d, nil
-}
-
-// close forgets the drop.
-func (h *dropHolder) close() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.drop, h.missed = nil, nil
 }

@@ -24,8 +24,11 @@ const (
 	statusFile     = "status"     // for the health check: what is wrong with the cloud, or nothing
 )
 
-// format is the version of what the node keeps. An older one is read; a newer one is refused and left as it is.
-const format = 1
+// format is the version of what the node keeps. An older one is taken over; a newer one is refused and left as it is.
+//
+//	1: finished files wait in drop/, and go from there into the outbox
+//	2: finished files are in the outbox. A program of format 1 would send what is held, and drop what only the outbox knows
+const format = 2
 
 // openVolume opens the directory with all that the node keeps, and locks it: two nodes on one volume would deliver each
 // other's files. It tries until it succeeds or ctx ends, and says why it has to wait. release gives it back.
@@ -65,22 +68,49 @@ func tryVolume(dir string) (volume *disk.OS, release func(), err error) {
 	return volume, func() { unlock(); volume.Close() }, nil
 }
 
-// checkFormat refuses a volume that a newer node has written, and marks a new one. It writes nothing else: on a full disk
+// checkFormat refuses a volume that a newer node has written, and marks a new one. An older one stays as it is until it has been
+// taken over: see writeFormat. It writes nothing else: on a full disk
 // the node has to start, as delivering makes room.
 func checkFormat(volume disk.FS) error {
-	text, err := readFile(volume, formatFile, 100)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	found, err := readFormat(volume)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return markNew(volume)
+	case err != nil:
 		return err
+	case found > format:
+		return fmt.Errorf("it was written by a newer ftpnode: its format is %d, expected at most %d; run the newer image, or use another volume", found, format)
 	}
-	if found, convErr := strconv.Atoi(strings.TrimSpace(text)); err == nil {
-		switch {
-		case convErr != nil || found < 1:
-			return fmt.Errorf("the file %q holds %q, expected the number of a format up to %d", formatFile, text, format)
-		case found == format:
+	return nil
+}
+
+// markNew marks a volume without a format. One on which something waits was written before there were formats, or has lost it.
+func markNew(volume disk.FS) error {
+	for _, dir := range []string{"drop", "outbox"} {
+		if _, err := volume.Lstat(dir); err == nil {
 			return nil
-		case found > format:
-			return fmt.Errorf("it was written by a newer ftpnode: its format is %d, expected at most %d; run the newer image, or use another volume", found, format)
 		}
+	}
+	return writeFormat(volume)
+}
+
+// readFormat reads the volume's format.
+func readFormat(volume disk.FS) (int, error) {
+	text, err := readFile(volume, formatFile, 100)
+	if err != nil {
+		return 0, err
+	}
+	found, err := strconv.Atoi(strings.TrimSpace(text))
+	if err != nil || found < 1 {
+		return 0, fmt.Errorf("the file %q holds %q, expected the number of a format up to %d", formatFile, text, format)
+	}
+	return found, nil
+}
+
+// writeFormat gives the volume the format of now, if it has another: all that an older one left has been taken over.
+func writeFormat(volume disk.FS) error {
+	if found, err := readFormat(volume); err == nil && found == format {
+		return nil
 	}
 	return disk.WriteFile(volume, formatFile, []byte(strconv.Itoa(format)+"\n"), 0o640)
 }

@@ -23,8 +23,7 @@ type client struct {
 	trigger *trigger
 
 	session *session
-	number  int              // of the last file
-	latest  map[string]*file // of the names that are overwritten
+	number  int // of the last file
 }
 
 // run works until stop is closed, and gives up what it is doing when ctx ends.
@@ -178,7 +177,6 @@ func (c *client) uploadWithTime(ctx context.Context) {
 	if _, _, err := c.session.command("MFMT 20190203040506 " + f.names[0]); err != nil {
 		c.hangUp()
 	}
-	f.to, f.touched = time.Now(), true
 }
 
 // overwrite uploads a name over and over, as cameras do.
@@ -187,10 +185,6 @@ func (c *client) overwrite(ctx context.Context) {
 	c.number++
 	for range 2 + c.random.IntN(3) {
 		f, content := c.named("overwrite", name)
-		if before := c.latest[name]; before != nil {
-			before.next = f
-		}
-		c.latest[name] = f
 		c.store(ctx, f, name, content)
 		pause(ctx, time.Duration(c.random.Int64N(int64(100*time.Millisecond))))
 	}
@@ -206,7 +200,7 @@ func (c *client) uploadThenRename(ctx context.Context) {
 // publish renames a temporary file; there is tells whether it is known to be there.
 func (c *client) publish(ctx context.Context, f *file, temporary string, there bool) {
 	never, once := 0, 1
-	f.acked, f.touched, f.once, f.from, f.to = false, true, &never, time.Time{}, time.Time{}
+	f.acked, f.once, f.from, f.to = false, &never, time.Time{}, time.Time{}
 	if !there {
 		return
 	}
@@ -279,7 +273,6 @@ func (c *client) renameFinished(ctx context.Context) {
 	if err != nil {
 		c.hangUp()
 	}
-	f.to, f.touched = time.Now(), true
 }
 
 // appendTo adds to a file under a temporary name, then publishes it.

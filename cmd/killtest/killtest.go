@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -182,7 +183,7 @@ func (t *test) startClients(ctx context.Context) (clients *sync.WaitGroup, stop 
 	ending := make(chan struct{})
 	clients = &sync.WaitGroup{}
 	for _, name := range t.users[:t.o.clients] {
-		c := &client{name: name, address: t.address, random: t.chance(name), ledger: t.ledger, trigger: t.trigger, latest: map[string]*file{}}
+		c := &client{name: name, address: t.address, random: t.chance(name), ledger: t.ledger, trigger: t.trigger}
 		clients.Go(func() { c.run(ctx, ending) })
 	}
 	for name, command := range map[string]func(*tool, string, string) *exec.Cmd{"curl": curl, "lftp": lftp} {
@@ -277,6 +278,18 @@ func (t *test) drain(ctx context.Context) []string {
 	}
 }
 
+// held reports whether a file of the outbox is one that waits under a temporary name that its client has given up. The
+// first line of a file says whose it is.
+func (t *test) held(name string) bool {
+	f, err := os.Open(filepath.Join(t.volume, "outbox", name))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	what, _ := bufio.NewReader(f).ReadString('\n')
+	return slices.ContainsFunc(t.ledger.files, func(f *file) bool { return f.what+"\n" == what && len(f.leftover) > 0 })
+}
+
 // leftOnVolume lists what should not be there in the end: all files but those that clients have left unfinished. With the
 // node stopped, nothing at all may stand in partial that cannot be resumed.
 func (t *test) leftOnVolume(stopped bool) (left []string) {
@@ -293,7 +306,7 @@ func (t *test) leftOnVolume(stopped bool) (left []string) {
 		"partial/kept": func(name string) bool { return expected[name] },
 		"partial/open": func(string) bool { return !stopped },
 		"failed":       func(string) bool { return false },
-		"outbox":       func(name string) bool { return path.Ext(name) == ".journal" },
+		"outbox":       func(name string) bool { return path.Ext(name) == ".journal" || t.held(name) },
 	} {
 		_ = fs.WalkDir(volume, dir, func(name string, e fs.DirEntry, err error) error {
 			if err == nil && !e.IsDir() && !leave(strings.TrimPrefix(name, dir+"/")) {

@@ -22,14 +22,8 @@ type file struct {
 	acked  bool // its 226 was read (and that of its renaming, if it was uploaded under a temporary name)
 	// once is how often it may arrive, if that is not wholes: it was published by one rename, or deleted.
 	once *int
-	// next is the next upload of the same name. If it or one after it arrives, this one may have been replaced before it
-	// was taken.
-	next *file
-
 	// It was finished between from and to. Zero if that is not known.
 	from, to time.Time
-	// touched: it got its name, or its time, after it was uploaded. See verifyOrder.
-	touched bool
 	// leftover are names under which something of it may stay on the volume, since its client gave up.
 	leftover []string
 }

@@ -88,7 +88,7 @@ func (c *powerCut) run() {
 	defer clients.Wait()
 	defer giveUp()
 	for _, name := range c.users[:c.o.clients] {
-		device := &client{name: name, address: c.address, random: c.chance(name), ledger: c.ledger, trigger: c.trigger, latest: map[string]*file{}}
+		device := &client{name: name, address: c.address, random: c.chance(name), ledger: c.ledger, trigger: c.trigger}
 		clients.Go(func() { device.run(working, ending) })
 	}
 	troubled, endTrouble := context.WithCancel(ctx)
@@ -201,7 +201,7 @@ func (c *powerCut) awaitArrivals() {
 				}
 			}
 			for _, f := range c.ledger.files {
-				if f.acked && !reached(f, ids) {
+				if f.acked && len(ids[f]) == 0 {
 					missing++
 				}
 			}

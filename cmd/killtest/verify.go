@@ -106,22 +106,12 @@ func (e evidence) verifyEdge(v *verdict, edge string, bySum map[string]*file) ma
 		sequence = append(sequence, arrived{f, a.trackingID})
 	}
 	for _, f := range e.files {
-		if f.acked && !reached(f, ids) {
+		if f.acked && len(ids[f]) == 0 {
 			v.violate("lost: %v was acknowledged and has not reached %s", f, edge)
 		}
 	}
 	e.verifyOrder(v, edge, sequence)
 	return ids
-}
-
-// reached tells whether f arrived, or one that may have replaced it.
-func reached(f *file, ids map[*file][]string) bool {
-	for ; f != nil; f = f.next {
-		if len(ids[f]) > 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // arrived is a file in the order in which an edge took them, first copies only.
@@ -133,20 +123,9 @@ type arrived struct {
 // finished tells whether it is known when a file was finished: if several uploads may have been, it is not known which.
 func (f *file) finished() bool { return f.acked && f.wholes == 1 && !f.from.IsZero() }
 
-// kernelTick is how far apart two changes of files must be to have different times on the disk for sure: some kernels'
-// ticks, the slowest being 10 ms, and one may come late where the kernel is a guest.
-const kernelTick = 50 * time.Millisecond
-
-// before tells whether f is known to have been finished before other: its 226 was read before the end of other was sent.
-//
-// Its times on the disk are all that a node knows of a file after a restart. Commit gives each upload a time of its own, but of
-// one that was renamed or whose time was set by the client only the kernel's is left, which moves in steps.
-func (f *file) before(other *file) bool {
-	if f.touched || other.touched {
-		return f.to.Add(kernelTick).Before(other.from)
-	}
-	return f.to.Before(other.from)
-}
+// before tells whether f is known to have been finished before other: its 226 was read before the end of other was sent. A new name or
+// time, given afterwards, does not change its place.
+func (f *file) before(other *file) bool { return f.to.Before(other.from) }
 
 // verifyOrder looks for files that arrived before others that were finished before they were. There is one lane for all.
 func (e evidence) verifyOrder(v *verdict, edge string, sequence []arrived) {

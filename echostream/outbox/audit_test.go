@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -102,7 +103,7 @@ func TestLateAuditHoldsNothingUp(t *testing.T) {
 				r.open().run()
 				c.begin(r, audited)
 				synctest.Wait()
-				require.Zero(t, r.auditing.failures)
+				require.False(t, r.auditFails)
 				r.put(recent...)
 				synctest.Wait()
 				want := slices.Concat(c.sent, recent)
@@ -141,7 +142,7 @@ func TestNoNotesWhileTheAuditKeepsUp(t *testing.T) {
 		synctest.Wait()
 		assert.ElementsMatch(t, names, r.cloud.audited)
 		assert.Equal(t, before, journal())
-		assert.Empty(t, r.noting.queue)
+		assert.Empty(t, r.unnoted)
 		r.halt()
 	})
 }
@@ -172,19 +173,15 @@ func TestNoteOfWhatHasLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := auditRig(t, disktest.New(1)).open()
 		r.put("one")
-		e := r.waiting.first
+		var e *entry
+		for _, e = range r.entries {
+		}
 		r.run()
 		synctest.Wait()
 		require.Equal(t, left, e.state)
-		r.Outbox.mu.Lock()
-		r.report(r.leaving.outcome(errDown).To)
-		r.noting.busy = true
-		r.calls++
-		r.Outbox.mu.Unlock()
-		r.noteSent([]*waiting{e})
-		synctest.Wait()
-		assert.Len(t, r.log.lines("The outbox's disk fails"), 1)
-		assert.Empty(t, r.log.lines("The outbox's disk works again"))
+		did, _, err := r.remove(removals{unnoted: []*entry{e}})
+		assert.False(t, did)
+		assert.NoError(t, err)
 		r.halt()
 	})
 }
@@ -314,7 +311,8 @@ func TestEntryLeavesWhileItIsNoted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fsys := disktest.New(1)
 		r := auditRig(t, fsys)
-		r.opts.FS = slowJournal{fsys}
+		var noting atomic.Bool
+		r.opts.FS = slowJournal{fsys, &noting}
 		r.cloud.script("audit one", errDown)
 		noted := false
 		r.cloud.onAudit = func(context.Context, []string) error {
@@ -322,9 +320,7 @@ func TestEntryLeavesWhileItIsNoted(t *testing.T) {
 				fsys.Heal()
 				r.Wake()
 				time.Sleep(time.Second)
-				r.Outbox.mu.Lock()
-				defer r.Outbox.mu.Unlock()
-				noted = r.noting.busy
+				noted = noting.Load()
 			}
 			return nil
 		}
@@ -343,19 +339,27 @@ func TestEntryLeavesWhileItIsNoted(t *testing.T) {
 }
 
 // slowJournal is a disk on which a sync of the journal takes a minute.
-type slowJournal struct{ disk.FS }
+type slowJournal struct {
+	disk.FS
+	syncing *atomic.Bool
+}
 
 func (s slowJournal) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
 	f, err := s.FS.OpenFile(name, flag, perm)
 	if err == nil && path.Ext(name) == journalSuffix {
-		f = slowFile{f}
+		f = slowFile{f, s.syncing}
 	}
 	return f, err
 }
 
-type slowFile struct{ disk.File }
+type slowFile struct {
+	disk.File
+	syncing *atomic.Bool
+}
 
 func (f slowFile) Sync() error {
+	f.syncing.Store(true)
+	defer f.syncing.Store(false)
 	time.Sleep(time.Minute)
 	return f.File.Sync()
 }

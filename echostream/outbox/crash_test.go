@@ -25,6 +25,8 @@ type world struct {
 	noAudit int          // so many calls of Audit fail
 	wrong   []error
 
+	puts     int                 // calls of Put, in all lives
+	rank     map[string]int      // by name: the last call of Put that had it
 	finished []string            // files that are durable in drop: the client has its 226
 	ids      map[string][]string // tracking ids by name that were ever sent
 	received map[string][]string // names by target, each time
@@ -36,7 +38,7 @@ type world struct {
 }
 
 func newWorld() *world {
-	return &world{bDown: 3, noAudit: 3, ids: map[string][]string{}, received: map[string][]string{},
+	return &world{bDown: 3, noAudit: 3, rank: map[string]int{}, ids: map[string][]string{}, received: map[string][]string{},
 		settled: map[string]string{}, answered: map[string]bool{}, audited: map[string]bool{}}
 }
 
@@ -225,7 +227,9 @@ func (w *world) put(o *Outbox, names []string) error {
 		return nil
 	}
 	items := make([]Item, len(names))
+	w.puts++
 	for i, name := range names {
+		w.rank[name] = w.puts
 		items[i] = Item{Path: "drop/" + name, Name: name}
 	}
 	_, errs := o.Put(context.Background(), items)
@@ -286,9 +290,12 @@ func (w *world) check(fsys *disktest.FS) error {
 			w.wrongf("%s is left", name)
 		}
 	}
+	// A Put that was cut short may have taken any of its files.
+	order := slices.Clone(w.finished)
+	slices.SortStableFunc(order, func(a, b string) int { return w.rank[a] - w.rank[b] })
 	for target, received := range w.received {
 		last := -1
-		for _, name := range w.finished {
+		for _, name := range order {
 			if i := slices.Index(received, name); i >= 0 && i < last {
 				w.wrongf("%s reached %s before files that were finished earlier: %v", name, target, received)
 			} else {

@@ -368,3 +368,43 @@ func numbered(prefix string, n int) (names []string) {
 	}
 	return names
 }
+
+// take takes items in; all must succeed.
+func (r *rig) take(items ...Item) []Entry {
+	r.t.Helper()
+	entries, errs := r.Put(context.Background(), items)
+	for _, err := range errs {
+		require.NoError(r.t, err)
+	}
+	return entries
+}
+
+// item makes a finished file for a key, as an owner of entries does.
+func (r *rig) item(name string, change func(*Item)) Item {
+	r.t.Helper()
+	item := r.write(name, "content of "+name)
+	item.Key = "user/" + name
+	if change != nil {
+		change(&item)
+	}
+	return item
+}
+
+// crash goes on with what a crash leaves of the simulated disk; the outbox is neither stopped nor closed. Run must not be running.
+func (r *rig) crash(policy disktest.Policy) *rig {
+	r.t.Helper()
+	r.Outbox = nil
+	r.fs = r.fs.(*disktest.FS).Crash(policy)
+	r.opts.FS = r.fs
+	return r.open()
+}
+
+// lookup gives the newest entry of a key.
+func (r *rig) lookup(key string) Entry {
+	r.t.Helper()
+	e, ok := r.Lookup(key)
+	require.True(r.t, ok, "no entry has the key %q", key)
+	return e
+}
+
+func ptr[T any](v T) *T { return &v }

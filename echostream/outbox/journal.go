@@ -25,14 +25,15 @@ const (
 // journal holds the records of the entries, in segments that are only ever appended to. One write and one sync serve
 // all who want something recorded at the same time.
 type journal struct {
-	fs      disk.FS
-	dir     string
-	nextSeq func() uint64
-	mu      sync.Locker // Outbox.mu
-	rounds  *shared[lines]
+	fs     disk.FS
+	dir    string
+	header func() header // for a new segment
+	mu     sync.Locker   // Outbox.mu
+	rounds *shared[lines]
 
 	// Guarded by mu.
 	segments []*segment // in their order; the last one is kept even if nothing in it lives
+	owed     []*entry   // what a write that failed may have left on the disk of them is not true
 
 	// Used by the running round only.
 	number  uint64   // of the last segment made
@@ -52,47 +53,32 @@ type segment struct {
 	liveBytes int64
 }
 
-// location is where an entry's latest line stands.
-type location struct {
-	segment *segment
-	offset  uint32
-	length  uint32
-}
-
-// line is a line for an entry.
-type line struct {
-	entry *waiting
-	at    location
-}
-
-// addition is a line to be written.
-type addition struct {
-	entry *waiting
-	text  []byte
-}
-
 // lines are those of one round.
 type lines struct {
-	data  []byte
-	lines []line
+	data []byte
+	of   []lineOf
+}
+
+// lineOf is what a line, or a part of one, is about.
+type lineOf struct {
+	entry *entry
+	bytes int64
 }
 
 func segmentName(number uint64) string { return fmt.Sprintf("%016d%s", number, journalSuffix) }
 
-func newJournal(fsys disk.FS, dir string, nextSeq func() uint64, mu sync.Locker) *journal {
-	j := &journal{fs: fsys, dir: dir, nextSeq: nextSeq, mu: mu}
+func newJournal(fsys disk.FS, dir string, header func() header, mu sync.Locker) *journal {
+	j := &journal{fs: fsys, dir: dir, header: header, mu: mu}
 	j.rounds = newShared(j.write)
 	return j
 }
 
 // add puts lines into the next round. The lines of one entry must be added in the order of what they say, so
-// the caller holds Outbox.mu from reading the state until after add.
-func (j *journal) add(batch []addition) *round[lines] {
+// mu is held from reading the state until after add.
+func (j *journal) add(added lines) *round[lines] {
 	return j.rounds.add(func(l *lines) {
-		for _, a := range batch {
-			l.lines = append(l.lines, line{a.entry, location{offset: uint32(len(l.data)), length: uint32(len(a.text))}})
-			l.data = append(l.data, a.text...)
-		}
+		l.data = append(l.data, added.data...)
+		l.of = append(l.of, added.of...)
 	})
 }
 
@@ -105,7 +91,27 @@ func (j *journal) write(l *lines) error {
 	if len(l.data) == 0 {
 		return nil
 	}
-	if j.current != nil && j.current.size+int64(len(l.data)) > segmentSize {
+	if err := j.append(l.data); err != nil {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		for _, line := range l.of {
+			j.owed = append(j.owed, line.entry)
+		}
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s := j.current
+	for _, line := range l.of {
+		j.place(line.entry, s, line.bytes)
+	}
+	s.size += int64(len(l.data))
+	return nil
+}
+
+// append adds data to the current segment, durably.
+func (j *journal) append(data []byte) error {
+	if j.current != nil && j.current.size+int64(len(data)) > segmentSize {
 		j.current = nil
 	}
 	if j.current == nil {
@@ -115,33 +121,42 @@ func (j *journal) write(l *lines) error {
 		}
 		j.current = s
 	}
-	s := j.current
-	err := disk.WriteAll(s.file, l.data)
+	err := disk.WriteAll(j.current.file, data)
 	if err == nil {
 		// Protects: the record of a file must be there when its rename is, and what was acknowledged
 		// must be known before more is sent.
-		err = s.file.Sync()
+		err = j.current.file.Sync()
 	}
 	if err != nil {
 		// The end of the segment is unknown and its pages are not to be trusted: it is never
-		// appended to or synced again. What was durable in it before still is.
+		// appended to or synced again. What was durable in it before still is. The lines that failed go if they can, so that the next process does
+		// not find them; if the power is cut, it may: see owed.
+		_ = j.current.file.Truncate(j.current.size)
 		j.current = nil
 		return fmt.Errorf("writing the journal: %w", err)
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, line := range l.lines {
-		line.at.segment = s
-		line.at.offset += uint32(s.size)
-		line.entry.place(line.at)
-	}
-	s.size += int64(len(l.data))
 	return nil
+}
+
+// place notes where an entry's latest line stands; nil: none is needed any more. mu is held.
+func (j *journal) place(e *entry, s *segment, bytes int64) {
+	if e.segment != nil {
+		e.segment.live--
+		e.segment.liveBytes -= e.bytes
+	}
+	if e.state == left {
+		s = nil
+	}
+	e.segment, e.bytes = s, bytes
+	if s != nil {
+		s.live++
+		s.liveBytes += bytes
+	}
 }
 
 // create makes a new segment, durable with its name before anything relies on it.
 func (j *journal) create() (*segment, error) {
-	first, err := encodeLine(header{Format: format, Next: j.nextSeq()})
+	first, err := encodeLine(j.header())
 	if err != nil {
 		return nil, err
 	}
@@ -168,40 +183,12 @@ func (j *journal) create() (*segment, error) {
 	return s, nil
 }
 
-// read reads a line.
-func (j *journal) read(at location) (record, error) {
-	var r record
-	buf := make([]byte, at.length)
-	if _, err := at.segment.file.ReadAt(buf, int64(at.offset)); err != nil && !errors.Is(err, io.EOF) {
-		return r, fmt.Errorf("reading the journal: %w", err)
-	}
-	data, err := lineJSON(buf)
-	if err == nil {
-		err = json.Unmarshal(data, &r)
-	}
-	if err != nil {
-		return r, damagedError{fmt.Errorf("reading the record in %s at %d: %w", at.segment.name, at.offset, err)}
-	}
-	return r, nil
-}
-
 // addSegment keeps account of a new segment. Outbox.mu is held.
 func (j *journal) addSegment(s *segment) {
 	if n := len(j.segments); n > 0 {
 		j.segments[n-1].sealed = true
 	}
 	j.segments = append(j.segments, s)
-}
-
-// hold counts a line as the latest of its entry, release counts it no more. Outbox.mu is held.
-func (at location) hold() {
-	at.segment.live++
-	at.segment.liveBytes += int64(at.length)
-}
-
-func (at location) release() {
-	at.segment.live--
-	at.segment.liveBytes -= int64(at.length)
 }
 
 // takeDead takes the segments out in which nothing lives. Outbox.mu is held. The last segment stays: it

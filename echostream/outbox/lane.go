@@ -6,105 +6,36 @@ import (
 	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
-// lane is a sequence of entries whose order is kept.
+// maxStreams is how many lanes are under way to a target at a time; the others wait their turn.
+const maxStreams = 64
+
+// lane is a sequence of entries whose order is kept: those that are due, and those that hold others back until they are.
 type lane struct {
-	name    string
-	entries []*waiting // nil where one has left before those in front of it
-	base    uint64     // index of entries[0]; indexes never change
-	streams []*stream  // one for each target it has had to do with
-}
-
-func (l *lane) end() uint64 { return l.base + uint64(len(l.entries)) }
-
-func (l *lane) at(index uint64) *waiting { return l.entries[index-l.base] }
-
-func (l *lane) add(e *waiting) {
-	e.lane, e.index = l, l.end()
-	l.entries = append(l.entries, e)
-}
-
-func (l *lane) remove(e *waiting) {
-	l.entries[e.index-l.base] = nil
-	n := 0
-	for n < len(l.entries) && l.entries[n] == nil {
-		n++
-	}
-	l.base += uint64(n)
-	l.entries = l.entries[n:]
-	if len(l.entries) == 0 {
-		l.entries = nil
-	}
+	name        string
+	first, last *entry
+	streams     []*stream // one for each target that it has had to do with
+	entries     int       // that are of this lane, in it or not
 }
 
 // target is one that entries are sent to.
 type target struct {
-	name   string
-	active bool
-
-	ready []*stream // that have something to send, in their order
-	busy  int       // calls of Send
-
-	failures int  // calls in a row that failed, of all lanes
-	blocked  bool // nothing is sent until a pause is over
-	suffers  int  // streams that are in trouble
-	trouble  retry.Trouble
+	name    string
+	active  bool
+	gate    gate
+	streams int       // that a goroutine runs
+	ready   []*stream // that wait for one to end
+	suffers int       // streams that are in trouble
+	trouble retry.Trouble
 }
 
-// stream is the way of a lane to a target: one batch at a time, in order.
+// stream is the way of a lane to a target: one batch at a time, in order. One goroutine runs it while there is something to do.
 type stream struct {
-	lane   *lane
-	target *target
-	pos    uint64 // everything before is settled for the target
-	tried  uint64 // everything before was handed to Send once
-	state  streamState
-
-	failures int
-}
-
-type streamState uint8
-
-const (
-	idle   streamState = iota // nothing to send
-	ready                     // in target.ready
-	parked                    // its next entry is being prepared
-	busy                      // in Send
-	paused                    // after a failure
-)
-
-// stream finds or makes the lane's stream to t.
-func (l *lane) stream(t *target) *stream {
-	i := slices.IndexFunc(l.streams, func(s *stream) bool { return s.target == t })
-	if i < 0 {
-		i = len(l.streams)
-		l.streams = append(l.streams, &stream{lane: l, target: t, pos: l.base})
-	}
-	return l.streams[i]
-}
-
-// wake puts a stream that waits for something to send, or for its being ready, in the target's queue.
-func (s *stream) wake() {
-	if s.state == idle || s.state == parked {
-		s.makeReady()
-	}
-}
-
-func (s *stream) makeReady() {
-	s.state = ready
-	if s.target.active {
-		s.target.ready = append(s.target.ready, s)
-	} else {
-		s.state = idle
-	}
-}
-
-// target finds or makes the target of a name.
-func (o *Outbox) target(name string) *target {
-	t := o.targets[name]
-	if t == nil {
-		t = &target{name: name}
-		o.targets[name] = t
-	}
-	return t
+	lane    *lane
+	target  *target
+	at      *entry // no entry before it in the lane waits for the target; nil: none does
+	tried   uint64 // the last place that was handed to Send
+	running bool   // a goroutine runs it, or will
+	failing bool   // counts in target.suffers
 }
 
 // laneOf finds or makes a lane.
@@ -117,50 +48,151 @@ func (o *Outbox) laneOf(name string) *lane {
 	return l
 }
 
-// enqueue gives an entry whose file is durably in the outbox its place in its lane.
-func (o *Outbox) enqueue(e *waiting, lane string) {
-	e.state = queued
-	l := o.laneOf(lane)
-	l.add(e)
-	if o.asked && o.settledForAll(e) { // an entry of before, sent to all targets but one that is gone
-		o.complete(e)
-		return
-	}
-	for _, t := range o.active {
-		l.stream(t).wake()
-	}
-}
-
-// complete takes an entry out of its lane: all targets have it, or will never take it.
-func (o *Outbox) complete(e *waiting) {
-	o.removeFromLane(e)
-	e.state = completed
-	o.unsettled++
-	if refused := o.refusals[e]; len(refused) > 0 {
-		o.setAside(e, failure{Reason: "refused by target " + refused[0].Target, Error: refused[0].Error})
-		return
-	}
-	e.sent = true
-	o.auditing.queue = append(o.auditing.queue, e)
-	o.noting.queue = append(o.noting.queue, e)
-}
-
-func (o *Outbox) removeFromLane(e *waiting) {
-	l := e.lane
-	l.remove(e)
-	o.forget(l)
-}
-
-// forget gives up a lane that has nothing to do: there may be as many as files, one for each name.
-func (o *Outbox) forget(l *lane) {
-	if len(l.entries) > 0 || o.lanes[l.name] != l ||
-		slices.ContainsFunc(l.streams, func(s *stream) bool { return s.state == busy || s.state == paused }) {
+// forgetLane gives up a lane without entries: there may be as many as names of files.
+func (o *Outbox) forgetLane(l *lane) {
+	if l.entries > 0 || o.lanes[l.name] != l || slices.ContainsFunc(l.streams, func(s *stream) bool { return s.running }) {
 		return
 	}
 	for _, s := range l.streams {
-		if s.failures > 0 {
+		o.suffer(s, false)
+	}
+	delete(o.lanes, l.name)
+}
+
+// target finds or makes the target of a name.
+func (o *Outbox) target(name string) *target {
+	t := o.targets[name]
+	if t == nil {
+		t = &target{name: name, gate: gate{limit: o.opts.Workers}}
+		o.targets[name] = t
+	}
+	return t
+}
+
+// stream finds or makes the lane's stream to t.
+func (l *lane) stream(t *target) *stream {
+	i := slices.IndexFunc(l.streams, func(s *stream) bool { return s.target == t })
+	if i < 0 {
+		i = len(l.streams)
+		l.streams = append(l.streams, &stream{lane: l, target: t, at: l.first})
+	}
+	return l.streams[i]
+}
+
+// enterLane puts e where its place in the order is, among those that have not left.
+func (o *Outbox) enterLane(e *entry) {
+	if e.inLane {
+		return
+	}
+	l := e.lane
+	before := l.last
+	for before != nil && before.place > e.place {
+		before = before.prev
+	}
+	e.inLane, e.prev = true, before
+	if before == nil {
+		e.next, l.first = l.first, e
+	} else {
+		e.next, before.next = before.next, e
+	}
+	if e.next == nil {
+		l.last = e
+	} else {
+		e.next.prev = e
+	}
+	for _, s := range l.streams {
+		if s.at == nil || s.at.place > e.place {
+			s.at = e
+		}
+	}
+}
+
+// leaveLane takes e out of its lane.
+func (o *Outbox) leaveLane(e *entry) {
+	if !e.inLane {
+		return
+	}
+	l := e.lane
+	for _, s := range l.streams {
+		if s.at == e {
+			s.at = e.next
+		}
+	}
+	if e.prev == nil {
+		l.first = e.next
+	} else {
+		e.prev.next = e.next
+	}
+	if e.next == nil {
+		l.last = e.prev
+	} else {
+		e.next.prev = e.prev
+	}
+	e.inLane, e.prev, e.next = false, nil, nil
+}
+
+// upcoming lists up to n entries that the stream may send now, in order: none that comes after one that is not due, or after
+// one that failed and was not tried again.
+func (s *stream) upcoming(n int) (entries []*entry) {
+	for s.at != nil && s.at.settledFor(s.target) {
+		s.at = s.at.next
+	}
+	for e := s.at; e != nil && len(entries) < n; e = e.next {
+		if e.state != due || s.at.place <= s.tried && e.place > s.tried {
+			break
+		}
+		if !e.settledFor(s.target) {
+			entries = append(entries, e)
+		}
+	}
+	return entries
+}
+
+// wakeLane has the lane's streams look for something to send.
+func (o *Outbox) wakeLane(l *lane) {
+	for _, t := range o.active {
+		o.wake(l.stream(t))
+	}
+}
+
+// wake starts a stream that has something to send.
+func (o *Outbox) wake(s *stream) {
+	if s.running || !s.target.active || o.phase != sending || len(s.upcoming(1)) == 0 {
+		return
+	}
+	s.running = true
+	s.target.ready = append(s.target.ready, s)
+	o.startReady(s.target)
+}
+
+func (o *Outbox) startReady(t *target) {
+	for t.streams < maxStreams && len(t.ready) > 0 {
+		s := t.ready[0]
+		t.ready = t.ready[1:]
+		t.streams++
+		o.streams.Add(1)
+		go o.runStream(s)
+	}
+}
+
+// endStream is the end of a stream's goroutine. It starts anew if there is something to do again.
+func (o *Outbox) endStream(s *stream) {
+	s.running = false
+	s.target.streams--
+	o.startReady(s.target)
+	o.wake(s)
+	o.forgetLane(s.lane)
+	o.streams.Done()
+}
+
+// suffer notes whether a stream is in trouble.
+func (o *Outbox) suffer(s *stream, failing bool) {
+	if s.failing != failing {
+		s.failing = failing
+		if failing {
+			s.target.suffers++
+		} else {
 			s.target.suffers--
 		}
 	}
-	delete(o.lanes, l.name)
 }

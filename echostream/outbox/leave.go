@@ -4,190 +4,268 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"log/slog"
 	"path"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
-	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
-// leaving is the state of what leaves, and of other work on the disk.
-type leaving struct {
-	delivered []*waiting
-	failed    []leaver
-	busy      bool
-	paused    bool
-	failures  int
-	trouble   retry.Trouble
+// leaveAs has Run do away with an entry's file.
+func (o *Outbox) leaveAs(e *entry, how exit) {
+	o.retire(e, how)
+	o.leavers = append(o.leavers, e)
+	o.work.Broadcast()
 }
 
-// leaver is an entry that is to be set aside.
-type leaver struct {
-	entry *waiting
-	why   failure
-}
-
-// outcome notes that work on the disk went well or not.
-func (l *leaving) outcome(err error) retry.Line {
-	if err != nil {
-		return l.trouble.Hit(time.Now(), slog.LevelWarn, "The outbox's disk fails"+goesOn, err)
+// retire takes an entry out of the delivery: from here on it is neither sent nor edited.
+func (o *Outbox) retire(e *entry, how exit) {
+	o.leaveLane(e)
+	o.wakeLane(e.lane)
+	if e.state != sent {
+		o.unsettled++
 	}
-	return l.trouble.Over(time.Now(), "The outbox's disk works again")
+	if how.kind == withdrawn {
+		o.unlinkKey(e) // its owner sees it no more
+	}
+	e.state, e.exit = leaving, how
 }
 
 // setAside has an entry moved to failed/.
-func (o *Outbox) setAside(e *waiting, why failure) {
-	why.Time, why.Attempts = time.Now().UTC(), max(int(e.retries), 1)
-	o.leaving.failed = append(o.leaving.failed, leaver{e, why})
+func (o *Outbox) setAside(e *entry, why failure) {
+	why.Time, why.Attempts = time.Now().UTC(), max(int(e.attempts), 1)
+	o.leaveAs(e, exit{kind: asideKind, why: why})
 }
 
-// startLeaving starts the work on the disk that is to be done.
-func (o *Outbox) startLeaving() {
-	l := &o.leaving
-	unsynced := slices.ContainsFunc(o.arrivals, func(a *arrival) bool { return a.stuck })
-	if l.busy || l.paused || o.stopping && l.failures > 0 || len(l.delivered)+len(l.failed) == 0 && !unsynced && !o.wasteful() {
-		return
+// removals is work on the disk.
+type removals struct {
+	leavers []*entry
+	unnoted []*entry
+	tidy    bool
+	last    bool // Run ends when it is done
+}
+
+// removeAll does the work on the disk that is behind the delivery, until Run ends. What does not succeed is done
+// again after a pause; entries are not sent again.
+func (o *Outbox) removeAll() {
+	for failures := 0; ; {
+		work := o.nextRemovals(failures > 0)
+		did, remaining, err := o.remove(work)
+		o.locked(func() {
+			o.leavers = append(remaining, o.leavers...)
+			o.noteFirst = false // even if the disk has refused: what leaves may be all that can make room on it
+			o.work.Broadcast()
+		})
+		if did || err != nil {
+			o.diskOutcome(err)
+		}
+		if work.last && (err != nil || !did) {
+			return
+		}
+		if failures++; err == nil {
+			failures = 0
+			continue
+		}
+		o.pause(o.opts.backoff(failures), sending)
 	}
-	l.busy = true
-	o.calls++
-	delivered, failed := l.delivered, l.failed
-	l.delivered, l.failed = nil, nil
-	go o.leave(delivered, failed, unsynced)
 }
 
-func (o *Outbox) wasteful() bool { return o.journal.wasteful() != nil }
+// nextRemovals waits for work on the disk. While Run ends, a disk that fails is tried once more, when all else has ended.
+func (o *Outbox) nextRemovals(failing bool) removals {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for {
+		for failing && (o.phase == stopping || o.phase == lastAudit) {
+			o.work.Wait()
+		}
+		work := removals{leavers: o.leavers, unnoted: o.unnotedNow(), tidy: o.journal.wasteful() != nil, last: o.phase == lastRemoval}
+		if len(work.leavers) > 0 || len(work.unnoted) > 0 || work.tidy || work.last || o.noteFirst {
+			o.leavers = nil
+			return work
+		}
+		o.work.Wait()
+	}
+}
 
-// leave removes what was delivered, sets aside what failed, and keeps the journal small. What does not
-// succeed is done again later; the entries are not sent again.
-func (o *Outbox) leave(delivered []*waiting, failed []leaver, unsynced bool) {
-	var errs []error
-	remaining, err := o.removeDelivered(delivered)
-	errs = append(errs, err)
-	var stuck []leaver
-	for _, l := range failed {
-		if err := o.moveAside(l); err != nil {
-			stuck = append(stuck, l)
-			errs = append(errs, err)
+// remove does work on the disk, and reports whether there was any. It gives back the entries that have not left.
+func (o *Outbox) remove(work removals) (did bool, remaining []*entry, err error) {
+	did, err = o.noteSent(work.unnoted)
+	errs := []error{err}
+	var ready []*entry
+	for _, e := range work.leavers {
+		// Protects: what an entry replaces must not be there, and be sent, when the record that says so is gone.
+		if e.replaces == nil {
+			ready = append(ready, e)
+		} else {
+			remaining = append(remaining, e)
 		}
 	}
-	if unsynced {
-		errs = append(errs, o.syncDir())
-	}
-	errs = append(errs, o.tidy())
-
-	err = errors.Join(errs...)
-	o.mu.Lock()
-	l := &o.leaving
-	l.busy = false
-	o.calls--
-	l.delivered = append(remaining, l.delivered...)
-	l.failed = append(stuck, l.failed...)
-	if err == nil {
-		l.failures = 0
-	} else {
-		l.failures++
-		l.paused = true
-		o.pauses.add(o.opts.backoff(l.failures), func() { l.paused = false })
-	}
-	o.report(l.outcome(err).To)
-	o.mu.Unlock()
-	o.nudge()
+	stuck, err := o.removeFiles(ready)
+	remaining = append(stuck, remaining...)
+	return did || len(ready) > 0, remaining, errors.Join(append(errs, err, o.tidy())...)
 }
 
-// removeDelivered removes the files of delivered entries. It gives back those that are to be removed again.
-func (o *Outbox) removeDelivered(batch []*waiting) (remaining []*waiting, err error) {
+// removeFiles has files go and tells of it. It gives back the entries for which it failed.
+func (o *Outbox) removeFiles(batch []*entry) (stuck []*entry, err error) {
 	if len(batch) == 0 {
 		return nil, nil
 	}
+	if err := o.syncSources(batch); err != nil {
+		return batch, err
+	}
 	var errs []error
-	var removed []*waiting
-	var entries []Entry
+	var gone []*entry
 	for _, e := range batch {
-		entry, err := o.known(e)
-		if err == nil {
-			err = ignoreGone(o.opts.FS.Remove(entry.Path))
-		}
-		if err != nil {
-			errs = append(errs, err)
-			remaining = append(remaining, e)
+		if err := o.removeFile(e); err != nil {
+			errs, stuck = append(errs, err), append(stuck, e)
 			continue
 		}
-		removed, entries = append(removed, e), append(entries, entry)
+		gone = append(gone, e)
 	}
 	// Protects: a file that comes back after a power cut would be sent again; and the journal may only
 	// forget what cannot come back.
 	if err := o.syncDir(); err != nil {
 		return batch, errors.Join(append(errs, err)...)
 	}
-	o.mu.Lock()
-	for _, e := range removed {
-		o.gone(e)
+	for _, e := range gone {
+		o.hasLeft(e)
 	}
-	o.mu.Unlock()
-	for i, entry := range entries {
-		o.opts.Log.Info("File delivered", "trackingId", entry.ID, "name", entry.Name, "bytes", entry.Size,
-			"attempts", removed[i].retries+1, "waited", time.Since(entry.Accepted).Round(time.Millisecond))
-		o.opts.Gone(entry, Delivered)
-	}
-	return remaining, errors.Join(errs...)
+	return stuck, errors.Join(errs...)
 }
 
-// known is the entry, from memory if it is there. If its record is damaged, so much as can be known without.
-func (o *Outbox) known(e *waiting) (Entry, error) {
-	o.mu.Lock()
-	if f := o.preparing.flights[e]; f != nil && f.entry.ID != "" {
-		defer o.mu.Unlock()
-		return f.entry, nil
+// syncSources syncs the directories from which files came. Protects: on some file systems a renamed file has both names after a power cut until
+// both directories are synced. Its removal from the outbox must not leave the other name, nor the record that tells of it go.
+func (o *Outbox) syncSources(batch []*entry) error {
+	var dirs []string
+	o.locked(func() {
+		for _, e := range batch {
+			if e.from != "" {
+				dirs = append(dirs, path.Dir(e.from))
+			}
+		}
+	})
+	slices.Sort(dirs)
+	for _, dir := range slices.Compact(dirs) {
+		if err := ignoreGone(o.opts.FS.SyncDir(dir)); err != nil {
+			return err
+		}
 	}
-	o.mu.Unlock()
-	entry, err := o.entry(e)
-	if isPermanent(err) {
-		r := record{Seq: e.seq, ID: e.id.String(), Size: e.size, Accepted: e.acceptedAt()}
-		r.Name = baseName(e.seq, r.ID)
-		return r.entry(o.opts.Dir), nil
-	}
-	return entry, err
-}
-
-// gone forgets an entry that has left the disk.
-func (o *Outbox) gone(e *waiting) {
-	if !e.known {
-		o.unsettled--
-	}
-	e.leave()
-	o.waiting.remove(e)
-	o.drop(e)
-	delete(o.refusals, e)
-	o.stats.Entries--
-	o.stats.Bytes -= e.size
-}
-
-// moveAside moves an entry to failed/: the record first, so that a file there always has one.
-func (o *Outbox) moveAside(l leaver) error {
-	entry, err := o.known(l.entry)
-	if err != nil {
-		return err
-	}
-	o.mu.Lock()
-	r := setAside{Format: format, record: newRecord(l.entry.seq, entry), Failure: l.why}
-	r.progress = o.progress(l.entry)
-	o.mu.Unlock()
-	if err := o.storeAside(r, entry.Path); err != nil {
-		return err
-	}
-	o.mu.Lock()
-	o.gone(l.entry)
-	o.stats.Failed++
-	o.mu.Unlock()
-	o.opts.Log.Error("File cannot be delivered and was set aside", "trackingId", entry.ID, "name", entry.Name,
-		"bytes", entry.Size, "file", path.Join(o.opts.FailedDir, path.Base(entry.Path)), "reason", l.why.Reason, "error", l.why.Error, "attempts", l.why.Attempts)
-	o.opts.Gone(entry, Failed)
+	o.locked(func() {
+		for _, e := range batch {
+			e.from = ""
+		}
+	})
 	return nil
 }
 
-// storeAside moves a file and its record to failed/. It can be repeated.
+// removeFile has one file go, as its exit says. It can be repeated.
+func (o *Outbox) removeFile(e *entry) error {
+	var r record
+	var how exit
+	var name string
+	o.locked(func() { r, how, name = o.recordOf(e), e.exit, o.pathOf(e) })
+	switch {
+	case how.kind == asideKind:
+		return o.storeAside(setAside{Format: format, record: r, Failure: how.why}, name)
+	case how.to != "":
+		return o.moveBack(name, how.to)
+	}
+	return ignoreGone(o.opts.FS.Remove(name))
+}
+
+// moveBack moves a file to a path, durably, which must be free or its own. Where the path cannot be had, since its directory is gone or it is another's by
+// now, the file goes: nobody waits for it.
+func (o *Outbox) moveBack(name, to string) error {
+	same, err := o.isSame(name, to)
+	if isGone(err) {
+		return ignoreNone(o.opts.FS.SyncDir(path.Dir(to))) // it was moved before, and perhaps only the sync has failed
+	}
+	if err != nil {
+		return err
+	}
+	if !same {
+		if _, err = o.opts.FS.Lstat(to); isGone(err) {
+			err = o.opts.FS.Rename(name, to)
+		} else if err == nil {
+			err = fs.ErrNotExist
+		}
+	} else {
+		err = o.opts.FS.Remove(name)
+	}
+	if ignoreNone(err) != nil {
+		return err
+	}
+	if err != nil {
+		return ignoreGone(o.opts.FS.Remove(name))
+	}
+	// Protects: the file, which has no name in the outbox any more.
+	return o.opts.FS.SyncDir(path.Dir(to))
+}
+
+// isSame reports whether two names are of one file.
+func (o *Outbox) isSame(a, b string) (bool, error) {
+	if b == "" {
+		return false, nil
+	}
+	second, err := o.opts.FS.Lstat(b)
+	if err != nil {
+		return false, ignoreNone(err)
+	}
+	first, err := o.opts.FS.Lstat(a)
+	if err != nil {
+		return false, err
+	}
+	return disk.SameFile(first, second), nil
+}
+
+// hasLeft forgets an entry whose file is durably gone, and tells of it.
+func (o *Outbox) hasLeft(e *entry) {
+	var entry Entry
+	how := e.exit
+	o.locked(func() {
+		entry = o.public(e)
+		o.forget(e)
+		if how.kind == asideKind {
+			o.failed++
+		}
+	})
+	switch how.kind {
+	case delivered:
+		o.opts.Log.Info("File delivered", "trackingId", entry.ID, "name", entry.Name, "bytes", entry.Size,
+			"attempts", e.attempts+1, "waited", time.Since(entry.Accepted).Round(time.Millisecond))
+		o.opts.Gone(entry, Delivered)
+	case asideKind:
+		o.opts.Log.Error("File cannot be delivered and was set aside", "trackingId", entry.ID, "name", entry.Name,
+			"bytes", entry.Size, "file", path.Join(o.opts.FailedDir, path.Base(entry.Path)), "reason", how.why.Reason, "error", how.why.Error, "attempts", how.why.Attempts)
+		o.opts.Gone(entry, Failed)
+	}
+}
+
+// forget takes an entry out of memory.
+func (o *Outbox) forget(e *entry) {
+	if !e.noted {
+		o.unsettled--
+	}
+	if !e.hidden() {
+		o.unlinkKey(e)
+	}
+	e.state = left
+	o.discard(e.prep)
+	delete(o.entries, e.id)
+	o.bytes -= e.size
+	o.journal.place(e, nil, 0)
+	e.lane.entries--
+	o.forgetLane(e.lane)
+	if e.replacedBy != nil {
+		e.replacedBy.replaces, e.replacedBy = nil, nil
+	}
+	o.noteLeft(e.id)
+	o.cond.Broadcast()
+	o.work.Broadcast() // what replaced it may leave
+}
+
+// storeAside moves a file and its record to failed/: the record first, so that a file there always has one. It can be repeated.
 func (o *Outbox) storeAside(r setAside, name string) error {
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -208,58 +286,36 @@ func (o *Outbox) storeAside(r setAside, name string) error {
 	return o.opts.FS.SyncDir(o.opts.FailedDir)
 }
 
-// tidy keeps the journal small.
+// tidy keeps the journal small: it writes the few records anew that keep an old segment, and removes segments in which nothing lives.
 func (o *Outbox) tidy() error {
-	o.mu.Lock()
-	s := o.journal.wasteful()
-	var movers []*waiting
-	if s != nil {
-		for e := range o.waiting.all() {
-			if e.at.segment == s {
-				movers = append(movers, e)
+	var movers []*entry
+	o.locked(func() {
+		if s := o.journal.wasteful(); s != nil && !o.moving {
+			for _, e := range o.entries {
+				if e.segment == s {
+					movers = append(movers, e)
+				}
 			}
 		}
-		for _, a := range o.arrivals {
-			if a.entry.at.segment == s {
-				movers = append(movers, a.entry)
-			}
-		}
-	}
-	o.mu.Unlock()
+	})
 	var err error
-	if len(movers) > 0 {
-		err = o.rewrite(movers)
-	}
-	o.mu.Lock()
-	dead := o.journal.takeDead()
-	o.mu.Unlock()
-	return errors.Join(err, o.journal.remove(dead))
-}
-
-// rewrite writes the records of entries again, at the end of the journal.
-func (o *Outbox) rewrite(movers []*waiting) error {
 	for chunk := range slices.Chunk(movers, 1000) {
-		entries := make(map[*waiting]Entry, len(chunk))
-		for _, e := range chunk {
-			entry, err := o.entry(e)
-			if err != nil {
-				return err
-			}
-			entries[e] = entry
-		}
-		o.mu.Lock()
-		r, err := o.addProgress(chunk, entries, func(e *waiting) bool { return e.state != left })
-		o.mu.Unlock()
-		if err != nil {
-			return err
-		}
-		if r != nil {
-			if err := o.journal.wait(r); err != nil {
-				return err
-			}
+		var r *round[lines]
+		o.locked(func() {
+			chunk = slices.DeleteFunc(chunk, func(e *entry) bool { return e.state == left })
+			r = o.write(chunk...)
+		})
+		if err = o.journal.wait(r); err != nil {
+			break
 		}
 	}
-	return nil
+	var dead []*segment
+	o.locked(func() {
+		if !o.moving { // the line that tells of the move may be the last in its segment
+			dead = o.journal.takeDead()
+		}
+	})
+	return errors.Join(err, o.journal.remove(dead))
 }
 
 // syncDir makes the names in the outbox durable, together with all who want it at this moment.
@@ -272,4 +328,12 @@ func ignoreGone(err error) error {
 		return nil
 	}
 	return err
+}
+
+// ignoreNone is nil for an error that says that a path names nothing.
+func ignoreNone(err error) error {
+	if errors.Is(err, syscall.ENOTDIR) {
+		return nil
+	}
+	return ignoreGone(err)
 }

@@ -5,39 +5,64 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
-// Item is a finished file to take in.
+// Item is a finished file to take in. Path and Name are all that a bridge needs.
 type Item struct {
-	// Path is where the file stands on the volume; Put renames it into the outbox. Its bytes must be
-	// durable already, and nobody may write to it any more.
+	// Path is where the file stands on the volume; Put renames it into the outbox. Nobody may write to it any more.
 	Path string
+	// File is the file at Path, open: Put syncs and closes it, in any case. By default, its bytes are durable already.
+	File disk.File
 	// Name is the name that the receiver will see. Any bytes.
 	Name string
 	// Lane orders: entries of one lane leave in the order of Put. Any string, also empty.
 	Lane string
 	// Meta is kept with the file and handed to the Deliverer: any JSON value, or nil.
 	Meta json.RawMessage
+	// ModTime is when the file was modified last. By default, what the volume says.
+	ModTime time.Time
+	// Checksum is the CRC-32C (Castagnoli) of its bytes. It is compared whenever they are read for sending; damaged ones are set aside, never
+	// sent. By default, it is not known.
+	Checksum *uint32
+
+	// Key is what the entry's owner finds it by: a clean slash-separated path, such as "scanner/a/b.csv". Entries with one key are
+	// versions. A new one ends the Wait of those before it that neither yield nor are suspended. By default, the entry is not to be found.
+	Key string
+	// Wait is how long the entry is not sent. Until then its owner may Edit and Withdraw it. Restarts do not
+	// begin it anew. By default, the entry is due at once.
+	Wait time.Duration
+	// Yield has others of its lane pass the entry while it waits. By default, they wait behind it.
+	Yield bool
+	// Suspended has the entry begin as Suspend would have it.
+	Suspended bool
+	// Replaces is the tracking id of an entry that is not due, and that leaves, unsent, when this one is in the outbox. If Put fails, or is cut
+	// short by a crash, it stays. One that has left is no error. By default, there is none.
+	Replaces string
 }
+
+// Forever is a Wait that only an Edit ends.
+const Forever time.Duration = math.MaxInt64
 
 // Entry is a file that waits in the outbox.
 type Entry struct {
 	ID       string // the tracking id: 32 hex digits of a UUIDv4, durable before the first attempt
 	Name     string
 	Lane     string
+	Key      string
 	Meta     json.RawMessage
 	Path     string // where its bytes stand on the volume
 	Size     int64  // bytes
 	ModTime  time.Time
 	Accepted time.Time // when Put took it
-
-	origin // for recovery, until the file stands in the outbox
+	Due      bool      // it may be sent, and can no longer be changed
+	Yield    bool      // others of its lane pass it while it waits
+	Until    time.Time // when its Wait ends; zero if it is due, or waits Forever
 }
 
 // Prepared is an entry made ready for sending.
@@ -53,10 +78,11 @@ type Prepared struct {
 
 // Deliverer takes entries to their targets. An error that is permanent (it has a method
 // Permanent() bool that says true, found with errors.As) sets the entry aside in failed/; any other
-// is tried again, for ever. A panic counts as an error that is not permanent. Methods are
+// is tried again, for ever. One whose outcome is not known (a method Unknown() bool
+// that says true) is tried again with short pauses, while the target still knows the entry again. A panic counts as an error that is not permanent. Methods are
 // called from several goroutines at once and must return soon after their context ended.
 type Deliverer interface {
-	// Targets names the targets of now. None: entries are kept. It is called at the start of Run, after
+	// Targets names the current targets. None: entries are kept. It is called at the start of Run, after
 	// Wake, and after a Send that failed.
 	Targets() []string
 	// Prepare makes what can be made before the entry's turn (an upload to bulk storage, the message).
@@ -100,6 +126,8 @@ type Options struct {
 
 	// Log takes what operators should know. By default, nothing is logged.
 	Log *slog.Logger
+	// KeyOf gives the key of an entry that a version of this package without keys has written. By default, it has none.
+	KeyOf func(e Entry) string
 	// Gone is called after an entry has left for good, for one entry at a time. It must not block long.
 	// By default, nobody is told.
 	Gone func(e Entry, why Gone)
@@ -174,79 +202,115 @@ type Outbox struct {
 	opts    Options
 	journal *journal
 	dirSync *shared[struct{}] // SyncDir of Options.Dir, shared by all who need it at the same time
-	kick    chan struct{}     // Run has something to do
-	lastSeq atomic.Uint64
+	streams sync.WaitGroup    // of Run: streams and preparations
 
-	mu       sync.Mutex
-	running  bool
-	stopping bool // Run's context has ended
-	closed   bool
-	retarget bool // Targets is to be asked again
-	calls    int  // goroutines that Run has started and that have not ended
-	pauses   pauses
+	// mu guards all that follows, and the entries, lanes, targets and preparations. It is never held over a call of the Deliverer or
+	// work on the disk.
+	mu   sync.Mutex
+	cond sync.Cond // with mu: a pause, a gate, the room for payloads, or an entry that was busy may have changed
+	work sync.Cond // with mu: there may be something to audit, to remove or to note
 
-	waiting   list       // all entries that were accepted and have not left, in their order
-	arrivals  []*arrival // accepted or about to be, in their order, until their rename is durable
+	running context.Context // Run's
+	calls   context.Context // Run's, and its grace
+	phase   phase
+	wakes   int // calls of Wake
+	closed  bool
+	lastSeq uint64
+
+	entries map[trackingID]*entry
+	keys    map[string]map[string]*entry // the newest version, by directory (with its slash) and name
+	usage   map[string]usage             // by the keys' first element
+	lefts   []leftID                     // what left in the last minute, in that order
+	bytes   int64                        // of all entries
+	failed  int                          // files in failed/
+	moving  bool                         // an Edit with a Move is under way
+	moved   uint64                       // the id of the last move
+
 	lanes     map[string]*lane
 	targets   map[string]*target // all ever named in this process or in a record
-	active    []*target          // those of now
+	active    []*target          // the current ones
 	asked     bool               // the Deliverer has named its targets since Open
-	targeting retry.Trouble      // naming them
-	refusals  map[*waiting][]refusal
-	stats     Stats
-	reports   []report
-	unsettled int // sent, and neither gone from the disk nor recorded there as sent
+	retarget  bool               // Targets is to be asked again
+	targeting retry.Trouble      // used by askTargets only
 
-	preparing preparing
-	auditing  auditing
-	noting    noting
-	leaving   leaving
+	preparing    preparing
+	unaudited    []*entry // sent
+	unnoted      []*entry // sent, and the disk does not know yet
+	auditFails   bool
+	noteFirst    bool // an audit has failed: what was sent is noted before it is tried again
+	auditTrouble retry.Trouble
+	leavers      []*entry // whose files are to go
+	unsettled    int      // neither gone from the disk nor noted there as sent, and not to be sent any more
+	disk         retry.Trouble
+}
+
+type usage struct {
+	files int
+	bytes int64
 }
 
 // Wake cuts all pauses short: targets, credentials or the stopped flag changed, so try now.
 func (o *Outbox) Wake() {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.retarget = true
-	o.pauses.endAll()
-	o.mu.Unlock()
-	o.nudge()
+	o.wakes++
+	for _, t := range o.targets {
+		t.gate.until = time.Time{}
+	}
+	for i := range o.preparing.gates {
+		o.preparing.gates[i].until = time.Time{}
+	}
+	o.cond.Broadcast()
 }
 
 // Stats counts what waits and what was set aside.
 func (o *Outbox) Stats() Stats {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	stats := o.stats
-	if first := o.waiting.first; first != nil {
-		stats.Oldest = time.Unix(0, first.accepted)
+	stats := Stats{Entries: len(o.entries), Bytes: o.bytes, Failed: o.failed}
+	for _, e := range o.entries {
+		if stats.Oldest.IsZero() || e.accepted.Before(stats.Oldest) {
+			stats.Oldest = e.accepted
+		}
 	}
 	return stats
 }
 
 // Close gives the journal's files back. Run must have returned, and Put fails from now on.
 func (o *Outbox) Close() error {
-	o.mu.Lock()
-	o.closed = true
-	o.mu.Unlock()
+	o.locked(func() { o.closed = true })
 	return o.journal.close()
 }
 
-// nudge lets Run look for work.
-func (o *Outbox) nudge() {
-	select {
-	case o.kick <- struct{}{}:
-	default: // it has not looked since the last nudge
+// write adds the records of entries to the journal's next round.
+func (o *Outbox) write(entries ...*entry) *round[lines] { return o.writeWith(nil, entries...) }
+
+// writeWith adds a further line, which is about several entries, or none. What a failed round may have left on the disk is made up for first: the
+// records of its entries as they are now.
+func (o *Outbox) writeWith(further *journalLine, entries ...*entry) *round[lines] {
+	var l lines
+	written := map[*entry]bool{}
+	for _, e := range append(o.journal.owed, entries...) {
+		if e.state != left && !written[e] { // once: a disk that fails for long owes the same ones again and again
+			written[e] = true
+			text := mustEncode(o.recordOf(e))
+			l.data = append(l.data, text...)
+			l.of = append(l.of, lineOf{e, int64(len(text))})
+		}
 	}
+	o.journal.owed = nil
+	if further != nil {
+		l.data = append(l.data, mustEncode(further)...)
+	}
+	return o.journal.add(l)
 }
 
-// isPermanent tells whether err says that trying again is of no use.
-func isPermanent(err error) bool {
-	var p interface{ Permanent() bool }
-	return errors.As(err, &p) && p.Permanent()
-}
-
-// isStale tells whether err says that the payload is of no use any more.
-func isStale(err error) bool {
-	var s interface{ Stale() bool }
-	return errors.As(err, &s) && s.Stale()
+// mustEncode is for lines that cannot fail: Put and Edit have checked what comes from outside.
+func mustEncode(v any) []byte {
+	text, err := encodeLine(v)
+	if err != nil {
+		panic(err)
+	}
+	return text
 }

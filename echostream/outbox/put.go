@@ -5,222 +5,312 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
+	"io/fs"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/ftpnode/ftpnode/echostream/disk"
 )
+
+// syncFirst is the size, in bytes, above which a file is synced before it gets its number: a slow sync would hold up all that comes behind it.
+const syncFirst = 1 << 20
 
 // errClosed is the error of Put after Close.
 var errClosed = errors.New("outbox: Put after Close")
 
-// arrival is an entry that is being accepted. Entries go to their lanes in the order of
-// their numbers, so that it is the same now and after a restart.
-type arrival struct {
-	entry   *waiting
-	lane    string
-	failed  bool // it never was an entry
-	renamed bool
-	durable bool // renamed, and synced
-	stuck   bool // renamed, and the sync failed
-}
+// errUnfit is for items that can never be taken.
+var errUnfit = errors.New("it cannot be taken")
 
 // Put takes finished files into the outbox, in order, and returns for each its entry, or an error and then the file
-// stands where it stood. Where one fails, the items behind it in its lane fail too, so that they can be tried again in order. An entry's record is durable when Put returns. So is its place, except
-// when the directory cannot be synced: then the entry is kept back until it can be, and after a
-// power cut the file stands in one of the two places. Calls at the same time share their syncs; between
-// them no order is promised. The context is looked at only before anything is done.
+// stands where it stood. Where one fails, the items behind it in its lane fail too, so that they can be tried again in order.
+//
+// When Put returns, the entries are durable: bytes, record and place. It syncs the file and the record, side by side; renames
+// the file, and syncs the outbox. A record without its file is void, so it does not matter which of the first two
+// a power cut keeps. If the last sync fails the file is moved back; should that fail too, which the log says, a restart may deliver it
+// although Put has returned an error. Calls at the same time share their syncs; between
+// them no order is promised, nor among the items of a call that a crash has cut short. The context is looked at only before anything is done.
 func (o *Outbox) Put(ctx context.Context, items []Item) ([]Entry, []error) {
-	entries, errs := make([]Entry, len(items)), make([]error, len(items))
-	if err := ctx.Err(); err != nil {
-		return entries, slices.Repeat([]error{err}, len(items))
-	}
+	arrivals := make([]arrival, len(items))
 	failed := behind{}
-	for i, item := range items {
-		err := failed.err(item)
-		if err == nil {
-			entries[i], err = o.look(item)
-			failed.note(item, err)
+	for i := range items {
+		a := &arrivals[i]
+		a.item = items[i]
+		if a.err = cmp.Or(ctx.Err(), failed.err(i, a.item)); a.err == nil {
+			a.entry, a.err = o.inspect(a.item)
 		}
-		if err != nil {
-			errs[i] = fmt.Errorf("taking %q into the outbox: %w", item.Name, err)
+		if a.err == nil && a.item.File != nil && a.entry.size > syncFirst {
+			a.err = a.sync()
+		}
+		failed.note(i, a)
+	}
+	o.makeDurable(arrivals)
+	renamed := false
+	for i := range arrivals {
+		a := &arrivals[i]
+		if a.err == nil {
+			a.err = failed.err(i, a.item)
+		}
+		if a.err == nil {
+			a.err = o.rename(a.item.Path, o.pathOf(a.entry))
+			a.renamed = a.err == nil
+			failed.note(i, a)
+		}
+		renamed = renamed || a.renamed
+	}
+	if renamed {
+		// Protects: an entry is acknowledged, and may be sent, only when a power cut cannot take its place away.
+		if err := o.syncDir(); err != nil {
+			for i := range arrivals {
+				arrivals[i].err = cmp.Or(arrivals[i].err, err)
+			}
 		}
 	}
-	arrivals, err := o.record(entries, errs)
-	var void []*waiting
-	records := map[*waiting]Entry{}
-	for i, a := range arrivals {
-		if a == nil {
-			continue
-		}
-		e := cmp.Or(err, failed.err(items[i]))
-		if e == nil {
-			e = o.rename(items[i].Path, entries[i].Path)
-			failed.note(items[i], e)
-		}
-		if e != nil {
-			errs[i] = fmt.Errorf("taking %q into the outbox: %w", items[i].Name, e)
-			entries[i].Void = true
-			void, records[a.entry] = append(void, a.entry), entries[i]
-		}
-		o.arrived(a, e)
-	}
-	if len(void) > 0 {
-		// Best effort, as the disk is in trouble: without it the next Open finishes these claims.
-		o.mu.Lock()
-		r, err := o.addProgress(void, records, func(*waiting) bool { return true })
-		o.mu.Unlock()
-		if err == nil {
-			_ = o.journal.wait(r)
-		}
-	}
-	// Protects: an entry may be sent only when a power cut cannot bring its file back to where it was, to be taken
-	// a second time. If it fails, syncArrivals has kept the entries back.
-	if slices.ContainsFunc(arrivals, func(a *arrival) bool { return a != nil && a.renamed }) {
-		_ = o.syncDir()
-	}
-	for i := range errs {
-		if errs[i] != nil {
-			entries[i] = Entry{}
-		}
-	}
-	o.nudge()
-	return entries, errs
+	return o.accept(arrivals)
 }
 
-// behind holds the lanes in which an item could not be taken: what comes behind it must not overtake it.
-type behind map[string]error
+// arrival is an item on its way into the outbox.
+type arrival struct {
+	item     Item
+	entry    *entry
+	recorded bool // its line may be on the disk
+	renamed  bool
+	synced   bool // the item's File, which is closed then
+	err      error
+}
 
-func (b behind) err(item Item) error {
-	if first := b[item.Lane]; first != nil {
-		return fmt.Errorf("not tried, as one before it failed: %w", first)
+// sync syncs and closes the item's file, once.
+func (a *arrival) sync() error {
+	if a.item.File == nil || a.synced {
+		return nil
+	}
+	a.synced = true
+	// Protects: the bytes. Some file systems (NFS, FUSE) tell of a failed write only when the file is closed.
+	return errors.Join(a.item.File.Sync(), a.item.File.Close())
+}
+
+// behind holds the first item of each lane that could not be taken: what comes behind it must not overtake it.
+type behind map[string]failedItem
+
+type failedItem struct {
+	index int
+	err   error
+}
+
+func (b behind) err(i int, item Item) error {
+	if first, ok := b[item.Lane]; ok && first.index < i {
+		return fmt.Errorf("not tried, as one before it failed: %w", first.err)
 	}
 	return nil
 }
 
-// note notes the error of an item. One that is gone, or no file, will never come: nobody waits for it.
-func (b behind) note(item Item, err error) {
-	if err != nil && !isGone(err) && !errors.Is(err, errNoFile) {
-		b[item.Lane] = err
+// note notes an item that failed. One that is gone, or can never be taken, holds up nobody.
+func (b behind) note(i int, a *arrival) {
+	first, ok := b[a.item.Lane]
+	if a.err != nil && !isGone(a.err) && !errors.Is(a.err, errUnfit) && (!ok || i < first.index) {
+		b[a.item.Lane] = failedItem{i, a.err}
 	}
 }
 
-var errNoFile = errors.New("expected a regular file")
-
-// look makes an entry of an item.
-func (o *Outbox) look(item Item) (Entry, error) {
-	info, err := o.opts.FS.Lstat(item.Path)
+// inspect makes an entry of an item.
+func (o *Outbox) inspect(item Item) (*entry, error) {
+	var info fs.FileInfo
+	var err error
+	if item.File != nil {
+		info, err = item.File.Stat()
+	} else {
+		info, err = o.opts.FS.Lstat(item.Path)
+	}
 	if err != nil {
-		return Entry{}, err
+		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return Entry{}, fmt.Errorf("it is a %v: %w", info.Mode().Type(), errNoFile)
+		return nil, fmt.Errorf("%w: it is a %v, expected a regular file", errUnfit, info.Mode().Type())
 	}
-	return Entry{Name: item.Name, Lane: item.Lane, Meta: item.Meta, Size: info.Size(),
-		ModTime: info.ModTime().UTC(), Accepted: time.Now().UTC().Round(0),
-		origin: origin{From: item.Path, Changed: jsonTime(disk.ChangeTime(info))}}, nil
+	e := &entry{
+		name: item.Name, key: item.Key, from: item.Path, meta: item.Meta, size: info.Size(), modTime: cmp.Or(item.ModTime, info.ModTime()).UTC(),
+		accepted: time.Now().UTC().Round(0), checksum: item.Checksum, id: trackingID(uuid.New()), yield: item.Yield,
+		lane: &lane{name: item.Lane}, wait: max(item.Wait, 0),
+	}
+	if item.Suspended {
+		e.suspended = 1
+	}
+	if _, err = encodeLine(o.recordOf(e)); err != nil {
+		err = fmt.Errorf("%w: Meta: expected a JSON value: %w", errUnfit, err)
+	}
+	return e, err
 }
 
-// record gives entries their numbers and makes their records durable. An error is that of all who have no
-// error of their own; those have no arrival.
-func (o *Outbox) record(entries []Entry, errs []error) ([]*arrival, error) {
-	arrivals := make([]*arrival, len(entries))
-	additions := make([]addition, 0, len(entries))
+// makeDurable gives entries their numbers, and makes their records and bytes durable.
+func (o *Outbox) makeDurable(arrivals []arrival) {
+	r := o.number(arrivals)
+	var syncs sync.WaitGroup
+	for i := range arrivals {
+		a := &arrivals[i]
+		if a.recorded && a.item.File != nil && !a.synced {
+			syncs.Go(func() { a.err = a.sync() })
+		}
+	}
+	err := o.journal.wait(r)
+	syncs.Wait()
+	for i := range arrivals {
+		if a := &arrivals[i]; a.recorded {
+			a.err = cmp.Or(a.err, err)
+		}
+	}
+}
+
+// number gives entries their places, and adds their records to the journal's next round.
+func (o *Outbox) number(arrivals []arrival) *round[lines] {
 	o.mu.Lock()
-	for i := range entries {
-		if errs[i] == nil && o.closed {
-			errs[i] = errClosed
+	defer o.mu.Unlock()
+	var entries []*entry
+	for i := range arrivals {
+		a := &arrivals[i]
+		if a.err == nil && o.closed {
+			a.err = errClosed
 		}
-		if errs[i] != nil {
+		if a.err == nil && a.item.Replaces != "" {
+			a.err = o.claimReplaced(a.entry, a.item.Replaces, entries)
+		}
+		if a.err != nil {
 			continue
 		}
-		entry := &entries[i]
-		e := &waiting{size: entry.Size, accepted: entry.Accepted.UnixNano()}
-		e.id = trackingID(uuid.New())
-		e.seq = o.lastSeq.Add(1)
-		entry.ID = e.id.String()
-		entry.Path = path.Join(o.opts.Dir, baseName(e.seq, entry.ID)+dataSuffix)
-		text, err := o.line(e, *entry)
-		if err != nil {
-			errs[i] = fmt.Errorf("taking %q into the outbox: %w", entry.Name, err)
-			continue
-		}
-		additions = append(additions, addition{e, text})
-		arrivals[i] = &arrival{entry: e, lane: entry.Lane}
-		o.arrivals = append(o.arrivals, arrivals[i])
+		e := a.entry
+		o.lastSeq++
+		e.seq, e.place, a.recorded = o.lastSeq, o.lastSeq, true
+		e.setWait(e.wait)
+		entries = append(entries, e)
 	}
-	if len(additions) == 0 {
-		o.mu.Unlock()
-		return arrivals, nil
-	}
-	r := o.journal.add(additions)
-	o.mu.Unlock()
-	return arrivals, o.journal.wait(r)
+	return o.write(entries...)
 }
 
-// rename moves a file into the outbox.
+// claimReplaced keeps the entry that e replaces from being changed until the end of Put. before are the entries of this Put that have claimed theirs.
+func (o *Outbox) claimReplaced(e *entry, id string, before []*entry) error {
+	if slices.ContainsFunc(before, func(other *entry) bool { return other.replaces != nil && other.replaces.id.String() == id }) {
+		return fmt.Errorf("%w: Replaces %s: an item before it does", errUnfit, id)
+	}
+	found, err := o.claim(id)
+	if isGone(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e.replaces = found[0]
+	e.replaces.busy, e.replaces.replacedBy = true, e
+	return nil
+}
+
+// rename renames a file or directory. An error may be told of a rename that was done (NFS sends a request again when its reply was lost).
 func (o *Outbox) rename(from, to string) error {
 	err := o.opts.FS.Rename(from, to)
 	if err != nil {
-		if _, e := o.opts.FS.Lstat(to); e == nil {
-			return nil // it did happen
+		_, fromErr := o.opts.FS.Lstat(from)
+		_, toErr := o.opts.FS.Lstat(to)
+		if isGone(fromErr) && toErr == nil {
+			return nil
 		}
 	}
 	return err
 }
 
-// arrived notes whether an entry's file stands in the outbox.
-func (o *Outbox) arrived(a *arrival, err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+// accept ends a Put: what is durable is an entry from now on, what failed never was one.
+func (o *Outbox) accept(arrivals []arrival) ([]Entry, []error) {
+	entries, errs := make([]Entry, len(arrivals)), make([]error, len(arrivals))
+	var void []*arrival
+	for i := range arrivals {
+		a := &arrivals[i]
+		if a.err == nil {
+			var old *entry
+			o.locked(func() { entries[i], old = o.take(a.entry) })
+			if old != nil {
+				o.removeNow(old)
+				o.locked(func() { o.endReplacing(a.entry) })
+			}
+			continue
+		}
+		errs[i] = fmt.Errorf("taking %q into the outbox: %w", a.item.Name, a.err)
+		if a.item.File != nil && !a.synced {
+			a.item.File.Close() // it is given up
+		}
+		if a.recorded {
+			a.renamed = a.renamed && !o.moveOut(a)
+			void = append(void, a)
+		}
+	}
+	if len(void) > 0 {
+		o.giveUp(void)
+	}
+	return entries, errs
+}
+
+// take makes an entry of what is durable. old is what it replaces, which is to be removed now; until endReplacing nobody changes the new one.
+func (o *Outbox) take(e *entry) (public Entry, old *entry) {
+	e.lane = o.laneOf(e.lane.name)
+	e.lane.entries++
+	e.state = waiting
+	o.link(e)
+	if old = e.replaces; old != nil {
+		e.busy, old.busy = true, false
+		o.retire(old, exit{kind: withdrawn})
+	}
+	o.place(e)
+	o.placeOlder(e)
+	return o.public(e), old
+}
+
+func (o *Outbox) endReplacing(e *entry) {
+	e.busy = false
+	o.place(e)
+	o.cond.Broadcast()
+}
+
+// moveOut puts the file of an arrival that failed back to where it stood, and reports whether it could.
+func (o *Outbox) moveOut(a *arrival) bool {
+	if !a.renamed {
+		return true
+	}
+	err := o.opts.FS.Rename(o.pathOf(a.entry), a.item.Path)
 	if err != nil {
-		a.failed = true
-		a.entry.leave()
-		o.admitArrivals()
-		return
+		o.opts.Log.Error("A file was not accepted, but a restart may deliver it", "trackingId", a.entry.id.String(), "name", a.item.Name, "error", err)
 	}
-	a.renamed = true
-	o.waiting.add(a.entry)
-	o.stats.Entries++
-	o.stats.Bytes += a.entry.size
+	return err == nil
 }
 
-// syncArrivals makes the names in the outbox durable, and hands over the arrivals whose renames
-// that covers.
-func (o *Outbox) syncArrivals(*struct{}) error {
-	o.mu.Lock()
-	var covered []*arrival
-	for _, a := range o.arrivals {
-		if a.renamed && !a.durable {
-			covered = append(covered, a)
+// giveUp writes down that Put has given up. That is best effort, as the disk is in trouble: where the file is not in the outbox, that says
+// the same. Where it is, Run moves it back.
+func (o *Outbox) giveUp(void []*arrival) {
+	var r *round[lines]
+	o.locked(func() {
+		entries := make([]*entry, len(void))
+		for i, a := range void {
+			e := a.entry
+			entries[i] = e
+			e.state, e.exit = leaving, exit{kind: voided, to: a.item.Path}
+			if old := e.replaces; old != nil {
+				old.busy, old.replacedBy, e.replaces = false, nil, nil
+				o.place(old)
+			}
 		}
-	}
-	o.mu.Unlock()
-	err := o.opts.FS.SyncDir(o.opts.Dir)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, a := range covered {
-		a.durable, a.stuck = err == nil, err != nil
-	}
-	if err != nil && len(covered) > 0 {
-		o.report(o.leaving.outcome(err).To)
-	}
-	o.admitArrivals()
-	return err
-}
-
-// admitArrivals hands over those at the front whose fate is known. o.mu is held.
-func (o *Outbox) admitArrivals() {
-	for len(o.arrivals) > 0 && (o.arrivals[0].durable || o.arrivals[0].failed) {
-		a := o.arrivals[0]
-		if o.arrivals = o.arrivals[1:]; len(o.arrivals) == 0 {
-			o.arrivals = nil
+		r = o.write(entries...)
+		o.cond.Broadcast()
+	})
+	_ = o.journal.wait(r)
+	o.locked(func() {
+		for _, a := range void {
+			e := a.entry
+			if a.renamed {
+				o.entries[e.id] = e
+				o.bytes += e.size
+				o.unsettled++
+				e.lane.entries++
+				o.leavers = append(o.leavers, e)
+				continue
+			}
+			e.state = left
+			o.journal.place(e, nil, 0)
 		}
-		if a.durable {
-			o.enqueue(a.entry, a.lane)
-		}
-	}
+		o.work.Broadcast()
+	})
 }

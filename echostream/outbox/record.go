@@ -7,15 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"path"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 )
 
-// format is the version of what is written. Older ones are read, newer ones refused.
-const format = 1
+// format is the version of what is written. Older ones are read, newer ones refused. Format 1 had no keys, waits and moves.
+const format = 2
 
 const (
 	dataSuffix    = ".data"
@@ -23,9 +22,7 @@ const (
 	journalSuffix = ".journal"
 )
 
-// record is all that is known about an entry, as it stands in a line of the journal. Later lines of an
-// entry do not replace earlier ones: what either knows to have happened has happened (see waiting.merge),
-// so the order in which lines are found does not matter.
+// record is all that is known about an entry. The last one counts.
 type record struct {
 	Seq       uint64          `json:"seq"`
 	ID        string          `json:"id"`
@@ -33,29 +30,46 @@ type record struct {
 	NameBytes []byte          `json:"nameBytes,omitempty"` // instead of Name, if that is not UTF-8
 	Lane      string          `json:"lane,omitempty"`
 	LaneBytes []byte          `json:"laneBytes,omitempty"`
+	Key       string          `json:"key,omitempty"`
+	KeyBytes  []byte          `json:"keyBytes,omitempty"`
 	Size      int64           `json:"size"`
 	ModTime   time.Time       `json:"modified"`
 	Accepted  time.Time       `json:"accepted"`
+	Checksum  *uint32         `json:"crc32c,omitempty"`
 	Meta      json.RawMessage `json:"meta,omitempty"`
-	origin
-	progress
-}
+	Place     uint64          `json:"place,omitempty"` // in the order, if that is not Seq
 
-// origin is where Put finds a file. With it, Open finishes a claim that a power cut has interrupted: the entry
-// keeps its place in the order, which those behind it rely on.
-type origin struct {
-	From    string    `json:"from,omitempty"`   // the path on the volume
-	Changed time.Time `json:"changed,omitzero"` // the file's change time there: no other file of that name has it
-	Void    bool      `json:"void,omitempty"`   // Put gave up: the file stays there
-}
+	Wait  time.Duration `json:"wait,omitempty"` // nanoseconds, as it was asked for; Forever
+	Until time.Time     `json:"until,omitzero"` // when it ends
+	Yield bool          `json:"yield,omitempty"`
 
-// progress is the part of a record that changes.
-type progress struct {
+	// What becomes of the file. A record without its file is void, and with it what it says of another entry.
+	From      string `json:"from,omitempty"`      // where Put found it on the volume; after a power cut it may have that name too
+	Void      bool   `json:"void,omitempty"`      // Put gave up: the file stays there
+	Replaces  string `json:"replaces,omitempty"`  // the id of an entry that goes, unsent
+	Withdrawn bool   `json:"withdrawn,omitempty"` // by its owner: it goes, unsent
+	To        string `json:"to,omitempty"`        // to this path on the volume; "": it is removed
+
 	Retries int       `json:"retries,omitempty"` // attempts that failed
 	Acked   []string  `json:"acked,omitempty"`   // targets that have acknowledged the entry
 	Refused []refusal `json:"refused,omitempty"` // targets that never will
 	Sent    bool      `json:"sent,omitempty"`    // to all targets; the audit is pending
 	Round   int       `json:"round,omitempty"`   // how often it was taken back from failed/
+}
+
+// journalLine is a line of the journal after the header: one record, or several that count together.
+type journalLine struct {
+	record
+	All   []record    `json:"all,omitempty"`
+	Move  *moveRecord `json:"move,omitempty"`
+	Moved uint64      `json:"moved,omitempty"` // moves up to this id are done, or were given up
+}
+
+// moveRecord is a Move that is to be done when its line is durable.
+type moveRecord struct {
+	ID   uint64 `json:"id"`
+	From []byte `json:"from"`
+	To   []byte `json:"to"`
 }
 
 // refusal is a permanent error of one target.
@@ -83,7 +97,8 @@ type failure struct {
 // all formats to come.
 type header struct {
 	Format int    `json:"format"`
-	Next   uint64 `json:"next"` // no sequence number below this one is given again
+	Next   uint64 `json:"next"`            // no sequence number below this one is given again
+	Moved  uint64 `json:"moved,omitempty"` // moves up to this id are done
 }
 
 // newerError is for what a newer program wrote.
@@ -95,13 +110,6 @@ type newerError struct {
 func (e *newerError) Error() string {
 	return fmt.Sprintf("%s has format %d, and this program knows formats up to %d: "+
 		"run the newer program; nothing was changed", e.name, e.format, format)
-}
-
-func newRecord(seq uint64, e Entry) record {
-	r := record{Seq: seq, ID: e.ID, Size: e.Size, ModTime: jsonTime(e.ModTime), Accepted: jsonTime(e.Accepted), Meta: e.Meta, origin: e.origin}
-	r.Name, r.NameBytes = textOrBytes(e.Name)
-	r.Lane, r.LaneBytes = textOrBytes(e.Lane)
-	return r
 }
 
 // textOrBytes keeps text that is not UTF-8 from being mangled in JSON.
@@ -121,22 +129,15 @@ func jsonTime(t time.Time) time.Time {
 	return t
 }
 
-func (r *record) lane() string {
-	if r.LaneBytes != nil {
-		return string(r.LaneBytes)
-	}
-	return r.Lane
-}
+func (r *record) name() string { return bytesOrText(r.Name, r.NameBytes) }
+func (r *record) lane() string { return bytesOrText(r.Lane, r.LaneBytes) }
+func (r *record) key() string  { return bytesOrText(r.Key, r.KeyBytes) }
 
-func (r *record) entry(dir string) Entry {
-	e := Entry{
-		ID: r.ID, Name: r.Name, Lane: r.lane(), Meta: r.Meta, Size: r.Size, ModTime: r.ModTime, Accepted: r.Accepted, origin: r.origin,
-		Path: path.Join(dir, baseName(r.Seq, r.ID)+dataSuffix),
+func bytesOrText(text string, bytes []byte) string {
+	if bytes != nil {
+		return string(bytes)
 	}
-	if r.NameBytes != nil {
-		e.Name = string(r.NameBytes)
-	}
-	return e
+	return text
 }
 
 // baseName is what the names of an entry's files begin with.

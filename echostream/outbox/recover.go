@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
@@ -30,17 +29,15 @@ func Open(opts Options) (*Outbox, error) {
 		return nil, err
 	}
 	o := &Outbox{
-		opts:     opts,
-		kick:     make(chan struct{}, 1),
-		lanes:    map[string]*lane{},
-		targets:  map[string]*target{},
-		refusals: map[*waiting][]refusal{},
+		opts: opts, entries: map[trackingID]*entry{}, keys: map[string]map[string]*entry{}, usage: map[string]usage{},
+		lanes: map[string]*lane{}, targets: map[string]*target{},
 	}
-	o.preparing.flights = map[*waiting]*flight{}
-	o.dirSync = newShared(o.syncArrivals)
-	o.journal = newJournal(opts.FS, opts.Dir, func() uint64 { return o.lastSeq.Load() + 1 }, &o.mu)
+	o.cond.L, o.work.L = &o.mu, &o.mu
+	o.preparing = preparing{gates: [2]gate{{limit: opts.Workers}, {limit: opts.Workers}}, all: map[*preparation]bool{}}
+	o.dirSync = newShared(func(*struct{}) error { return opts.FS.SyncDir(opts.Dir) })
+	o.journal = newJournal(opts.FS, opts.Dir, o.header, &o.mu)
 
-	r := recovery{Outbox: o, found: map[key]*waiting{}, claims: map[key]claim{}, lanes: map[*waiting]string{}}
+	r := recovery{Outbox: o, found: map[key]*found{}, movedTo: map[string]bool{}}
 	if err = r.read(); err == nil {
 		err = r.repair()
 	}
@@ -48,33 +45,41 @@ func Open(opts Options) (*Outbox, error) {
 		r.close()
 		return nil, fmt.Errorf("opening the outbox %q: %w", opts.Dir, err)
 	}
-	r.admit()
 	return o, nil
+}
+
+func (o *Outbox) header() header {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return header{Format: format, Next: o.lastSeq + 1, Moved: o.moved}
 }
 
 // recovery is the work of Open: first everything is read, then what is not right is changed.
 type recovery struct {
 	*Outbox
-	found    map[key]*waiting    // by the files
-	lanes    map[*waiting]string // of those that have a record
-	names    map[string]string   // each lane's name once
-	loose    []looseRecord       // put back by an operator
-	claims   map[key]claim       // interrupted; by the last line of each
-	unused   []*segment          // torn, and nothing lives in them
-	leftover []string            // temporary files
+	found    map[key]*found
+	loose    []looseRecord // put back by an operator
+	moves    []moveRecord
+	unused   []*segment      // torn, and nothing lives in them
+	leftover []string        // temporary files
+	halfway  []key           // that have a name in failed/ too
+	movedTo  map[string]bool // directories to which withdrawn files were moved
+}
+
+// found is a file in the outbox, and the last record of it.
+type found struct {
+	key
+	record  *record // nil: there is none
+	segment *segment
+	bytes   int64
+	entry   *entry
 }
 
 // looseRecord is a record file with its file in the outbox.
 type looseRecord struct {
 	name   string
 	record record
-	entry  *waiting
-}
-
-// claim is a record whose file may still stand where Put found it.
-type claim struct {
-	entry *waiting
-	brief brief
+	found  *found
 }
 
 // close gives the files back. They were only read, and the error that led here says more than theirs.
@@ -90,7 +95,7 @@ func (r *recovery) read() error {
 	if err != nil {
 		return err
 	}
-	failed, err := r.list(r.opts.FailedDir)
+	aside, err := r.list(r.opts.FailedDir)
 	if err != nil {
 		return err
 	}
@@ -100,7 +105,7 @@ func (r *recovery) read() error {
 		switch suffix {
 		case dataSuffix:
 			if k, ok := parseBase(base); ok {
-				r.found[k] = &waiting{key: k}
+				r.found[k] = &found{key: k}
 				r.sawSeq(k.seq)
 				continue
 			}
@@ -122,12 +127,14 @@ func (r *recovery) read() error {
 		}
 		r.opts.Log.Warn("A file in the outbox is none of its own and is left alone", "file", path.Join(r.opts.Dir, name))
 	}
-	for _, name := range failed {
+	for _, name := range aside {
 		base, suffix := cutSuffix(name)
 		k, ok := parseBase(base)
 		switch {
+		case ok && suffix == dataSuffix && r.found[k] != nil:
+			r.halfway = append(r.halfway, k)
 		case ok && suffix == dataSuffix:
-			r.stats.Failed++
+			r.Outbox.failed++
 			r.sawSeq(k.seq)
 		case ok && suffix == recordSuffix && r.found[k] != nil:
 			// Set aside half-way, or moved back without its record. If the journal has
@@ -171,31 +178,7 @@ func cutSuffix(name string) (base, suffix string) {
 }
 
 // sawSeq keeps a sequence number from being given again.
-func (r *recovery) sawSeq(seq uint64) {
-	if seq > r.lastSeq.Load() {
-		r.lastSeq.Store(seq)
-	}
-}
-
-// brief is what of a record is kept in memory.
-type brief struct {
-	Seq       uint64    `json:"seq"`
-	ID        string    `json:"id"`
-	Lane      string    `json:"lane"`
-	LaneBytes []byte    `json:"laneBytes"`
-	Size      int64     `json:"size"`
-	Accepted  time.Time `json:"accepted"`
-	origin
-	progress
-}
-
-// parsed is a line of a segment.
-type parsed struct {
-	brief          brief
-	key            key
-	offset, length int
-	bad            bool
-}
+func (r *recovery) sawSeq(seq uint64) { r.lastSeq = max(r.lastSeq, seq) }
 
 // readSegment reads a segment and what it says about the files that were found.
 func (r *recovery) readSegment(name string) error {
@@ -213,28 +196,24 @@ func (r *recovery) readSegment(name string) error {
 	if text.header.Next > 0 {
 		r.sawSeq(text.header.Next - 1)
 	}
+	r.moved = max(r.moved, text.header.Moved)
 	bad := 0
 	for _, p := range parseLines(text.data, text.torn) {
 		if p.bad {
 			bad++
 			continue
 		}
-		r.sawSeq(p.key.seq)
-		at := location{s, uint32(p.offset), uint32(p.length)}
-		e := r.found[p.key]
-		if e == nil { // delivered, or its rename never happened
-			if p.brief.From != "" {
-				c := claim{r.claims[p.key].entry, p.brief}
-				if c.entry == nil {
-					c.entry = &waiting{key: p.key}
-				}
-				c.entry.place(at)
-				r.claims[p.key] = c
-			}
-			continue
+		r.moved = max(r.moved, p.line.Moved)
+		if p.line.Move != nil {
+			r.sawSeq(p.line.Move.ID)
+			r.moves = append(r.moves, *p.line.Move)
 		}
-		r.note(e, &p.brief)
-		e.place(at)
+		if p.line.ID != "" {
+			r.note(p.line.record, s, int64(p.length))
+		}
+		for _, record := range p.line.All {
+			r.note(record, s, int64(p.length/len(p.line.All)))
+		}
 	}
 	if text.torn && s.live == 0 {
 		r.journal.segments = r.journal.segments[:len(r.journal.segments)-1]
@@ -248,23 +227,31 @@ func (r *recovery) readSegment(name string) error {
 	return nil
 }
 
-// note takes over what a record says.
-func (r *recovery) note(e *waiting, b *brief) {
-	e.size, e.accepted = b.Size, b.Accepted.UnixNano()
-	lane := b.Lane
-	if b.LaneBytes != nil {
-		lane = string(b.LaneBytes)
+// note takes over a record; the last one of a file counts.
+func (r *recovery) note(record record, s *segment, bytes int64) {
+	r.sawSeq(max(record.Seq, record.Place))
+	id, ok := parseID(record.ID)
+	f := r.found[key{record.Seq, id}]
+	if !ok || f == nil { // it has left, or its file never came
+		if record.Withdrawn && record.To != "" {
+			r.movedTo[path.Dir(record.To)] = true
+		}
+		return
 	}
-	if r.names == nil {
-		r.names = map[string]string{}
+	if f.segment != nil {
+		f.segment.live--
+		f.segment.liveBytes -= f.bytes
 	}
-	if known, ok := r.names[lane]; ok {
-		lane = known
-	} else {
-		r.names[lane] = lane
-	}
-	r.lanes[e] = lane
-	r.merge(e, b.progress)
+	f.record, f.segment, f.bytes = &record, s, bytes
+	s.live++
+	s.liveBytes += bytes
+}
+
+// parsed is a line of a segment.
+type parsed struct {
+	line   journalLine
+	length int
+	bad    bool
 }
 
 // parseLines parses the lines of a segment on all processors: there may be 100,000.
@@ -287,51 +274,45 @@ func parseLines(data []byte, torn bool) []parsed {
 		} else {
 			end = len(data)
 		}
-		from, to := start, end
-		wg.Go(func() { parts[i] = parsePart(data, from, to) })
+		part := data[start:end]
+		wg.Go(func() {
+			for line := range bytes.Lines(part) {
+				parts[i] = append(parts[i], parseLine(line))
+			}
+		})
 		start = end
 	}
 	wg.Wait()
 	return slices.Concat(parts...)
 }
 
-func parsePart(data []byte, from, to int) (lines []parsed) {
-	for from < to {
-		length := to - from
-		if n := bytes.IndexByte(data[from:to], '\n'); n >= 0 {
-			length = n + 1
-		}
-		p := parsed{offset: from, length: length, bad: true}
-		if text, err := lineJSON(data[from : from+length]); err == nil && json.Unmarshal(text, &p.brief) == nil {
-			id, ok := parseID(p.brief.ID)
-			p.key, p.bad = key{p.brief.Seq, id}, !ok
-		}
-		lines = append(lines, p)
-		from += length
-	}
-	return lines
+func parseLine(text []byte) parsed {
+	p := parsed{length: len(text)}
+	data, err := lineJSON(text)
+	p.bad = err != nil || json.Unmarshal(data, &p.line) != nil
+	return p
 }
 
 // readLoose reads a record file whose file is in the outbox.
 func (r *recovery) readLoose(name string) error {
 	base, _ := cutSuffix(path.Base(name))
 	k, _ := parseBase(base)
-	e := r.found[k]
-	if e == nil {
+	f := r.found[k]
+	if f == nil {
 		r.opts.Log.Warn("A record in the outbox has no file and is left alone", "file", name)
 		return nil
 	}
-	if path.Dir(name) == r.opts.FailedDir && e.at.segment != nil {
+	if path.Dir(name) == r.opts.FailedDir && f.record != nil {
 		// The journal knows the file: it was not set aside in the end.
 		r.leftover = append(r.leftover, name)
 		return nil
 	}
-	f, err := r.opts.FS.OpenFile(name, os.O_RDONLY, 0)
+	file, err := r.opts.FS.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	data, err := io.ReadAll(f)
+	defer file.Close()
+	data, err := io.ReadAll(file)
 	if err != nil {
 		return err
 	}
@@ -347,7 +328,7 @@ func (r *recovery) readLoose(name string) error {
 		r.opts.Log.Error("A record in the outbox belongs to another file and is left alone", "file", name)
 		return nil
 	}
-	r.loose = append(r.loose, looseRecord{name, aside.record, e})
+	r.loose = append(r.loose, looseRecord{name, aside.record, f})
 	return nil
 }
 
@@ -365,17 +346,20 @@ func (r *recovery) repair() error {
 			return fmt.Errorf("syncing the journal: %w", err)
 		}
 	}
-	if err := r.finishClaims(); err != nil {
-		return err
-	}
-	// Protects: these renames, and those of a killed process. What is sent from here must not turn up elsewhere.
+	// Protects: the names of a killed process. What is sent from here must not turn up elsewhere.
 	if err := r.opts.FS.SyncDir(r.opts.Dir); err != nil {
 		return err
 	}
-	if err := r.takeBack(); err != nil {
+	// Protects: what a killed process has moved out of the outbox must not come back once its record is forgotten.
+	if err := r.syncDirs(slices.Collect(maps.Keys(r.movedTo))...); err != nil {
 		return err
 	}
-	if err := r.setAsideUnknown(); err != nil {
+	for _, step := range []func() error{r.finishMoves, r.removeSecondNames, r.finishWithdrawals, r.takeBack, r.setAsideUnknown} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	if err := r.undoHalfway(); err != nil {
 		return err
 	}
 	for _, name := range r.leftover {
@@ -383,55 +367,154 @@ func (r *recovery) repair() error {
 			return err
 		}
 	}
+	r.locked(func() { r.admit() })
 	return r.journal.remove(append(r.journal.takeDead(), r.unused...))
 }
 
-// finishClaims renames the files that a power cut has brought back to where they were, when it has kept a later rename:
-// taken anew, they would get places behind that one. All others are for their owner to put in again.
-func (r *recovery) finishClaims() error {
-	var last uint64
-	for k := range r.found {
-		last = max(last, k.seq)
-	}
-	newest := map[string]uint64{} // by path: one that was put in again counts for its latest place
-	for k, c := range r.claims {
-		newest[c.brief.From] = max(newest[c.brief.From], k.seq)
-	}
-	for _, c := range slices.SortedFunc(maps.Values(r.claims), func(a, b claim) int { return bySeq(a.entry, b.entry) }) {
-		e := c.entry
-		stands := false
-		if e.seq < last && e.seq == newest[c.brief.From] {
-			var err error
-			if stands, err = r.stands(c.brief); err != nil {
-				return err
-			}
-		}
-		if !stands {
-			e.leave()
-			continue
-		}
-		if err := r.opts.FS.Rename(c.brief.From, path.Join(r.opts.Dir, baseName(e.seq, e.id.String())+dataSuffix)); err != nil {
+// syncDirs syncs those directories that are there.
+func (r *recovery) syncDirs(dirs ...string) error {
+	for _, dir := range dirs {
+		if err := ignoreNone(r.opts.FS.SyncDir(dir)); err != nil {
 			return err
 		}
-		r.found[e.key] = e
-		r.note(e, &c.brief)
 	}
 	return nil
 }
 
-// stands tells whether the file of a record is still where Put found it.
-func (r *recovery) stands(b brief) (bool, error) {
-	if b.Void {
-		return false, nil
+// finishMoves renames the directories whose rename was cut short, and notes that.
+func (r *recovery) finishMoves() error {
+	for _, m := range r.moves {
+		if m.ID <= r.moved {
+			continue
+		}
+		from, to := string(m.From), string(m.To)
+		_, fromErr := r.opts.FS.Lstat(from)
+		_, toErr := r.opts.FS.Lstat(to)
+		if err := errors.Join(ignoreNone(fromErr), ignoreNone(toErr)); err != nil {
+			return err
+		}
+		if fromErr == nil && toErr != nil {
+			if err := r.move(Move{from, to}); err != nil {
+				return err
+			}
+		} else if err := r.syncDirs(path.Dir(to), path.Dir(from)); err != nil { // a process did it that was killed before it synced
+			return err
+		}
+		r.moved = m.ID
+		// Protects: see Edit.
+		if err := r.journal.wait(r.writeWith(&journalLine{Moved: m.ID})); err != nil {
+			return err
+		}
 	}
-	info, err := r.opts.FS.Lstat(b.From)
-	if isGone(err) || errors.Is(err, syscall.ENOTDIR) {
-		return false, nil // delivered long ago, mostly
+	return nil
+}
+
+// removeSecondNames removes the names from which files were taken, where a power cut has left them beside the ones in the outbox. Of a file that goes
+// back to such a name it is the one in the outbox that goes (see moveBack).
+func (r *recovery) removeSecondNames() error {
+	dirs := map[string]bool{}
+	for _, f := range r.found {
+		if f.record == nil || f.record.Void || f.record.Withdrawn {
+			continue
+		}
+		same, err := r.isSame(r.nameOf(f), f.record.From)
+		if err != nil {
+			return err
+		}
+		if !same {
+			continue
+		}
+		if err := r.opts.FS.Remove(f.record.From); err != nil {
+			return err
+		}
+		dirs[path.Dir(f.record.From)] = true
 	}
+	// Protects: the removal. The record that tells of it may be gone before the name is.
+	return r.syncDirs(slices.Collect(maps.Keys(dirs))...)
+}
+
+// undoHalfway removes the names in failed/ that a power cut has left beside the ones in the outbox. What is still in the outbox waits.
+func (r *recovery) undoHalfway() error {
+	for _, k := range r.halfway {
+		name := baseName(k.seq, k.id.String()) + dataSuffix
+		same, err := r.isSame(path.Join(r.opts.Dir, name), path.Join(r.opts.FailedDir, name))
+		if err != nil && !isGone(err) {
+			return err
+		}
+		if !same {
+			r.Outbox.failed++
+			continue
+		}
+		if err := r.opts.FS.Remove(path.Join(r.opts.FailedDir, name)); err != nil {
+			return err
+		}
+	}
+	if len(r.halfway) == 0 {
+		return nil
+	}
+	// Protects: the entry may leave the outbox soon, and this name must not be all that is left of it.
+	return r.opts.FS.SyncDir(r.opts.FailedDir)
+}
+
+func (r *recovery) nameOf(f *found) string {
+	return path.Join(r.opts.Dir, baseName(f.seq, f.id.String())+dataSuffix)
+}
+
+// finishWithdrawals has the files go that others have replaced, that their owners have withdrawn, or that Put has given up.
+func (r *recovery) finishWithdrawals() error {
+	replaced := map[string]bool{}
+	for _, f := range r.found {
+		if f.record != nil && !f.record.Void {
+			replaced[f.record.Replaces] = true
+		}
+	}
+	// Protects: what an entry replaces must not be there, and be sent, when the one that says so has gone.
+	err := r.removeFound(func(f *found) (bool, error) {
+		if !replaced[f.id.String()] {
+			return false, nil
+		}
+		return true, r.opts.FS.Remove(r.nameOf(f))
+	})
 	if err != nil {
-		return false, err
+		return err
 	}
-	return info.Mode().IsRegular() && info.Size() == b.Size && jsonTime(disk.ChangeTime(info)).Equal(b.Changed), nil
+	return r.removeFound(func(f *found) (bool, error) {
+		switch {
+		case f.record.Void:
+			return true, r.moveBack(r.nameOf(f), f.record.From)
+		case f.record.Withdrawn && f.record.To != "":
+			return true, r.moveBack(r.nameOf(f), f.record.To)
+		case f.record.Withdrawn:
+			return true, r.opts.FS.Remove(r.nameOf(f))
+		}
+		return false, nil
+	})
+}
+
+// removeFound removes files, durably, as remove says, which reports whether it has.
+func (r *recovery) removeFound(remove func(*found) (bool, error)) error {
+	done := false
+	for k, f := range r.found {
+		if f.record == nil {
+			continue
+		}
+		removed, err := remove(f)
+		if err != nil {
+			return err
+		}
+		if !removed {
+			continue
+		}
+		done = true
+		f.segment.live--
+		f.segment.liveBytes -= f.bytes
+		delete(r.found, k)
+	}
+	if !done {
+		return nil
+	}
+	// Protects: as in removeFiles.
+	return r.opts.FS.SyncDir(r.opts.Dir)
 }
 
 // takeBack takes over the records that an operator has moved back from failed/ with their files. They
@@ -440,23 +523,20 @@ func (r *recovery) takeBack() error {
 	if len(r.loose) == 0 {
 		return nil
 	}
-	var additions []addition
-	r.mu.Lock()
+	var back []*entry
 	for _, l := range r.loose {
-		p := l.record.progress
-		p.Round++
-		p.Refused = nil
-		e := l.entry
-		r.note(e, &brief{Lane: l.record.Lane, LaneBytes: l.record.LaneBytes, Size: l.record.Size, Accepted: l.record.Accepted, progress: p})
-		text, err := r.line(e, l.record.entry(r.opts.Dir))
-		if err != nil {
-			r.mu.Unlock()
-			return err
+		l.record.Round++
+		l.record.Refused, l.record.Wait, l.record.Yield = nil, 0, false
+		if l.found.segment != nil {
+			l.found.segment.live--
+			l.found.segment.liveBytes -= l.found.bytes
 		}
-		additions = append(additions, addition{e, text})
+		l.found.record, l.found.segment = &l.record, nil
+		l.found.entry = r.restore(l.found.key, &l.record)
+		back = append(back, l.found.entry)
 	}
-	round := r.journal.add(additions)
-	r.mu.Unlock()
+	var round *round[lines]
+	r.locked(func() { round = r.write(back...) })
 	// Protects: the record, which stands in no other place after the next step.
 	if err := r.journal.wait(round); err != nil {
 		return err
@@ -473,46 +553,54 @@ func (r *recovery) takeBack() error {
 // its file is renamed, and is forgotten only after the removal of the file has become durable. So it is
 // damage or an operator's doing, and the file may never have been delivered: it is kept.
 func (r *recovery) setAsideUnknown() error {
-	for _, e := range slices.SortedFunc(maps.Values(r.found), bySeq) {
-		if e.at.segment != nil {
+	for _, k := range slices.SortedFunc(maps.Keys(r.found), func(a, b key) int { return cmp.Compare(a.seq, b.seq) }) {
+		f := r.found[k]
+		if f.record != nil {
 			continue
 		}
-		delete(r.found, e.key)
-		base := baseName(e.seq, e.id.String())
-		name := path.Join(r.opts.Dir, base+dataSuffix)
+		delete(r.found, k)
+		name := r.nameOf(f)
 		info, err := r.opts.FS.Lstat(name)
 		if err != nil {
 			return err
 		}
-		entry := Entry{ID: e.id.String(), Name: base, Size: info.Size(), ModTime: info.ModTime(), Accepted: disk.ChangeTime(info)}
-		aside := setAside{Format: format, record: newRecord(e.seq, entry), Failure: failure{
-			Reason: "its record is missing or damaged", Error: "the name that the file had is not known", Time: time.Now().UTC(),
-		}}
+		base := baseName(k.seq, k.id.String())
+		aside := setAside{Format: format,
+			record: record{Seq: k.seq, ID: k.id.String(), Name: base, Size: info.Size(), ModTime: jsonTime(info.ModTime()), Accepted: jsonTime(disk.ChangeTime(info))},
+			Failure: failure{
+				Reason: "its record is missing or damaged", Error: "the name that the file had is not known", Time: time.Now().UTC(),
+			}}
 		if err := r.storeAside(aside, name); err != nil {
 			return err
 		}
-		r.stats.Failed++
-		r.opts.Log.Error("A file in the outbox has no record and was set aside", "trackingId", entry.ID,
-			"bytes", entry.Size, "file", path.Join(r.opts.FailedDir, base+dataSuffix))
+		r.Outbox.failed++
+		r.opts.Log.Error("A file in the outbox has no record and was set aside", "trackingId", k.id.String(),
+			"bytes", info.Size(), "file", path.Join(r.opts.FailedDir, base+dataSuffix))
 	}
 	return nil
 }
 
-// admit hands the entries over, in the order in which they were accepted.
+// admit makes entries of what is left, in their order.
 func (r *recovery) admit() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, e := range slices.SortedFunc(maps.Values(r.found), bySeq) {
-		r.waiting.add(e)
-		r.stats.Entries++
-		r.stats.Bytes += e.size
-		if e.sent {
-			e.state, e.known = completed, true
-			r.auditing.queue = append(r.auditing.queue, e)
-			continue
+	var all []*found
+	for _, f := range r.found {
+		if f.entry == nil {
+			f.entry = r.restore(f.key, f.record)
+			f.entry.segment, f.entry.bytes = f.segment, f.bytes
 		}
-		r.enqueue(e, r.lanes[e])
+		all = append(all, f)
+	}
+	slices.SortFunc(all, func(a, b *found) int { return byPlace(a.entry, b.entry) })
+	for _, f := range all {
+		e := f.entry
+		e.lane.entries++
+		r.link(e)
+		if f.record.Sent {
+			e.state, e.noted = sent, true
+			r.unaudited = append(r.unaudited, e)
+		}
+	}
+	for _, f := range all {
+		r.place(f.entry)
 	}
 }
-
-func bySeq(a, b *waiting) int { return cmp.Compare(a.seq, b.seq) }

@@ -3,128 +3,150 @@ package outbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"sync"
 	"time"
+
+	"github.com/ftpnode/ftpnode/internal/retry"
+)
+
+// phase is how far Run is. Each ends before the next begins, so that what one leaves is done by the next.
+type phase int
+
+const (
+	idle        phase = iota
+	sending           // all of Run's goroutines work
+	stopping          // the streams end
+	lastAudit         // what they have sent is audited, once more
+	lastRemoval       // what is audited leaves, once more
 )
 
 // Run delivers until ctx ends. Then it starts nothing new, gives what is under way Options.Grace to
 // end, and returns nil. Its error says that it was running already, or that the Deliverer did not
 // come back though its context had ended. It can be called again after it has returned.
 func (o *Outbox) Run(ctx context.Context) error {
-	o.mu.Lock()
-	if o.running {
-		o.mu.Unlock()
-		return errors.New("outbox: Run is running already")
-	}
-	o.running, o.stopping, o.retarget = true, false, true
-	o.mu.Unlock()
-	defer func() {
-		o.mu.Lock()
-		o.running = false
-		o.mu.Unlock()
-		o.say()
-	}()
-
 	// The calls under way outlive ctx by the grace.
 	calls, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	for ctx.Err() == nil {
-		o.askTargets()
-		next := o.step(ctx, calls)
-		o.say()
-		o.rest(ctx, next)
+	if err := o.begin(ctx, calls); err != nil {
+		return err
 	}
-	return o.stop(ctx, calls, cancel)
+	var audits, removals sync.WaitGroup
+	audits.Go(o.auditAll)
+	removals.Go(o.removeAll)
+	defer context.AfterFunc(ctx, func() { o.enterPhase(sending, stopping) })()
+	o.askTargets()
+
+	// What the streams have sent is audited, and what is audited leaves.
+	end := time.Now().Add(o.opts.Grace)
+	await := func(group *sync.WaitGroup) bool {
+		if waitFor(group, time.Until(end)) {
+			return true
+		}
+		cancel()
+		end = time.Now().Add(time.Second)
+		return waitFor(group, time.Until(end))
+	}
+	for _, step := range []struct {
+		group    *sync.WaitGroup
+		is, then phase
+	}{{&o.streams, stopping, lastAudit}, {&audits, lastAudit, lastRemoval}, {&removals, lastRemoval, idle}} {
+		if !await(step.group) {
+			return errors.New("outbox: the Deliverer did not come back although its context has ended")
+		}
+		o.enterPhase(step.is, step.then)
+	}
+	return nil
 }
 
-// stop lets what is under way end.
-func (o *Outbox) stop(ctx, calls context.Context, cancel func()) error {
-	o.mu.Lock()
-	o.stopping = true
-	o.noting.failures, o.noting.paused = 0, false // once more, whatever the disk did before
-	o.mu.Unlock()
-	deadline := time.Now().Add(o.opts.Grace)
-	for {
-		o.mu.Lock()
-		o.start(ctx, calls)
-		under := o.calls // under one lock: what ends between the two would leave its work undone
-		o.mu.Unlock()
-		o.say()
-		if under == 0 {
-			return nil
-		}
-		if !time.Now().Before(deadline) {
-			if calls.Err() != nil {
-				return fmt.Errorf("outbox: %d calls did not end with their context", under)
-			}
-			cancel()
-			deadline = time.Now().Add(time.Second)
-		}
-		o.rest(context.Background(), deadline)
-	}
-}
-
-// rest waits until there is something to do, until next at the latest if that is not zero.
-func (o *Outbox) rest(ctx context.Context, next time.Time) {
-	var due <-chan time.Time
-	if !next.IsZero() {
-		timer := time.NewTimer(time.Until(next))
-		defer timer.Stop()
-		due = timer.C
-	}
+// waitFor reports whether the group has ended in time.
+func waitFor(group *sync.WaitGroup, d time.Duration) bool {
+	done := make(chan struct{})
+	go func() { group.Wait(); close(done) }()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
 	select {
-	case <-ctx.Done():
-	case <-o.kick:
-	case <-due:
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
 	}
 }
 
-// step ends the pauses that are over, starts all that can be started now, and tells when to look again at the latest.
-func (o *Outbox) step(ctx, calls context.Context) (next time.Time) {
+func (o *Outbox) begin(ctx, calls context.Context) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	next, _ = o.pauses.endDue(time.Now())
-	o.start(ctx, calls)
-	return next
+	if o.phase != idle {
+		return errors.New("outbox: Run is running already")
+	}
+	o.phase, o.running, o.calls, o.retarget = sending, ctx, calls, true
+	if ctx.Err() != nil {
+		o.phase = stopping
+	}
+	return nil
 }
 
-// start starts all that can be started now. o.mu is held.
-func (o *Outbox) start(ctx, calls context.Context) {
-	if !o.stopping {
-		o.startSending(calls)
-		o.startPreparing(ctx)
-		if o.preparing.full {
-			o.sendHeld()
-			o.startSending(calls)
+// enterPhase goes on to the next phase, if Run is in the one before.
+func (o *Outbox) enterPhase(from, to phase) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.phase == from {
+		o.phase = to
+	}
+	o.cond.Broadcast()
+	o.work.Broadcast()
+}
+
+// askTargets asks for the targets whenever they may have changed, until Run's context ends.
+func (o *Outbox) askTargets() {
+	for failures := 0; o.awaitRetarget(); {
+		var names []string
+		err := guard("Targets", func() error {
+			names = o.opts.Deliverer.Targets()
+			return nil
+		})
+		if err != nil {
+			failures++
+			o.targeting.Hit(time.Now(), slog.LevelWarn, "The targets cannot be told"+goesOn, err).To(o.opts.Log)
+			o.pause(o.opts.backoff(failures), sending)
+			o.locked(func() { o.retarget = true })
+			continue
+		}
+		failures = 0
+		o.targeting.Over(time.Now(), "The targets can be told again").To(o.opts.Log)
+		var changed bool
+		var entries int
+		o.locked(func() { changed, entries = o.setTargets(names), len(o.entries) })
+		switch {
+		case !changed:
+		case len(names) == 0:
+			o.opts.Log.Warn("No targets: files are kept until there are some", "waiting", entries)
+		default:
+			o.opts.Log.Info("Sending to targets", "targets", names, "waiting", entries)
 		}
 	}
-	o.startAuditing(calls)
-	o.startNoting()
-	o.startLeaving()
 }
 
-// askTargets asks for the targets if they may have changed.
-func (o *Outbox) askTargets() {
-	o.mu.Lock()
-	ask := o.retarget
-	o.retarget = false
-	o.mu.Unlock()
-	if !ask {
-		return
-	}
-	var names []string
-	err := guard("Targets", func() error {
-		names = o.opts.Deliverer.Targets()
-		return nil
-	})
+// awaitRetarget waits until the targets are to be asked for; false: Run's context has ended.
+func (o *Outbox) awaitRetarget() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if err == nil {
-		o.setTargets(names)
-		o.report(o.targeting.Over(time.Now(), "The targets can be told again").To)
-		return
+	for o.phase == sending && !o.retarget {
+		o.cond.Wait()
 	}
-	o.report(o.targeting.Hit(time.Now(), slog.LevelWarn, "The targets cannot be told"+goesOn, err).To)
-	o.pauses.add(o.opts.backoff(o.targeting.Failures()), func() { o.retarget = true })
+	o.retarget = false
+	return o.phase == sending
+}
+
+// diskOutcome notes that work on the disk went well or not.
+func (o *Outbox) diskOutcome(err error) {
+	var line retry.Line
+	o.locked(func() {
+		if err != nil {
+			line = o.disk.Hit(time.Now(), slog.LevelWarn, "The outbox's disk fails"+goesOn, err)
+		} else {
+			line = o.disk.Over(time.Now(), "The outbox's disk works again")
+		}
+	})
+	line.To(o.opts.Log)
 }

@@ -1,7 +1,6 @@
 package outbox
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -11,325 +10,153 @@ import (
 	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
-// maxUnsettled bounds how many entries may have been sent to all targets without the disk knowing: so
-// many may be sent a second time, with the same tracking id, after a power cut.
-const maxUnsettled = 500
+const (
+	// maxUnsettled bounds how many entries may have been sent to all targets without the disk knowing: so
+	// many may be sent a second time, with the same tracking id, after a power cut.
+	maxUnsettled = 500
+	// unknownFor is how long after an attempt whose outcome is not known all pauses are short.
+	unknownFor = 5 * time.Minute
+)
 
-// setTargets takes the targets of now over.
-func (o *Outbox) setTargets(names []string) {
-	names = slices.Compact(slices.Sorted(slices.Values(names)))
-	same := slices.EqualFunc(o.active, names, func(t *target, name string) bool { return t.name == name })
-	first := !o.asked
-	o.asked = true
-	if same && !first {
-		return
-	}
-	for _, t := range o.active {
-		t.active = false
-	}
-	o.active = nil
-	for _, name := range names {
-		t := o.target(name)
-		t.active = true
-		o.active = append(o.active, t)
-	}
-	for _, t := range o.targets {
-		if !t.active {
-			for _, s := range t.ready {
-				s.state = idle
-			}
-			t.ready = nil
-		}
-	}
-	for e := o.waiting.first; e != nil; e = e.next {
-		if e.state == queued && o.settledForAll(e) {
-			o.complete(e)
-		}
-	}
-	for _, l := range o.lanes {
-		for _, t := range o.active {
-			l.stream(t).wake()
-		}
-	}
-	waiting := o.stats.Entries
-	o.report(func(log *slog.Logger) {
-		if len(names) == 0 {
-			log.Warn("No targets: files are kept until there are some", "waiting", waiting)
-		} else {
-			log.Info("Sending to targets", "targets", names, "waiting", waiting)
-		}
-	})
+// batch is what one call of Send gets: entries of one lane, in order, with their payloads.
+type batch struct {
+	entries []*entry
+	preps   []*preparation
+	err     error // why the first one could not be prepared; then it holds that one alone
 }
 
-// startSending starts what may be sent now.
-func (o *Outbox) startSending(ctx context.Context) {
-	for _, t := range o.active {
-		limit := o.opts.Workers
-		if t.failures >= limit {
-			limit = 1 // one lane at a time finds out whether it works again
+// runStream sends what a lane has for a target until there is nothing more, or it is the turn of another lane.
+func (o *Outbox) runStream(s *stream) {
+	failures := 0
+	var unknown time.Time // the last attempt whose outcome is not known
+	for turn := 0; ; turn++ {
+		urgent := time.Since(unknown) < unknownFor
+		b := o.nextBatch(s, turn > 0 && failures == 0)
+		if b == nil {
+			return
 		}
-		for len(t.ready) > 0 && t.busy < limit && !t.blocked && o.unsettled < maxUnsettled {
-			s := t.ready[0]
-			t.ready = t.ready[1:]
-			if batch := o.collect(s); len(batch) > 0 {
-				o.startBatch(ctx, s, batch)
+		results := []error{b.err}
+		if b.err == nil {
+			if !o.enter(&s.target.gate, urgent) {
+				o.locked(func() { o.release(b.preps); o.endStream(s) })
+				return
 			}
+			results = o.callSend(s.target.name, b)
 		}
+		failed, line := o.finish(s, b, results)
+		line.To(o.opts.Log)
+		if b.err == nil {
+			o.noteProgress(b.entries)
+		}
+		if len(failed) == 0 {
+			failures = 0
+			continue
+		}
+		if slices.ContainsFunc(failed, isUnknown) {
+			unknown = time.Now()
+		}
+		if failures++; len(failed) < len(b.entries) {
+			failures = 1
+		}
+		pause := o.opts.backoff(failures)
+		if time.Since(unknown) < unknownFor {
+			pause = min(pause, maxUnknownPause)
+		}
+		o.pause(pause, sending)
 	}
 }
 
-// collect finds the next batch of a stream, and has it and the one after it prepared. If there is none
-// yet, the stream is left idle or parked.
-func (o *Outbox) collect(s *stream) (batch []*waiting) {
-	l, t := s.lane, s.target
-	s.pos = max(s.pos, l.base)
-	for s.pos < l.end() {
-		if e := l.at(s.pos); e != nil && !e.settledFor(t) {
+// nextBatch waits for the stream's next batch. nil: there is none, and the stream has ended.
+func (o *Outbox) nextBatch(s *stream, mayYield bool) *batch {
+	for {
+		b := o.claimBatch(s, mayYield)
+		if b == nil {
+			return nil
+		}
+		ready := 1
+		<-b.preps[0].done
+		for ready < len(b.preps) && (sizeClass(b.entries[ready].size) == 0 || b.preps[ready].isDone()) { // no wait for a large one behind the first
+			<-b.preps[ready].done
+			ready++
+		}
+		if o.trim(b, ready) {
+			return b
+		}
+	}
+}
+
+// trim leaves what one call of Send takes of the first n entries, and reports whether there is anything.
+func (o *Outbox) trim(b *batch, n int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	fits := 0
+	var bytes int64
+	for fits < n {
+		e, p := b.entries[fits], b.preps[fits]
+		if e.state != due || p.err != nil || fits > 0 && bytes+p.weight > o.opts.BatchBytes {
 			break
 		}
-		s.pos++
+		bytes += p.weight
+		fits++
 	}
-	end := l.end()
-	if s.pos < s.tried {
-		// What failed goes again before anything that comes after it.
-		end = min(end, s.tried)
+	if fits == 0 && b.entries[0].state == due { // it could not be prepared
+		b.err = b.preps[0].err
+		fits = 1
 	}
-	var (
-		wanted int
-		bytes  int64
-		full   bool // nothing is added to the batch any more
-		wait   bool // for the preparation of a small file
-	)
-	for i := s.pos; i < end && wanted < 2*o.opts.Batch; i++ {
-		e := l.at(i)
-		if e == nil || e.settledFor(t) {
-			continue
-		}
-		wanted++
-		f := o.want(e)
-		if full {
-			continue
-		}
-		switch {
-		case f.state != prepared:
-			full = true
-			wait = sizeClass(e.size) == 0 && f.failures == 0 && (f.state == underway || !o.preparing.full)
-		case len(batch) > 0 && bytes+f.weight > o.opts.BatchBytes:
-			full = true
-		default:
-			batch = append(batch, e)
-			bytes += f.weight
-			full = len(batch) == o.opts.Batch
-		}
-	}
-	switch {
-	case wanted == 0:
-		s.state = idle
-		return nil
-	case wait || len(batch) == 0:
-		s.state = parked
-		return nil
-	}
-	return batch
+	o.release(b.preps[fits:])
+	b.entries, b.preps = b.entries[:fits], b.preps[:fits]
+	return fits > 0
 }
 
-func (o *Outbox) startBatch(ctx context.Context, s *stream, batch []*waiting) {
-	s.state = busy
-	s.target.busy++
-	s.tried = max(s.tried, batch[len(batch)-1].index+1)
-	handed := make([]Prepared, len(batch))
-	flights := make([]*flight, len(batch))
-	for i, e := range batch {
-		flights[i] = o.preparing.flights[e]
-		flights[i].refs++
-		handed[i] = o.prepared(flights[i])
-	}
-	o.calls++
-	go o.send(ctx, s, batch, flights, handed)
-}
-
-func (o *Outbox) prepared(f *flight) Prepared {
-	entry := f.entry
-	return Prepared{Entry: entry, Payload: f.payload, Open: func() (disk.File, error) { return o.open(entry) }}
-}
-
-// send hands one batch to one target and sees to it that what came of it is durable before the
-// stream goes on.
-func (o *Outbox) send(ctx context.Context, s *stream, batch []*waiting, flights []*flight, handed []Prepared) {
-	results := o.callSend(ctx, s.target.name, handed)
-	stopped := ctx.Err() != nil
-
+// claimBatch waits until the stream may go on, and starts the preparation of its next entries, of two batches if there is room.
+// nil: there is nothing to do, and the stream has ended.
+func (o *Outbox) claimBatch(s *stream, mayYield bool) *batch {
 	o.mu.Lock()
-	failed := o.apply(s, batch, flights, results)
-	for i, e := range batch {
-		o.release(e, flights[i])
-	}
-	o.mu.Unlock()
-	o.nudge() // what is complete can leave
-
-	entries := make(map[*waiting]Entry, len(batch))
-	for i, e := range batch {
-		if results[i] == nil || isPermanent(results[i]) {
-			entries[e] = handed[i].Entry
+	defer o.mu.Unlock()
+	for {
+		if mayYield && len(s.target.ready) > 0 {
+			o.endStream(s) // and begins anew behind them
+			return nil
 		}
-	}
-	o.recordProgress(ctx, batch, entries)
-
-	o.mu.Lock()
-	o.finishBatch(s, failed, len(failed) == len(batch), stopped)
-	o.mu.Unlock()
-	o.nudge()
-}
-
-// sendError is a failed attempt.
-type sendError struct {
-	entry *waiting
-	name  string
-	err   error
-}
-
-// apply notes the results of a batch, and gives those that are to be tried again.
-func (o *Outbox) apply(s *stream, batch []*waiting, flights []*flight, results []error) (failed []sendError) {
-	for i, e := range batch {
-		err := results[i]
-		switch {
-		case err == nil:
-			o.settle(e, s.target)
-		case isPermanent(err):
-			e.retries++
-			if o.settle(e, s.target) {
-				o.refusals[e] = append(o.refusals[e], refusal{s.target.name, err.Error()})
+		next := s.upcoming(2 * o.opts.Batch)
+		if o.phase != sending || !s.target.active || len(next) == 0 {
+			o.endStream(s)
+			return nil
+		}
+		if o.unsettled < maxUnsettled {
+			b := &batch{}
+			for i, e := range next {
+				p := o.want(e)
+				if p == nil {
+					break
+				}
+				if i >= o.opts.Batch {
+					p.refs-- // made ahead
+					continue
+				}
+				b.entries, b.preps = append(b.entries, e), append(b.preps, p)
 			}
-		default:
-			e.retries++
-			failed = append(failed, sendError{e, flights[i].entry.Name, err})
-			if isStale(err) {
-				o.stale(e, flights[i])
+			if len(b.entries) > 0 {
+				return b
 			}
-			continue
 		}
-		switch {
-		case e.state != queued:
-		case o.settledForAll(e):
-			o.complete(e)
-		case !o.nearTurn(e):
-			o.drop(e)
-		}
-	}
-	return failed
-}
-
-// stale has the payload made anew.
-func (o *Outbox) stale(e *waiting, f *flight) {
-	if o.preparing.flights[e] == f {
-		o.strip(f)
+		o.cond.Wait()
 	}
 }
 
-// nearTurn tells whether some target will want e soon, or would if it were not in trouble.
-func (o *Outbox) nearTurn(e *waiting) bool {
-	for _, s := range e.lane.streams {
-		if s.target.active && !e.settledFor(s.target) && e.index < s.pos+2*uint64(o.opts.Batch) {
-			return true
-		}
-	}
-	return false
-}
-
-// finishBatch lets the stream go on, at once or after a pause.
-func (o *Outbox) finishBatch(s *stream, failed []sendError, all, stopped bool) {
-	t := s.target
-	t.busy--
-	o.calls--
-	if len(failed) == 0 {
-		t.failures = 0
-		if s.failures > 0 {
-			s.failures = 0
-			t.suffers--
-		}
-		if t.suffers == 0 {
-			o.report(t.trouble.Over(time.Now(), "Sending works again", "target", t.name).To)
-		}
-		s.makeReady()
-		o.forget(s.lane)
-		return
-	}
-	if stopped {
-		s.makeReady()
-		return
-	}
-	o.retarget = true // the edges may have changed
-	if s.failures == 0 {
-		t.suffers++
-	}
-	if all {
-		s.failures++
-		t.failures++
-	} else {
-		s.failures, t.failures = 1, 0
-	}
-	s.state = paused
-	o.pauses.add(o.opts.backoff(s.failures), func() {
-		if s.state == paused {
-			s.makeReady()
-			o.forget(s.lane)
+func (o *Outbox) callSend(target string, b *batch) []error {
+	handed := make([]Prepared, len(b.entries))
+	o.locked(func() {
+		for i, e := range b.entries {
+			handed[i] = o.prepared(e, b.preps[i].payload)
 		}
 	})
-	if t.failures >= o.opts.Workers && !t.blocked {
-		// It fails for all lanes: probe instead of trying each of them.
-		t.blocked = true
-		o.pauses.add(o.opts.backoff(t.failures-o.opts.Workers+1), func() { t.blocked = false })
-	}
-	first := failed[0]
-	o.report(t.trouble.Hit(time.Now(), slog.LevelWarn, "Sending fails"+goesOn, first.err, "target", t.name, "trackingId", first.entry.id.String(), "name", first.name).To)
+	return results("Send", len(handed), func() []error { return o.opts.Deliverer.Send(o.calls, target, handed) })
 }
 
-// recordProgress makes what came of a Send durable for the entries that have more targets to wait for. It goes on
-// until it succeeds or ctx ends.
-func (o *Outbox) recordProgress(ctx context.Context, batch []*waiting, entries map[*waiting]Entry) {
-	for failures := 1; ; failures++ {
-		o.mu.Lock()
-		r, err := o.addProgress(batch, entries, func(e *waiting) bool { return e.state == queued })
-		o.mu.Unlock()
-		if r == nil && err == nil {
-			return
-		}
-		if err == nil {
-			// Protects: a target must not get an entry again because the node forgot that it had it.
-			err = o.journal.wait(r)
-		}
-		o.mu.Lock()
-		o.report(o.leaving.outcome(err).To)
-		o.mu.Unlock()
-		o.nudge()
-		if err == nil || !retry.Sleep(ctx, o.opts.backoff(failures)) {
-			return
-		}
-	}
-}
-
-// addProgress adds a line for each of the entries that is to be recorded; nil if there is none. o.mu is held.
-func (o *Outbox) addProgress(batch []*waiting, entries map[*waiting]Entry, record func(*waiting) bool) (*round[lines], error) {
-	var additions []addition
-	for _, e := range batch {
-		entry, ok := entries[e]
-		if !ok || !record(e) {
-			continue
-		}
-		text, err := o.line(e, entry)
-		if err != nil {
-			return nil, err
-		}
-		additions = append(additions, addition{e, text})
-	}
-	if len(additions) == 0 {
-		return nil, nil
-	}
-	return o.journal.add(additions), nil
-}
-
-func (o *Outbox) callSend(ctx context.Context, target string, batch []Prepared) []error {
-	return results("Send", len(batch), func() []error { return o.opts.Deliverer.Send(ctx, target, slices.Clone(batch)) })
+// prepared is e for the Deliverer.
+func (o *Outbox) prepared(e *entry, payload any) Prepared {
+	return Prepared{Entry: o.public(e), Payload: payload, Open: func() (disk.File, error) { return o.open(e) }}
 }
 
 // results calls a method of the Deliverer that gives a result for each of n entries.
@@ -345,4 +172,154 @@ func results(method string, n int, call func() []error) (errs []error) {
 		errs = slices.Repeat([]error{err}, n)
 	}
 	return errs
+}
+
+// finish notes the results of an attempt and returns the errors of those that are to be tried again.
+func (o *Outbox) finish(s *stream, b *batch, results []error) (failed []error, line retry.Line) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	t := s.target
+	for i, e := range b.entries {
+		err := results[i]
+		switch {
+		case err == nil:
+			e.settle(t)
+		case isPermanent(err):
+			e.attempts++
+			e.settle(t)
+			e.refused = append(e.refused, refusal{t.name, err.Error()})
+		default:
+			e.attempts++
+			failed = append(failed, err)
+			if isStale(err) {
+				o.discard(b.preps[i])
+			}
+			continue
+		}
+		if e.state == due && o.settledForAll(e) {
+			o.complete(e)
+		}
+	}
+	if b.err == nil {
+		s.tried = max(s.tried, b.entries[len(b.entries)-1].place)
+		o.leave(&t.gate, len(failed) < len(b.entries))
+	}
+	o.release(b.preps)
+	o.discardDistant(s, b)
+	if len(failed) == 0 || o.phase != sending {
+		if o.suffer(s, false); t.suffers == 0 {
+			line = t.trouble.Over(time.Now(), "Sending works again", "target", t.name)
+		}
+		return failed, line
+	}
+	o.suffer(s, true)
+	o.retarget = true // the edges may have changed
+	o.cond.Broadcast()
+	what := "Sending fails"
+	if b.err != nil {
+		what = "Preparing files fails"
+	}
+	first := b.entries[slices.IndexFunc(results, func(err error) bool { return err != nil && !isPermanent(err) })]
+	return failed, t.trouble.Hit(time.Now(), slog.LevelWarn, what+goesOn, failed[0], "target", t.name, "trackingId", first.id.String(), "name", first.name)
+}
+
+// discardDistant forgets the payloads that no other stream will need soon.
+func (o *Outbox) discardDistant(s *stream, b *batch) {
+	var reach uint64 // the last place that another stream is near to
+	for _, other := range s.lane.streams {
+		if next := other.upcoming(2 * o.opts.Batch); other != s && other.target.active && len(next) > 0 {
+			reach = max(reach, next[len(next)-1].place)
+		}
+	}
+	for _, p := range b.preps {
+		if p.entry.state == due && p.entry.settledFor(s.target) && p.refs == 0 && p.entry.place > reach {
+			o.discard(p)
+		}
+	}
+}
+
+// goesOn ends each line about something that keeps failing.
+const goesOn = "; it is tried again until it succeeds"
+
+// complete takes an entry out of its lane: all targets have it, or will never take it.
+func (o *Outbox) complete(e *entry) {
+	if len(e.refused) > 0 {
+		o.setAside(e, failure{Reason: "refused by target " + e.refused[0].Target, Error: e.refused[0].Error})
+		return
+	}
+	o.leaveLane(e)
+	e.state = sent
+	o.unsettled++
+	o.unaudited = append(o.unaudited, e)
+	o.unnoted = append(o.unnoted, e)
+	o.work.Broadcast()
+}
+
+// noteProgress makes what came of a Send durable for the entries that have more targets to wait for. It goes on
+// until it succeeds or Run ends.
+func (o *Outbox) noteProgress(entries []*entry) {
+	for failures := 1; ; failures++ {
+		r := o.addProgress(entries)
+		if r == nil {
+			return
+		}
+		// Protects: a target must not get an entry again because the node forgot that it had it.
+		err := o.journal.wait(r)
+		o.diskOutcome(err)
+		if err == nil || !o.pause(o.opts.backoff(failures), sending) {
+			return
+		}
+	}
+}
+
+func (o *Outbox) addProgress(entries []*entry) *round[lines] {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var more []*entry
+	for _, e := range entries {
+		if e.state == due && len(e.acked) > 0 {
+			more = append(more, e)
+		}
+	}
+	if len(more) == 0 {
+		return nil
+	}
+	return o.write(more...)
+}
+
+// setTargets replaces the current targets.
+func (o *Outbox) setTargets(names []string) (changed bool) {
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	same := slices.EqualFunc(o.active, names, func(t *target, name string) bool { return t.name == name })
+	first := !o.asked
+	o.asked = true
+	if same && !first {
+		return false
+	}
+	for _, t := range o.active {
+		t.active = false
+	}
+	o.active = nil
+	for _, name := range names {
+		t := o.target(name)
+		t.active = true
+		o.active = append(o.active, t)
+	}
+	for _, t := range o.targets {
+		if !t.active {
+			for _, s := range t.ready {
+				s.running = false
+			}
+			t.ready = nil
+		}
+	}
+	for _, e := range o.entries {
+		if e.state == due && o.settledForAll(e) {
+			o.complete(e)
+		}
+	}
+	for _, l := range o.lanes {
+		o.wakeLane(l)
+	}
+	return true
 }

@@ -5,66 +5,79 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"iter"
-	"path"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
 // The tests of this file run one life of a Drop on the simulated disk and cut its power, or let it fail, at every operation.
 
 func TestEveryCrash(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	disktest.InOrder(t, func(t *testing.T) {
 		states := disktest.EveryCrash(t, crashOptions(), newLife)
-		require.Greater(t, states, 3000)
+		require.Greater(t, states, 2000)
 	})
 }
 
 func TestEveryFault(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		disktest.EveryFault(t, crashOptions(), newLife)
+	disktest.InOrder(t, func(t *testing.T) {
+		disktest.EveryFault(t, crashOptions(), func() disktest.Scenario {
+			// Pauses that a disk that fails for ever does not fill with attempts.
+			l := &life{files: map[string]*upload{}, retry: 100 * time.Millisecond}
+			return l.scenario(l.run)
+		})
 	})
 }
 
 // crashOptions tries few mixtures, so that a run with -race stays short; -crash.seeds=20 tries more.
 func crashOptions() disktest.Options {
-	return disktest.Options{Seeds: 8, Setup: func(fsys *disktest.FS) { fsys.SetClock(time.Now) }}
+	return disktest.Options{Seeds: 4, Setup: func(fsys *disktest.FS) { fsys.SetClock(time.Now) }}
 }
 
 // life is what the world outside has seen of a Drop, over its restarts.
 type life struct {
 	// files are those that clients have sent, by content, which tells all of them apart.
-	files map[string]*sent
+	files map[string]*upload
 	acks  int
 	// partial is what is still to be sent of the upload that the client wants to go on with after the crash: name and content.
 	name, content string
 	begun         bool // its 150 was read: what there is of the name is of this content
-	// foreign is a file of another program; handed tells that the Taker was given it, with all its bytes. Before that, a power
-	// cut may tear it, which nobody can tell afterwards.
+	// foreign is a file of another program. Before it was taken a power cut may tear it, which nobody can tell afterwards.
 	foreign string
-	handed  bool
+	taken   bool
+	retry   time.Duration // of the outbox: how long is left to chance, so that only the shortest lets operations come in one order
+	made    string        // a folder that was made, and its reply read
+
+	mu      sync.Mutex
+	fs      *disktest.FS // of this life
+	away    bool         // nothing can be sent
+	arrived []arrival
 }
 
-// sent is a file that a client has sent, or tried to.
-type sent struct {
+// arrival is a message that was received. One with an id that was received before is dropped, as SQS does.
+type arrival struct{ id, name, content string }
+
+// upload is a file that a client has sent, or tried to.
+type upload struct {
 	names []string // under which it may arrive
 	tries int      // how often it was begun: what was not acknowledged may have been finished all the same
-	acked int      // 226 was read, as the so-manieth; 0: it was not
-	void  bool     // the client has deleted or overwritten it, or begun to: it may arrive, or not
-	dead  bool     // the client has read that it is deleted: it must not arrive
+	acked int      // 226 (or the reply to the rename from a temporary name) was read, as the so-manieth; 0: it was not
+	void  bool     // the client has deleted or replaced it, or begun to: it may arrive, or not
+	dead  bool     // the client has read that it is deleted or replaced: it must not arrive
+	moves bool     // a rename that changes its place may have been done
+	mtime time.Time
 }
 
 func newLife() disktest.Scenario {
-	l := &life{files: map[string]*sent{}}
+	l := &life{files: map[string]*upload{}, retry: 1}
 	return l.scenario(l.run)
 }
 
@@ -72,69 +85,161 @@ func (l *life) scenario(run func(*disktest.FS) error) disktest.Scenario {
 	return disktest.Scenario{Run: run, Recover: l.recover, Check: l.check}
 }
 
-// with runs a Drop on the disk and has the client do its part. It stops when the client is done or the power is cut.
+// Targets and the others are those of outbox.Deliverer.
+func (l *life) Targets() []string { return []string{"target"} }
+
+func (l *life) Prepare(_ context.Context, _ outbox.Entry, open func() (disk.File, error)) (any, error) {
+	f, err := open()
+	if err != nil {
+		return nil, err
+	}
+	content, err := io.ReadAll(f)
+	return string(content), errors.Join(err, f.Close())
+}
+
+func (l *life) Send(ctx context.Context, _ string, batch []outbox.Prepared) []error {
+	timer := time.NewTimer(1000137) // fake time: an odd one, so that the operations come in one order
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	errs := make([]error, len(batch))
+	for i, p := range batch {
+		if ctx.Err() != nil || l.fs.IsCut() || l.away {
+			errs[i] = disktest.ErrCrashed
+			continue
+		}
+		a := arrival{p.Entry.ID, p.Entry.Name, p.Payload.(string)}
+		if !slices.ContainsFunc(l.arrived, func(b arrival) bool { return a.id == b.id }) {
+			l.arrived = append(l.arrived, a)
+		}
+		if f := l.files[a.content]; f != nil && !f.mtime.IsZero() && !p.Entry.ModTime.Equal(f.mtime) {
+			l.arrived = append(l.arrived, arrival{content: "with the wrong time: " + a.name})
+		}
+	}
+	return errs
+}
+
+func (l *life) Audit(_ context.Context, batch []outbox.Prepared) []error {
+	return make([]error, len(batch))
+}
+
+func (l *life) begin(fsys *disktest.FS) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fs, l.away = fsys, false
+}
+
+// with runs an outbox and a Drop on the disk and has the client do its part. It stops when the client is done or the power is cut.
 func (l *life) with(fsys *disktest.FS, client func(*Drop, *Session) error) error {
+	// A round time: the records on the disk have the same length in each world.
+	time.Sleep(time.Until(time.Now().Add(time.Hour).Truncate(time.Hour))) // fake time
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	fsys.OnCut(cancel)
 	if fsys.IsCut() {
 		return disktest.ErrCrashed
 	}
-	if err := fsys.Mkdir("out", 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err // Open syncs it
-	}
-	d, err := Open(Options{FS: fsys, Taker: &outbox{fs: fsys, life: l}})
+	l.begin(fsys)
+	box, err := outbox.Open(outbox.Options{FS: fsys, Deliverer: l, MinBackoff: l.retry, MaxBackoff: l.retry, Grace: l.retry})
 	if err != nil {
 		return err
 	}
-	u, err := d.User("u", "u")
-	if err != nil {
-		return err
+	d, err := Open(Options{FS: fsys, Outbox: box, Describe: describe})
+	var u *UserDir
+	if err == nil {
+		u, err = d.User("u", "u")
 	}
-	done := make(chan error, 1)
+	if err != nil {
+		return errors.Join(err, box.Close())
+	}
+	done := make(chan error, 2)
+	go func() { done <- box.Run(ctx) }()
 	go func() { done <- d.Run(ctx) }()
 	err = client(d, u.Session(remote))
 	cancel()
-	return errors.Join(err, <-done)
+	return errors.Join(err, <-done, <-done, box.Close())
 }
 
-// send sends content, all of it or the part that is not there yet, and notes the 226.
-func (l *life) send(s *Session, name, content string, w Write) error {
-	if w == (Write{}) {
-		l.replace(name)
-	}
+// start begins to send content, all of it or the part that is not there yet.
+func (l *life) start(s *Session, name, content string, w Write) (*Upload, *upload, error) {
 	f := l.files[content]
 	if f == nil {
-		f = &sent{}
+		f = &upload{}
 		l.files[content] = f
 	}
 	f.names, f.void = []string{name}, false
 	f.tries++
 	u, err := s.Create(name, w)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	rest := content[u.Size():]
-	for piece := range slices.Chunk([]byte(rest), 700) { // several writes, each of more than a sector
+	for piece := range slices.Chunk([]byte(content[u.Size():]), 700) { // several writes, each of more than a sector
 		if _, err := u.Write(piece); err != nil {
-			return errors.Join(err, u.Interrupt(err))
+			return nil, nil, errors.Join(err, u.Interrupt(err))
 		}
 	}
-	if err := u.Commit(); err != nil {
-		return err
-	}
+	return u, f, nil
+}
+
+func (l *life) ack(f *upload) {
 	l.acks++
 	f.acked = l.acks
+}
+
+// send sends content, and notes the 226.
+func (l *life) send(s *Session, name, content string, w Write) error {
+	var replaced []*upload
+	if strings.HasSuffix(name, ".tmp") || w.Append {
+		replaced = l.replace(name, content)
+	}
+	u, f, err := l.start(s, name, content, w)
+	if err == nil {
+		err = u.Commit()
+	}
+	if err != nil {
+		return err
+	}
+	l.ack(f)
+	for _, r := range replaced {
+		r.dead = r.acked > 0
+	}
 	return nil
 }
 
-// replace notes that what has the name may be overwritten or deleted from now on.
-func (l *life) replace(name string) {
-	for _, f := range l.files {
-		if f.names[len(f.names)-1] == name {
-			f.void = true
+// sendBoth sends two files whose uploads end at the same time.
+func (l *life) sendBoth(s *Session, names, contents [2]string) error {
+	var errs [2]error
+	var files [2]*upload
+	var all sync.WaitGroup
+	for i := range names {
+		var u *Upload
+		if u, files[i], errs[i] = l.start(s, names[i], contents[i], Write{}); errs[i] == nil {
+			all.Go(func() { errs[i] = u.Commit() })
 		}
 	}
+	all.Wait()
+	l.acks++
+	for i := range names {
+		if errs[i] == nil {
+			files[i].acked = l.acks // between the two there is no order
+		}
+	}
+	return errors.Join(errs[:]...)
+}
+
+// replace notes that what has the name may be gone from now on, and returns it.
+func (l *life) replace(name, by string) (files []*upload) {
+	for content, f := range l.files {
+		if f.names[len(f.names)-1] == name && content != by {
+			f.void = true
+			files = append(files, f)
+		}
+	}
+	return files
 }
 
 // part begins to send content and is cut off.
@@ -160,19 +265,60 @@ func (l *life) resume(s *Session) error {
 	return l.send(s, l.name, l.content, Write{Offset: min(fi.Size(), int64(len(l.content)))})
 }
 
+// rename renames a file whose upload was acknowledged.
 func (l *life) rename(s *Session, content, to string) error {
 	f := l.files[content]
+	if f.acked == 0 {
+		return nil
+	}
 	from := f.names[len(f.names)-1]
-	f.names = append(f.names, to)
-	if err := s.Rename(from, to); err != nil {
+	return l.renameAll(func() error { return s.Rename(from, to) }, map[string]string{content: to})
+}
+
+// renameAll notes a rename of files to new names. Those that had a temporary name count as finished then.
+func (l *life) renameAll(rename func() error, files map[string]string) error {
+	var released []*upload
+	for content, to := range files {
+		f := l.files[content]
+		if ignored([]string{"*.tmp", ".*"}, f.names[len(f.names)-1]) {
+			f.moves = true
+			released = append(released, f)
+		}
+		f.names = append(f.names, to)
+	}
+	if err := rename(); err != nil {
 		return err
 	}
-	f.names = f.names[len(f.names)-1:]
+	if len(released) > 0 {
+		l.acks++
+	}
+	for content := range files {
+		f := l.files[content]
+		f.names = f.names[len(f.names)-1:]
+	}
+	for _, f := range released {
+		f.acked, f.moves = l.acks, false
+	}
 	return nil
+}
+
+func (l *life) setTime(s *Session, content string, mtime time.Time) error {
+	f := l.files[content]
+	if f.acked == 0 {
+		return nil
+	}
+	err := s.Chtimes(f.names[0], mtime)
+	if err == nil {
+		f.mtime = mtime
+	}
+	return err
 }
 
 func (l *life) remove(s *Session, content string) error {
 	f := l.files[content]
+	if f.acked == 0 {
+		return nil
+	}
 	f.void = true
 	if err := s.Remove(f.names[0]); err != nil {
 		return err
@@ -184,23 +330,20 @@ func (l *life) remove(s *Session, content string) error {
 // long makes a content of some sectors.
 func long(name string) string { return strings.Repeat(name+" ", 1+1100/len(name)) }
 
+func settle() { time.Sleep(1500 * time.Millisecond) } // fake time
+
 // run is the first life. Each step goes on whatever has become of the ones before, as clients do.
 func (l *life) run(fsys *disktest.FS) error {
-	return l.with(fsys, func(_ *Drop, s *Session) error {
+	return l.with(fsys, func(d *Drop, s *Session) error {
 		var errs []error
 		do := func(err error) { errs = append(errs, err) }
-		settle := func() { time.Sleep(1500 * time.Millisecond) } // fake time
 
 		do(l.namespace(s))
-		// Append to a finished file, on a copy.
-		do(l.send(s, "/f", "head "+long("appended"), Write{}))
-		l.replace("/f")
-		do(l.send(s, "/f", "head "+long("appended")+"tail", Write{Append: true}))
+		do(l.folder(s))
+		do(l.appended(s))
 		settle()
 		do(l.resumed(s))
-		// A file of another program; its name is not synced either.
-		do(l.put(fsys, "drop/u/foreign", long("foreign")))
-		time.Sleep(45 * time.Second) // fake time: a rescan, and the quiet time
+		do(l.found(fsys, d))
 		// Left behind in the middle.
 		do(l.part(s, "/h", long("version 3"), 700))
 		do(l.part(s, "/h", long("version 4"), 100))
@@ -208,42 +351,76 @@ func (l *life) run(fsys *disktest.FS) error {
 	})
 }
 
-// namespace does what changes names: directories, temporary names, overwriting, deleting, renaming.
+// found has a file of another program taken; its name is not synced either.
+func (l *life) found(fsys *disktest.FS, d *Drop) error {
+	err := l.put(fsys, "drop/u/foreign", long("foreign"))
+	time.Sleep(45 * time.Second) // fake time: a rescan, and the quiet time
+	if fsys.IsCut() {
+		return err
+	}
+	_, l.taken = d.box.Lookup("u/foreign") // until it is sent
+	return err
+}
+
+// namespace does what changes names: directories, temporary names, further versions, times, deleting, renaming.
 func (l *life) namespace(s *Session) error {
 	var errs []error
 	do := func(err error) { errs = append(errs, err) }
-	settle := func() { time.Sleep(1500 * time.Millisecond) } // fake time
 
-	// A directory, an upload in it, and an order.
+	// A directory, an upload in it, and an order, that the times say otherwise.
 	do(s.Mkdir("/d"))
 	do(s.Mkdir("/d/made"))
-	do(s.Mkdir("/renamed"))
-	do(s.Mkdir("/deleted"))
 	do(l.send(s, "/d/made/a", long("first"), Write{}))
 	do(l.send(s, "/b", long("second"), Write{}))
+	do(l.setTime(s, long("second"), time.Unix(1e9, 0)))
 	settle()
-	// Temporary names, overwriting, deleting, renaming within the settle time, directories.
+	// Temporary names, further versions, deleting, renaming within the settle time, directories.
+	do(l.send(s, "/c.tmp", long("replaced"), Write{}))
 	do(l.send(s, "/c.tmp", long("temporary"), Write{}))
-	do(l.send(s, "/b", long("overwritten"), Write{}))
-	do(l.send(s, "/b", long("overwriting"), Write{}))
-	if l.files[long("temporary")].acked > 0 {
-		do(l.rename(s, long("temporary"), "/renamed/c"))
-	}
-	do(l.send(s, "/deleted/x", long("deleted"), Write{}))
-	if l.files[long("deleted")].acked > 0 {
-		do(l.remove(s, long("deleted")))
-	}
+	do(l.send(s, "/b", long("version 1 of b"), Write{}))
+	do(l.send(s, "/b", long("version 2 of b"), Write{}))
+	do(l.rename(s, long("temporary"), "/b"))
+	do(l.send(s, "/x", long("deleted"), Write{}))
+	do(l.remove(s, long("deleted")))
 	do(l.send(s, "/d/made/e", long("moved"), Write{}))
-	if l.files[long("moved")].acked > 0 {
-		do(l.rename(s, long("moved"), "/e"))
-	}
+	do(l.rename(s, long("moved"), "/e"))
+	do(l.sendBoth(s, [2]string{"/y", "/z"}, [2]string{long("at the same time"), long("at the same time, too")}))
 	settle()
 	return errors.Join(errs...)
 }
 
-// runNamespace is a first life of only that.
-func (l *life) runNamespace(fsys *disktest.FS) error {
-	return l.with(fsys, func(_ *Drop, s *Session) error { return l.namespace(s) })
+// folder sends into a temporary folder, and renames that.
+func (l *life) folder(s *Session) error {
+	err := s.Mkdir("/.in")
+	if err == nil {
+		l.made = "drop/u/.in"
+	}
+	errs := []error{err,
+		l.send(s, "/.in/2", long("gathered 2"), Write{}),
+		l.send(s, "/.in/1", long("gathered 1"), Write{}),
+	}
+	files := map[string]string{}
+	for _, content := range []string{long("gathered 1"), long("gathered 2")} {
+		if f := l.files[content]; f.acked > 0 {
+			files[content] = strings.Replace(f.names[0], "/.in/", "/in/", 1)
+		}
+	}
+	if !l.fs.IsCut() {
+		l.made = "" // it has the one name or the other
+	}
+	err = l.renameAll(func() error { return s.Rename("/.in", "/in") }, files)
+	if err == nil {
+		l.made = "drop/u/in"
+	}
+	settle()
+	return errors.Join(append(errs, err)...)
+}
+
+// appended appends to a finished file, on a copy.
+func (l *life) appended(s *Session) error {
+	return errors.Join(
+		l.send(s, "/f", "head "+long("appended"), Write{}),
+		l.send(s, "/f", "head "+long("appended")+"tail", Write{Append: true}))
 }
 
 // resumed is interrupted, begins anew with another content, is interrupted, and resumes.
@@ -252,15 +429,6 @@ func (l *life) resumed(s *Session) error {
 		l.part(s, "/g", long("version 1"), 900),
 		l.part(s, "/g", long("version 2"), 100),
 		l.resume(s))
-}
-
-// runResumed is a first life of only that.
-func (l *life) runResumed(fsys *disktest.FS) error {
-	return l.with(fsys, func(_ *Drop, s *Session) error {
-		err := l.resumed(s)
-		time.Sleep(1500 * time.Millisecond) // fake time: it is taken
-		return err
-	})
 }
 
 func (l *life) put(fsys disk.FS, name, content string) error {
@@ -298,122 +466,63 @@ func (l *life) check(fsys *disktest.FS) error {
 	if fsys.IsCut() {
 		return nil // the next life will tell
 	}
-	arrived := map[string]string{} // name by content
-	copies := map[string]int{}
-	order := map[string]int{}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	names, copies, order := map[string]string{}, map[string]int{}, map[string]int{}
 	var errs []error
-	waiting, err := (&outbox{fs: fsys}).list()
-	if err != nil {
-		return err
-	}
-	for i, f := range waiting {
-		content, err := fsys.ReadFile(f.path)
-		if err != nil {
-			return err
-		}
+	wrongf := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	foreign := 0
+	for i, a := range l.arrived {
 		switch {
-		case l.files[string(content)] != nil:
-		case string(content) == l.foreign:
-			continue
-		case f.name == "foreign" && !l.handed:
-			continue // torn before it was ours
+		case l.files[a.content] != nil:
+		case a.content == l.foreign:
+			foreign++
+		case a.name == "foreign" && !l.taken:
+			// Torn before it was ours.
 		default:
-			errs = append(errs, fmt.Errorf("%s arrived with bytes that nobody sent: %.20q... (%d bytes)", f.name, content, len(content)))
-			continue
+			wrongf("%s arrived with bytes that nobody sent: %.40q... (%d bytes)", a.name, a.content, len(a.content))
 		}
-		if copies[string(content)]++; copies[string(content)] > l.files[string(content)].tries {
-			errs = append(errs, fmt.Errorf("%s arrived too often, as %s before", f.name, arrived[string(content)]))
+		copies[a.content]++
+		names[a.content], order[a.content] = a.name, i
+	}
+	if l.taken && foreign == 0 {
+		wrongf("the file of another program is lost")
+	}
+	if foreign > 1 {
+		wrongf("the file of another program arrived %d times", foreign)
+	}
+	waiting := map[string]bool{}
+	for name, content := range fsys.Files() {
+		if strings.HasPrefix(name, "outbox/") {
+			waiting[content] = true
 		}
-		arrived[string(content)], order[string(content)] = f.name, i
+	}
+	if l.made != "" {
+		if fi, err := fsys.Lstat(l.made); err != nil || !fi.IsDir() {
+			wrongf("the folder %s is lost: %w", l.made, err)
+		}
 	}
 	for content, f := range l.files {
-		name, ok := arrived[content]
+		name, ok := names[content]
+		temporary := ignored([]string{"*.tmp", ".*"}, f.names[0][1:])
 		switch {
+		case copies[content] > f.tries:
+			wrongf("%s arrived %d times", name, copies[content])
 		case ok && f.dead:
-			errs = append(errs, fmt.Errorf("%s arrived after it was deleted", f.names))
+			wrongf("%s arrived after it was deleted or replaced", f.names)
 		case ok && !slices.Contains(f.names, "/"+name):
-			errs = append(errs, fmt.Errorf("%s arrived as %s", f.names, name))
-		case !ok && f.acked > 0 && !f.void && !strings.HasSuffix(f.names[0], ".tmp"):
-			errs = append(errs, fmt.Errorf("%s is lost: %.20q", f.names, content))
-		case !ok && f.acked > 0 && !f.void:
-			// Under the temporary name, if the rename was not acknowledged.
-			if there, err := fsys.ReadFile("drop/u" + f.names[0]); err != nil || string(there) != content {
-				errs = append(errs, fmt.Errorf("%s is lost: %w", f.names, err))
-			}
+			wrongf("%s arrived as %s", f.names, name)
+		case ok && temporary && len(f.names) == 1:
+			wrongf("%s arrived under its temporary name", f.names)
+		case !ok && f.acked > 0 && !f.void && !(temporary && waiting[content]):
+			wrongf("%s is lost: %.20q", f.names, content)
 		}
 		for other, g := range l.files {
-			_, otherOK := arrived[other]
-			if ok && otherOK && f.acked > 0 && g.acked > f.acked && len(f.names) == 1 && l.ordered(f, g) && order[other] < order[content] {
-				errs = append(errs, fmt.Errorf("%s arrived before %s", g.names, f.names))
+			_, otherOK := names[other]
+			if ok && otherOK && f.acked > 0 && g.acked > f.acked && !f.void && !g.void && !f.moves && !g.moves && order[other] < order[content] {
+				wrongf("%s arrived before %s", g.names, f.names)
 			}
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// ordered tells whether two acknowledged files have an order: a rename from a temporary name changes it, and what the
-// client has taken back has none.
-func (l *life) ordered(f, g *sent) bool {
-	return !f.void && !g.void && f != l.files[long("temporary")] && g != l.files[long("temporary")]
-}
-
-// outbox is a Taker that keeps its files, with their names and order, through crashes.
-type outbox struct {
-	fs   *disktest.FS
-	life *life
-}
-
-type shelved struct{ id, name, path string }
-
-func (o *outbox) list() ([]shelved, error) {
-	entries, err := o.fs.ReadDir("out")
-	var list []shelved
-	for _, e := range entries {
-		_, name, _ := strings.Cut(e.Name(), " ")
-		list = append(list, shelved{e.Name(), strings.ReplaceAll(name, "\\", "/"), path.Join("out", e.Name())})
-	}
-	return list, err
-}
-
-func (o *outbox) Take(_ context.Context, files []File) (ids []string, errs []error) {
-	var failed error
-	for _, f := range files {
-		id, err := "", failed
-		if err == nil {
-			id, err = o.take(f)
-		}
-		failed = err
-		ids, errs = append(ids, id), append(errs, err)
-	}
-	return ids, errs
-}
-
-func (o *outbox) take(f File) (string, error) {
-	if content, err := o.fs.ReadFile(f.Path); err == nil && string(content) == o.life.foreign {
-		o.life.handed = true
-	}
-	list, err := o.list()
-	if err != nil {
-		return "", err
-	}
-	n := 0
-	if len(list) > 0 {
-		fmt.Sscanf(list[len(list)-1].id, "%06d", &n)
-	}
-	id := fmt.Sprintf("%06d %s", n+1, strings.ReplaceAll(f.Name, "/", "\\"))
-	if err := o.fs.Rename(f.Path, path.Join("out", id)); err != nil {
-		return "", err
-	}
-	return id, o.fs.SyncDir("out")
-}
-
-func (o *outbox) Waiting() iter.Seq2[string, File] {
-	return func(yield func(string, File) bool) {
-		list, _ := o.list()
-		for _, f := range list {
-			if !yield(f.id, File{User: "u", Name: f.name}) {
-				return
-			}
-		}
-	}
 }

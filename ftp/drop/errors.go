@@ -17,8 +17,12 @@ var (
 	ErrFull = errors.New("no space now, try again later")
 	// ErrTooLarge says that the file is larger than Options.MaxSize (552).
 	ErrTooLarge = errors.New("larger than the largest file accepted here")
-	// ErrBusy says that the file is being finished, claimed or delivered, or that an upload holds it: try later (450).
+	// ErrBusy says that an upload to the name is under way, or that files in the directory are being delivered: try later (450).
 	ErrBusy = errors.New("in use, try again later")
+	// ErrDue says that the file is being delivered and can no longer be changed (550).
+	ErrDue = errors.New("it is being delivered and can no longer be changed")
+	// ErrReplaced says that another session has sent the name anew since this one did (550).
+	ErrReplaced = errors.New("another session has sent this name anew")
 	// ErrNoPartial says that there is nothing to resume or to append to (550, or 554 for REST).
 	ErrNoPartial = errors.New("nothing to resume or to append to, send the file from its start with STOR")
 	// ErrOffset says that a REST offset lies beyond the end of what is there (554).
@@ -59,12 +63,12 @@ func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// isDiskTrouble tells whether err is about the volume as a whole, and not about one file on it.
-func isDiskTrouble(err error) bool {
-	return isFull(err) || errors.Is(err, ErrFull) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS)
-}
-
-func isPermanent(err error) bool {
-	var p interface{ Permanent() bool }
-	return errors.As(err, &p) && p.Permanent()
+// isForNow reports whether err is about the process or the volume as a whole, and not about one file.
+func isForNow(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EROFS} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return isFull(err)
 }

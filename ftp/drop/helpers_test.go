@@ -3,13 +3,12 @@ package drop
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"log/slog"
 	"net/netip"
-	"path"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -19,103 +18,81 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
 var remote = netip.MustParseAddr("192.0.2.7")
 
-// shelf is a Taker that keeps what it takes in a directory of the volume, under numbers, durably.
-type shelf struct {
-	fs disk.FS
-
-	mu     sync.Mutex
-	files  []File             // taken, in order; File.Path is where it stands now
-	ids    []string           // theirs
-	gone   map[string]bool    // by id
-	fail   func(File) error   // decides whether a file is refused
-	during func(files []File) // called in Take before anything is done
-	calls  []int              // the number of files of each Take
+// sink is where the outbox sends: a Deliverer that keeps what it gets.
+type sink struct {
+	mu   sync.Mutex
+	got  []sent
+	away bool // it takes nothing
 }
 
-func newShelf(t require.TestingT, fs disk.FS) *shelf {
-	require.NoError(t, disk.MkdirAll(fs, "out", 0o700))
-	return &shelf{fs: fs, gone: map[string]bool{}}
+// sent is a message.
+type sent struct {
+	outbox.Entry
+	File    File // as Describe was told
+	content string
 }
 
-func (s *shelf) Take(_ context.Context, files []File) (ids []string, errs []error) {
-	if s.during != nil {
-		s.during(files)
+func (s *sink) Targets() []string { return []string{"target"} }
+
+func (s *sink) Prepare(_ context.Context, _ outbox.Entry, open func() (disk.File, error)) (any, error) {
+	f, err := open()
+	if err != nil {
+		return nil, err
 	}
+	defer f.Close()
+	content, err := io.ReadAll(f)
+	return string(content), err
+}
+
+func (s *sink) Send(_ context.Context, _ string, batch []outbox.Prepared) []error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.calls = append(s.calls, len(files))
-	var failed error
-	for _, f := range files {
-		id, err := "", failed
-		if err == nil {
-			id, err = s.take(f)
+	errs := make([]error, len(batch))
+	for i, p := range batch {
+		if s.away {
+			errs[i] = errors.New("away")
+			continue
 		}
-		if err != nil && !isPermanent(err) {
-			failed = err // what is behind it waits too
-		}
-		ids, errs = append(ids, id), append(errs, err)
+		var f File
+		errs[i] = json.Unmarshal(p.Entry.Meta, &f)
+		s.got = append(s.got, sent{p.Entry, f, p.Payload.(string)})
 	}
-	return ids, errs
+	return errs
 }
 
-func (s *shelf) take(f File) (string, error) {
-	if s.fail != nil {
-		if err := s.fail(f); err != nil {
-			return "", err
-		}
-	}
-	id := fmt.Sprintf("%06d", len(s.files))
-	to := path.Join("out", id)
-	if err := s.fs.Rename(f.Path, to); err != nil {
-		return "", err
-	}
-	if err := s.fs.SyncDir("out"); err != nil {
-		return "", err
-	}
-	f.Path = to
-	s.files, s.ids = append(s.files, f), append(s.ids, id)
-	return id, nil
+func (s *sink) Audit(_ context.Context, batch []outbox.Prepared) []error {
+	return make([]error, len(batch))
 }
 
-func (s *shelf) Waiting() iter.Seq2[string, File] {
-	return func(yield func(string, File) bool) {
-		for i, id := range s.ids {
-			if !s.gone[id] && !yield(id, s.files[i]) {
-				return
-			}
-		}
-	}
-}
-
-// Open makes it an Opener.
-func (s *shelf) Open(id string) (disk.File, error) { return s.fs.OpenFile("out/"+id, 0, 0) }
-
-// taken lists what was taken: user, name and content.
-func (s *shelf) taken(t require.TestingT) []string {
+// list lists what was sent: user, name and content.
+func (s *sink) list() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := []string{}
-	for _, f := range s.files {
-		list = append(list, fmt.Sprintf("%s:%s=%s", f.User, f.Name, read(t, s.fs, f.Path)))
+	for _, m := range s.got {
+		list = append(list, fmt.Sprintf("%s:%s=%s", m.File.User, m.Name, m.content))
 	}
 	return list
 }
 
-// last is the id of the file that was taken last.
-func (s *shelf) last() string {
+func (s *sink) setAway(away bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ids[len(s.ids)-1]
+	s.away = away
 }
 
-func (s *shelf) setFail(fail func(File) error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fail = fail
+// describe is Options.Describe of the tests: one lane, and File itself.
+func describe(f File) (lane string, meta json.RawMessage) {
+	meta, err := json.Marshal(f)
+	if err != nil {
+		panic(err)
+	}
+	return "", meta
 }
 
 func read(t require.TestingT, fsys disk.FS, name string) string {
@@ -154,17 +131,20 @@ func (l *logBook) String() string {
 	return l.lines.String()
 }
 
-// rig is a Drop on a simulated disk, with fake time: the test runs in a synctest bubble.
+// rig is a Drop over an outbox on a simulated disk, with fake time: the test runs in a synctest bubble.
 type rig struct {
 	*testing.T
-	fs    *disktest.FS
-	shelf *shelf
-	log   *logBook
-	opts  Options
-	d     *Drop
-	user  *UserDir
-	s     *Session
-	stop  func()
+	fs   *disktest.FS
+	sink *sink
+	box  *outbox.Outbox
+	log  *logBook
+	opts Options
+	d    *Drop
+	user *UserDir
+	s    *Session
+	stop func()
+	// stopDrop stops only the Drop.
+	stopDrop func()
 }
 
 // bubble runs test with a running Drop and the user "scanner". change may change the options; nil: none.
@@ -173,8 +153,8 @@ func bubble(t *testing.T, change func(*Options), test func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		fsys := disktest.New(1)
 		fsys.SetClock(time.Now)
-		r := &rig{T: t, fs: fsys, shelf: newShelf(t, fsys), log: &logBook{}}
-		r.opts = Options{FS: fsys, Taker: r.shelf, MinFree: -1}
+		r := &rig{T: t, fs: fsys, sink: &sink{}, log: &logBook{}}
+		r.opts = Options{FS: fsys, Describe: describe, MinFree: -1}
 		r.opts.Log = slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		if change != nil {
 			change(&r.opts)
@@ -185,8 +165,26 @@ func bubble(t *testing.T, change func(*Options), test func(r *rig)) {
 	})
 }
 
-// start opens the Drop (again) and runs it.
+// start opens the outbox and the Drop (again) and runs them.
 func (r *rig) start() {
+	box, err := outbox.Open(outbox.Options{FS: r.opts.FS, Deliverer: r.sink, Log: r.opts.Log, MaxBackoff: time.Second})
+	require.NoError(r, err)
+	r.opts.Outbox, r.box = box, box
+	ctx, cancel := context.WithCancel(r.Context())
+	done := make(chan error, 1)
+	go func() { done <- box.Run(ctx) }()
+	r.startDrop()
+	r.stop = func() {
+		r.stopDrop()
+		cancel()
+		require.NoError(r, <-done)
+		require.NoError(r, box.Close())
+		r.stop = func() {}
+	}
+}
+
+// startDrop opens the Drop (again) and runs it.
+func (r *rig) startDrop() {
 	d, err := Open(r.opts)
 	require.NoError(r, err)
 	user, err := d.User("scanner", "scanner")
@@ -195,15 +193,23 @@ func (r *rig) start() {
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
 	r.d, r.user, r.s = d, user, user.Session(remote)
-	r.stop = func() {
+	r.stopDrop = func() {
 		cancel()
 		require.NoError(r, <-done)
-		r.stop = func() {}
 	}
 }
 
 func (r *rig) restart() {
 	r.stop()
+	r.start()
+}
+
+// crash goes on with what a crash leaves.
+func (r *rig) crash(policy disktest.Policy) {
+	r.Helper()
+	r.stop()
+	r.fs = r.fs.Crash(policy)
+	r.opts.FS = r.fs
 	r.start()
 }
 
@@ -258,12 +264,17 @@ func (r *rig) names(dir string) []string {
 	return names
 }
 
-func (r *rig) wantTaken(files ...string) {
+func (r *rig) wantSent(files ...string) {
 	r.Helper()
-	require.Equal(r, append([]string{}, files...), r.shelf.taken(r))
+	require.Equal(r, append([]string{}, files...), r.sink.list())
 }
 
-// permanent is an error that says that it will not pass.
-type permanent struct{ error }
-
-func (permanent) Permanent() bool { return true }
+// waiting lists what is in the outbox, in its order: name and content.
+func (r *rig) waiting() []string {
+	r.Helper()
+	list := []string{}
+	for e := range r.box.Entries() {
+		list = append(list, e.Name+"="+read(r, r.fs, e.Path))
+	}
+	return list
+}

@@ -2,287 +2,320 @@ package drop
 
 import (
 	"cmp"
-	"container/heap"
 	"errors"
 	"io/fs"
-	"net/netip"
 	"path"
 	"slices"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
-// entry is a finished file in the drop directory. All of it is guarded by Drop.mu.
-type entry struct {
-	path     string // below drop
-	user     *UserDir
-	remote   netip.Addr
-	received time.Time
-	memo     *memo // what sessions remember of it
-	scan     uint64
+// index is what was seen in the drop directory: folders, and files of other programs.
+type index struct {
+	fs     disk.FS
+	ledger *ledger
+	quiet  time.Duration
 
-	// What the file looked like: when it looks different, another program has changed it.
+	mu       sync.Mutex
+	files    map[string]*found
+	dirs     map[string]uint64 // the last scan that saw each
+	dirCount map[string]int    // by top directory
+	scan     uint64
+	next     time.Time // no file is to be taken before; zero: there is none to take
+}
+
+// found is a file of another program.
+type found struct {
 	size         int64
 	mtime, ctime time.Time
-
-	state state
-	// found: another program put it there (or it stood there at the start), so that nobody has synced it.
-	found bool
-	// atStart: it stood there at the start; such files go before all others.
-	atStart bool
-	// replaced: it took the place of another finished file.
-	replaced bool
-	// look again when it is no longer busy: something happened meanwhile.
-	again bool
-
-	due   time.Time
-	seq   uint64 // orders what is due at the same time
-	place int    // in the queue; -1: not in it
+	changed      time.Time // when it was seen to be new or different
+	due          time.Time // when it is to be taken
+	failures     int       // to take it, in a row
+	scan         uint64
 }
 
-// state says who may do what with an entry.
-type state int
+func (f *found) same(fi fs.FileInfo) bool {
+	return f.size == fi.Size() && f.mtime.Equal(fi.ModTime()) && f.ctime.Equal(disk.ChangeTime(fi))
+}
 
+func newIndex(fsys disk.FS, l *ledger, quiet time.Duration) *index {
+	return &index{fs: fsys, ledger: l, quiet: quiet, files: map[string]*found{}, dirs: map[string]uint64{}, dirCount: map[string]int{}}
+}
+
+// look compares the index with what stands at p, and describes that; nil: nothing, or it cannot be told.
+func (x *index) look(p string) fs.FileInfo {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.lookLocked(p)
+}
+
+func (x *index) lookLocked(p string) fs.FileInfo {
+	fi, err := x.fs.Lstat(path.Join(dropDir, p))
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		x.forgetLocked(p)
+		return nil
+	case fi.IsDir():
+		x.forgetLocked(p)
+		x.addDirLocked(p)
+	case !fi.Mode().IsRegular(): // a symlink, a pipe, ...
+		x.forgetLocked(p)
+	default:
+		x.noteLocked(p, fi)
+	}
+	return fi
+}
+
+// noteLocked notes what the file at p looks like.
+func (x *index) noteLocked(p string, fi fs.FileInfo) {
+	f := x.files[p]
+	switch {
+	case f == nil:
+		f = &found{}
+		x.files[p] = f
+		x.ledger.addFound(p, 1, 0)
+	case f.same(fi):
+		f.scan = x.scan
+		return
+	}
+	x.ledger.addFound(p, 0, fi.Size()-f.size)
+	now := time.Now()
+	*f = found{size: fi.Size(), mtime: fi.ModTime(), ctime: disk.ChangeTime(fi), changed: now, due: now.Add(x.quiet), scan: x.scan}
+	if x.scan == 1 && f.ctime.Before(now) {
+		// It stood there at the start. A program may have set a time to come.
+		f.changed = f.ctime
+		f.due = earlier(later(f.ctime, f.mtime).Add(x.quiet), f.due)
+	}
+	x.expectLocked(f.due)
+}
+
+// expectLocked notes that a file may have to be taken at due.
+func (x *index) expectLocked(due time.Time) {
+	if x.next.IsZero() || due.Before(x.next) {
+		x.next = due
+	}
+}
+
+// expect has all files that are due looked at again.
+func (x *index) expect() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.expectLocked(time.Now())
+}
+
+// pause is how long no file is to be taken; false: until something happens.
+func (x *index) pause() (time.Duration, bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return time.Until(x.next), !x.next.IsZero()
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// forget notes that the file at p is not there any more.
+func (x *index) forget(p string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.forgetLocked(p)
+}
+
+func (x *index) forgetLocked(p string) {
+	if f := x.files[p]; f != nil {
+		delete(x.files, p)
+		x.ledger.addFound(p, -1, -f.size)
+	}
+}
+
+// quietFiles lists the files that are to be taken by now, in the order of their change times: that of their renames to their names. Names
+// for which skip says so are left out, until expect.
+func (x *index) quietFiles(skip func(p string) bool) (paths []string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	now := time.Now()
+	x.next = time.Time{}
+	for p, f := range x.files {
+		switch {
+		case f.due.After(now):
+			x.expectLocked(f.due)
+		case !skip(p):
+			paths = append(paths, p)
+		}
+	}
+	slices.SortFunc(paths, func(p, q string) int {
+		a, b := x.files[p], x.files[q]
+		return cmp.Or(a.ctime.Compare(b.ctime), a.mtime.Compare(b.mtime), cmp.Compare(p, q))
+	})
+	return paths
+}
+
+// stillQuiet looks at p again, and reports since when it is as it is, and whether it is still to be taken.
+func (x *index) stillQuiet(p string) (since time.Time, ok bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.lookLocked(p)
+	f := x.files[p]
+	if f == nil || f.due.After(time.Now()) {
+		return time.Time{}, false
+	}
+	return f.changed, true
+}
+
+// The pauses after a file could not be taken.
 const (
-	ready    state = iota // clients may change it, and it may be claimed
-	syncing               // its name is being made durable
-	claiming              // the Taker has it in hands
-	doomed                // it should not be there and could not be removed: never seen, never claimed
+	minRetry = 100 * time.Millisecond
+	maxRetry = 30 * time.Second
 )
 
-func (e *entry) busy() bool { return e.state == syncing || e.state == claiming }
-
-// queue orders the entries by when they are due: a heap.
-type queue []*entry
-
-func (q queue) Len() int { return len(q) }
-
-func (q queue) Less(i, j int) bool {
-	a, b := q[i], q[j]
-	switch {
-	case a.atStart != b.atStart:
-		return a.atStart
-	case !a.atStart && !a.due.Equal(b.due):
-		return a.due.Before(b.due)
-	}
-	return a.seq < b.seq
-}
-
-func (q queue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].place, q[j].place = i, j
-}
-
-func (q *queue) Push(x any) {
-	e := x.(*entry)
-	e.place = len(*q)
-	*q = append(*q, e)
-}
-
-func (q *queue) Pop() any {
-	old := *q
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
-	*q = old[:len(old)-1]
-	e.place = -1
-	return e
-}
-
-// The methods below expect d.mu to be held.
-
-// enqueue has e claimed at due, behind all that is due by then. An entry that is in the queue already moves.
-func (d *Drop) enqueue(e *entry, due time.Time) {
-	d.seq++
-	e.due, e.seq, e.atStart = due, d.seq, false
-	d.requeue(e)
-}
-
-// requeue puts e where its due, seq and atStart say.
-func (d *Drop) requeue(e *entry) {
-	if e.place >= 0 {
-		heap.Fix(&d.queue, e.place)
-	} else {
-		heap.Push(&d.queue, e)
-	}
-	d.wakeUp()
-}
-
-func (d *Drop) dequeue(e *entry) {
-	if e.place >= 0 {
-		heap.Remove(&d.queue, e.place)
-		d.wakeUp()
+// failed notes that p could not be taken: it is tried again later.
+func (x *index) failed(p string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if f := x.files[p]; f != nil {
+		f.due = time.Now().Add(min(minRetry<<min(f.failures, 20), maxRetry))
+		f.failures++
+		x.expectLocked(f.due)
 	}
 }
 
-// insert puts e into the index.
-func (d *Drop) insert(e *entry) {
-	e.place, e.scan = -1, d.scans
-	if e.memo == nil {
-		e.memo = &memo{}
-	}
-	e.memo.size, e.memo.mtime = e.size, e.mtime
-	d.files[e.path] = e
+// begin begins a scan of the whole directory; see end.
+func (x *index) begin() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.scan++
 }
 
-// forget takes e out of the index, as its file is gone or another's.
-func (d *Drop) forget(e *entry) {
-	d.dequeue(e)
-	delete(d.files, e.path)
-	d.ledger.add(inDrop, e.path, -1, -e.size)
-	d.changed.Broadcast()
-}
-
-// looksLike notes what e's file looks like now.
-func (d *Drop) looksLike(e *entry, fi fs.FileInfo) {
-	d.ledger.add(inDrop, "", 0, fi.Size()-e.size)
-	e.size, e.mtime, e.ctime = fi.Size(), fi.ModTime(), disk.ChangeTime(fi)
-	e.memo.size, e.memo.mtime = e.size, e.mtime
-}
-
-func (e *entry) same(fi fs.FileInfo) bool {
-	return e.size == fi.Size() && e.mtime.Equal(fi.ModTime()) && e.ctime.Equal(disk.ChangeTime(fi))
-}
-
-// is tells whether fi describes the file that an upload has made as e, and not another's in its place: no two uploads
-// are given the same time. Unlike the change time it does not move with a rename.
-func (e *entry) is(fi fs.FileInfo) bool {
-	return fi.Mode().IsRegular() && e.size == fi.Size() && e.mtime.Equal(fi.ModTime())
-}
-
-// look compares the index with what stands at p, and takes what it finds for the doing of another program.
-// Clients' operations keep the index right themselves, so that nothing is to be seen after them.
-func (d *Drop) look(p string) (fs.FileInfo, error) {
-	e := d.files[p]
-	if e != nil && e.busy() {
-		e.again = true
+// read notes what stands in dir, and lists the folders in it.
+func (x *index) read(dir string) (dirs []string, err error) {
+	entries, err := x.fs.ReadDir(path.Join(dropDir, dir))
+	if errors.Is(err, fs.ErrNotExist) && dir != "." {
 		return nil, nil
 	}
-	fi, err := d.fs.Lstat(path.Join(dropDir, p))
-	if err == nil && e != nil && e.state == doomed && !e.is(fi) {
-		d.forget(e) // another's stands there by now
-		e = nil
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, e := range entries {
+		p := path.Join(dir, e.Name())
+		if e.IsDir() {
+			x.addDirLocked(p)
+			dirs = append(dirs, p)
+			continue
+		}
+		x.lookLocked(p)
 	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		if e != nil {
-			d.forget(e)
-		}
-	case err != nil:
-	case fi.IsDir():
-		d.noteDir(p)
-		if e != nil {
-			d.forget(e)
-		}
-	case !fi.Mode().IsRegular(): // a symlink, a pipe, ...: never followed, never sent
-		if e != nil {
-			d.forget(e)
-		}
-	case e == nil:
-		e = &entry{path: p, found: true, received: time.Now()}
-		d.insert(e)
-		d.ledger.add(inDrop, p, 1, 0)
-		d.looksLike(e, fi)
-		d.await(e)
-	case e.state == doomed:
-		d.remove(e)
-	case !e.same(fi):
-		d.looksLike(e, fi)
-		e.found, e.received = true, time.Now()
-		d.await(e)
-	}
-	return fi, err
+	return dirs, err
 }
 
-// await has an entry of another program claimed once it has been quiet.
-func (d *Drop) await(e *entry) {
-	if d.ignored(e.user, e.path) {
-		d.dequeue(e)
+// end looks at what the scan has not seen.
+func (x *index) end() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for p, f := range x.files {
+		if f.scan < x.scan {
+			x.lookLocked(p)
+		}
+	}
+	for dir, seen := range x.dirs {
+		if seen >= x.scan {
+			continue
+		}
+		fi, err := x.fs.Lstat(path.Join(dropDir, dir))
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !fi.IsDir() {
+			x.forgetDirLocked(dir)
+		}
+	}
+}
+
+// addDir notes that dir and the folders above it exist.
+func (x *index) addDir(dir string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, a := range ancestors(dir + "/") {
+		x.addDirLocked(a)
+	}
+}
+
+func (x *index) addDirLocked(dir string) {
+	if _, ok := x.dirs[dir]; !ok {
+		x.dirCount[top(dir)]++
+	}
+	x.dirs[dir] = x.scan
+}
+
+// forgetDir notes that a folder is gone.
+func (x *index) forgetDir(dir string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.forgetDirLocked(dir)
+}
+
+func (x *index) forgetDirLocked(dir string) {
+	if _, ok := x.dirs[dir]; !ok {
 		return
 	}
-	d.enqueue(e, time.Now().Add(d.opts.Quiet))
-}
-
-// remove removes e's file, as it should not be there.
-func (d *Drop) remove(e *entry) error {
-	err := d.fs.Remove(path.Join(dropDir, e.path))
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		d.forget(e)
-		return nil
-	}
-	return err
-}
-
-// free is told that e is no longer busy.
-func (d *Drop) free(e *entry) {
-	if e.state == doomed {
-		return
-	}
-	e.state = ready
-	if e.again {
-		e.again = false
-		d.look(e.path)
-	}
-	d.changed.Broadcast()
-	d.wakeUp()
-}
-
-// wakeUp has the claiming loop look at the queue again.
-func (d *Drop) wakeUp() {
-	select {
-	case d.wake <- struct{}{}:
-	default:
+	delete(x.dirs, dir)
+	if x.dirCount[top(dir)]--; x.dirCount[top(dir)] == 0 {
+		delete(x.dirCount, top(dir))
 	}
 }
 
-// ignored tells whether the name of the file at p, which u has put there (nil: another program), is a temporary one.
-// Only the directory of a user whom [Drop.User] has told of does not count. Else all of the path does: a directory that looks
-// temporary is one in which another program gathers what it renames when it is complete. That of a user who is not
-// configured any more looks the same, and nothing tells the two apart: if it has such a name, what is left in it waits,
-// until it is renamed or the user is back.
-func (d *Drop) ignored(u *UserDir, p string) bool {
-	name := p
-	if u = d.userOf(u, p); u != nil {
-		name = u.rel(p)
-	}
-	return ignored(d.opts.Ignore, name)
+// countDirs is how many folders there are in the top directory of p.
+func (x *index) countDirs(p string) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.dirCount[top(p)]
 }
 
-// setAside lists the ignored files below dir that are not when dir is a user's: its own name was the reason.
-func (d *Drop) setAside(dir string) []*entry {
-	if !ignored(d.opts.Ignore, dir) {
-		return nil // quickly, as there may be many files and users
-	}
-	var files []*entry
-	for p, e := range d.files {
-		rest, ok := strings.CutPrefix(p, dir+"/")
-		if ok && e.user == nil && e.state == ready && d.ignored(nil, p) && !ignored(d.opts.Ignore, rest) {
-			files = append(files, e)
+// below lists the folders and files below p, and p itself.
+func (x *index) below(p string) (paths []string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for dir := range x.dirs {
+		if below(dir, p) {
+			paths = append(paths, dir)
 		}
 	}
-	return files
-}
-
-// queueAtStart orders what stood in the drop directory at the start: by when it was finished, as far as that can
-// be told. The change time is when it was renamed to its name; files finished within one tick of the kernel's
-// clock have the same, and are told apart by the strictly rising modification times that Commit gave them.
-// files are those that are not queued so yet.
-func (d *Drop) queueAtStart(files []*entry) {
-	for _, e := range d.queue {
-		if e.atStart {
-			files = append(files, e)
+	for file := range x.files {
+		if below(file, p) {
+			paths = append(paths, file)
 		}
 	}
-	slices.SortFunc(files, func(a, b *entry) int {
-		return cmp.Or(a.ctime.Compare(b.ctime), a.mtime.Compare(b.mtime), cmp.Compare(a.path, b.path))
-	})
-	latest := time.Now().Add(d.opts.Quiet) // a client may have set a time to come
-	for _, e := range files {
-		e.received = e.ctime
-		due := slices.MaxFunc([]time.Time{e.ctime, e.mtime}, time.Time.Compare).Add(d.opts.Quiet)
-		d.enqueue(e, slices.MinFunc([]time.Time{due, latest}, time.Time.Compare))
-		e.atStart = true
-		d.requeue(e)
+	return paths
+}
+
+// move notes that the folder p is now q.
+func (x *index) move(p, q string) {
+	for _, name := range x.below(p) {
+		x.moveOne(name, q+name[len(p):])
+	}
+}
+
+func (x *index) moveOne(p, q string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, ok := x.dirs[p]; ok {
+		x.forgetDirLocked(p)
+		x.addDirLocked(q)
+	}
+	if f := x.files[p]; f != nil {
+		x.forgetLocked(p)
+		x.forgetLocked(q) // an event may have told of it already
+		x.files[q] = f
+		x.ledger.addFound(q, 1, f.size)
+		x.expectLocked(f.due) // its name may have been a temporary one
 	}
 }

@@ -6,29 +6,23 @@ import (
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
-)
-
-// place is where a file is on its way.
-type place int
-
-const (
-	inPartial place = iota
-	inDrop
-	inTaken
-	places
+	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
 // ledger knows what all files together use, and refuses what would break a limit. Uploads write at
-// the same time: each reserves its bytes before it writes them, so that together they do not overshoot.
+// the same time: each reserves its bytes before it writes them, so that together they do not overshoot. What waits in the outbox
+// is counted there.
 type ledger struct {
 	fs         disk.FS
+	box        *outbox.Outbox
 	minFree    int64 // 0: none
 	spoolLimit int64 // 0: none
 	maxFiles   int
 
 	mu       sync.Mutex
-	counts   [places]Count
-	files    map[string]int // by top directory
+	partial  Count          // being sent, or interrupted
+	found    Count          // of other programs
+	files    map[string]int // both, by top directory
 	reserved int64          // bytes that are being written
 	free     int64          // what the volume had free at freeAt
 	freeAt   time.Time
@@ -38,55 +32,49 @@ type ledger struct {
 // freeAge is how long a reading of the free space is trusted: other programs write too.
 const freeAge = time.Second
 
+// Usage is what the volume holds, by the place where it stands.
+type Usage struct {
+	Partial Count // being sent, or interrupted
+	Found   Count // put into the drop directory by other programs
+	Waiting Count // in the outbox
+}
+
+// Count is a number of files and the bytes in them.
+type Count struct {
+	Files int
+	Bytes int64
+}
+
 func (l *ledger) usage() Usage {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Usage{Partial: l.counts[inPartial], Finished: l.counts[inDrop], Taken: l.counts[inTaken]}
+	files, bytes := l.box.Usage("")
+	return Usage{Partial: l.partial, Found: l.found, Waiting: Count{files, bytes}}
 }
 
-// add counts files (which may be negative) of bytes together, in the top directory of p; p "" is in none.
-func (l *ledger) add(at place, p string, files int, bytes int64) {
+// addPartial and addFound count files (which may be negative) of bytes together, in the top directory of p.
+func (l *ledger) addPartial(p string, files int, bytes int64) { l.add(&l.partial, p, files, bytes) }
+func (l *ledger) addFound(p string, files int, bytes int64)   { l.add(&l.found, p, files, bytes) }
+
+func (l *ledger) add(count *Count, p string, files int, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.counts[at].Files += files
-	l.counts[at].Bytes += bytes
-	l.addFiles(p, files)
-}
-
-// belongs counts a file that add has counted in no top directory.
-func (l *ledger) belongs(p string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.addFiles(p, 1)
-}
-
-func (l *ledger) addFiles(p string, n int) {
-	if p == "" || n == 0 {
-		return
-	}
+	count.Files += files
+	count.Bytes += bytes
 	t := top(p)
-	if l.files[t] += n; l.files[t] == 0 {
+	if l.files[t] += files; l.files[t] == 0 {
 		delete(l.files, t)
 	}
 }
 
-// move counts one file as having gone on.
-func (l *ledger) move(from, to place, bytes int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.counts[from].Files--
-	l.counts[from].Bytes -= bytes
-	l.counts[to].Files++
-	l.counts[to].Bytes += bytes
-}
-
 // admit says whether an upload of at least n bytes, which adds so many files (0 or 1), may come to the top directory of p now.
-// One that adds none is counted beside what it replaces until it does, and for good if that is taken before: so at the
-// limit there is room for only one of them at a time, and none above it.
+// One that adds none is counted beside what it replaces until it does: so at the limit there is room for only one of them at a
+// time, and none above it.
 func (l *ledger) admit(p string, files int, n int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.files[top(p)]+files > l.maxFiles {
+	waiting, _ := l.box.Usage(top(p))
+	if l.files[top(p)]+waiting+files > l.maxFiles {
 		return fmt.Errorf("%w: %d files wait, no more are accepted", ErrFull, l.maxFiles)
 	}
 	return l.room(max(n, 1))
@@ -109,7 +97,7 @@ func (l *ledger) written(reserved, written int64) {
 	defer l.mu.Unlock()
 	l.reserved -= reserved
 	l.since += written
-	l.counts[inPartial].Bytes += written
+	l.partial.Bytes += written
 }
 
 // room says whether n more bytes can be had.
@@ -133,11 +121,8 @@ func (l *ledger) room(n int64) error {
 }
 
 func (l *ledger) spooled() int64 {
-	sum := l.reserved
-	for _, c := range l.counts {
-		sum += c.Bytes
-	}
-	return sum
+	_, waiting := l.box.Usage("")
+	return l.reserved + l.partial.Bytes + l.found.Bytes + waiting
 }
 
 // left is what can still be written above the floor, by the last reading. Bytes reserved while

@@ -11,7 +11,7 @@ import (
 // Where things stand on the volume. The directory of uploads under way is flat and its names are ours,
 // so that nothing that a client does can make two uploads meet on one file.
 const (
-	dropDir    = "drop"         // finished files: drop/<user's directory>/<path>
+	dropDir    = "drop"         // folders, and files of other programs: drop/<user's directory>/<path>
 	partialDir = "partial"      // all that is not finished:
 	openDir    = "partial/open" // uploads under way, never trusted after a restart
 	keptDir    = "partial/kept" // interrupted uploads, synced: kept/<user's directory>/<path>

@@ -1,21 +1,27 @@
 package drop
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"path"
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
-// Options of a Drop. FS and Taker are required.
+// Options of a Drop. FS, Outbox and Describe are required.
 type Options struct {
 	// FS is the volume; the Drop keeps its files below "partial" and "drop" in it.
 	FS disk.FS
-	// Taker gets the finished files.
-	Taker Taker
+	// Outbox gets the finished files. It is on the same volume.
+	Outbox *outbox.Outbox
+	// Describe says in which lane of the outbox a file goes, and what is kept with it. It must give the same lane for the same
+	// User and Name.
+	Describe func(File) (lane string, meta json.RawMessage)
 	// Log gets one line for each thing that an operator may want to know. By default, nothing is logged.
 	Log *slog.Logger
 	// WatchDir is the path by which the operating system knows the directory "drop" of FS; it is watched with
@@ -23,15 +29,14 @@ type Options struct {
 	WatchDir string
 
 	// Ignore holds patterns (path.Match) of temporary names: a file whose name, or the name of one of whose
-	// directories below the user's, matches is left alone until it is renamed. In a directory that is no user's (any
+	// directories below the user's, matches is held until it is renamed. In a directory that is no user's (any
 	// more), the names of all directories below "drop" count. By default, "*.tmp", "*.part", "*.filepart" and ".*". An
 	// empty non-nil slice ignores nothing.
 	Ignore []string
 
-	// Settle is how long an FTP upload rests before it is claimed, so that the client can still rename
-	// it or set its time. By default, 1 s; negative: none.
+	// Settle is how long a finished upload is not sent, so that the client can still rename it, set its time or delete it. By default, 1 s; negative: none.
 	Settle time.Duration
-	// Quiet is how long a file of another program must not have changed before it is claimed. By default, 10 s.
+	// Quiet is how long a file of another program must not have changed before it is taken. By default, 10 s.
 	Quiet time.Duration
 	// Rescan is how often the whole directory is read, since events get lost. By default, 30 s.
 	Rescan time.Duration
@@ -41,17 +46,21 @@ type Options struct {
 
 	// MaxSize is the size of the largest file that is accepted, in bytes. By default, 5,000,000,000; negative: no limit.
 	MaxSize int64
-	// SpoolLimit bounds the bytes of all files that are being sent, finished or taken and not yet
-	// delivered. By default, there is no limit.
+	// SpoolLimit bounds the bytes of all files that are being received, or finished and not yet delivered. By default, there is no limit.
 	SpoolLimit int64
 	// MinFree is how many bytes of the volume are left free. By default, 1,000,000,000; negative: no floor.
 	MinFree int64
 	// MaxFiles and MaxDirs bound what may stand below one top directory of "drop" (which is one
 	// user's, unless users share it). By default, 1,000,000 files and 10,000 directories.
 	MaxFiles, MaxDirs int
+}
 
-	// Batch is how many files at most are handed to the Taker at once. By default, 256.
-	Batch int
+// File is what Describe is told.
+type File struct {
+	User       string     // who sent it, or in whose directory it stands
+	Name       string     // path below the user's directory, with "/"
+	Received   time.Time  // when it was finished
+	RemoteAddr netip.Addr // who sent it; the zero Addr if it was another program
 }
 
 // withDefaults returns a copy with the defaults filled in, or an error for each value that cannot be used.
@@ -60,8 +69,11 @@ func (o Options) withDefaults() (Options, error) {
 	if o.FS == nil {
 		errs = append(errs, errors.New("FS: required"))
 	}
-	if o.Taker == nil {
-		errs = append(errs, errors.New("Taker: required"))
+	if o.Outbox == nil {
+		errs = append(errs, fmt.Errorf("%s: required", "Outbox"))
+	}
+	if o.Describe == nil {
+		errs = append(errs, fmt.Errorf("%s: required", "Describe"))
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -106,6 +118,5 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	count("MaxFiles", &o.MaxFiles, 1_000_000)
 	count("MaxDirs", &o.MaxDirs, 10_000)
-	count("Batch", &o.Batch, 256)
 	return o, errors.Join(errs...)
 }

@@ -4,15 +4,14 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"slices"
 	"syscall"
 	"time"
 
-	"errors"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
-// Rename renames a finished file, replacing a finished file of the new name, or a directory. When it returns nil,
-// the new name is durable.
+// Rename renames a finished file that is not due, or a directory. When it returns nil, the new name is durable. A file that has
+// the new name already is a version of it, and stays.
 func (s *Session) Rename(from, to string) error {
 	p, err := s.pathBelow(from)
 	if err != nil {
@@ -22,129 +21,147 @@ func (s *Session) Rename(from, to string) error {
 	if err != nil {
 		return named(to, err)
 	}
-	d := s.d
-	d.mu.Lock()
-	e, err := d.finished(p)
-	if errors.Is(err, syscall.EISDIR) {
-		return named(from, s.renameDir(p, q)) // unlocks
-	}
-	if err == nil && e == nil {
-		err = s.notRenamed(p)
-	}
+	here, err := s.d.at(p)
 	if err != nil {
-		d.mu.Unlock()
 		return named(from, err)
 	}
-	if p == q {
-		d.mu.Unlock()
-		return nil
+	if here.dir != nil {
+		return named(from, s.renameDir(p, q))
 	}
-	err = s.renameFile(e, q)
-	d.mu.Unlock()
+	return named(from, s.renameFile(p, q))
+}
+
+func (s *Session) renameFile(p, q string) error {
+	d := s.d
+	defer d.names.lock(p, q)()
+	here, err := d.at(p)
 	if err != nil {
-		return named(to, err)
-	}
-
-	err = d.syncNames(path.Dir(q))
-	if err == nil {
-		// A partial file of the new name is void, and must not come back for a client to resume it.
-		err = d.voidKept(q)
-	}
-
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.renamed(e, p)
-	return named(to, err)
-}
-
-// notRenamed says why p, which is no finished file, cannot be renamed; d.mu is held.
-func (s *Session) notRenamed(p string) error {
-	_, partial, err := s.d.partial(p)
-	switch {
-	case err != nil:
 		return err
-	case partial:
+	}
+	there, err := d.at(q)
+	if err != nil {
+		return err
+	}
+	switch {
+	case here.dir != nil:
+		return syscall.EISDIR
+	case here.kept != nil:
 		return ErrIncomplete
-	case s.d.taken.get(p) != nil:
-		return fmt.Errorf("%w: it is being delivered", ErrBusy)
+	case here.changeable():
+		err = s.mayChange(p, here.entry)
+	case here.found != nil:
+	case here.open != nil:
+		return ErrIncomplete
+	case here.waits:
+		return ErrDue
+	default:
+		return fs.ErrNotExist
 	}
-	return fs.ErrNotExist
-}
-
-// renameFile gives e the path q, on the disk and in the index, and leaves it syncing; d.mu is held.
-func (s *Session) renameFile(e *entry, q string) error {
-	d, p := s.d, e.path
-	if e.busy() {
-		return ErrBusy
-	}
-	if err := d.inDirectory(q); err != nil {
-		return err
-	}
-	replaced, err := d.finished(q)
 	switch {
-	case errors.Is(err, syscall.EISDIR):
+	case err != nil || p == q:
+		return err
+	case there.dir != nil:
 		return fs.ErrExist
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return err
-	case replaced != nil && replaced.busy():
-		return ErrBusy
 	}
-	if err := d.fs.Rename(path.Join(dropDir, p), path.Join(dropDir, q)); err != nil {
-		// Whatever has become of them, the index shall know it.
-		d.look(p)
-		d.look(q)
+	// An interrupted upload of the new name is void, and must not come back for a client to resume it.
+	if err := d.uploads.void(q); err != nil {
 		return err
 	}
-	if replaced := d.files[q]; replaced != nil {
-		d.log.Info("a finished file was replaced before it was sent", "user", s.u.name, "name", s.rel(q), "remote", s.remote,
-			"bytes", e.size, "replacedBytes", replaced.size)
-		d.forget(replaced)
+	e := here.entry
+	if here.changeable() {
+		e, err = s.renameEntry(e, q)
+	} else {
+		e, err = s.takeFound(p, q, nil)
 	}
-	delete(d.files, p)
-	d.ledger.add(inDrop, p, -1, -e.size)
-	e.path = q
-	d.files[q] = e
-	d.ledger.add(inDrop, q, 1, e.size)
-	e.state = syncing
-	if fi, err := d.fs.Lstat(path.Join(dropDir, q)); err == nil {
-		d.looksLike(e, fi) // the change time has moved
+	if err != nil {
+		return err
 	}
-	if m := s.memos[p]; m != nil {
-		delete(s.memos, p)
-		s.remember(q, m)
+	s.forget(p)
+	s.remember(q, e)
+	if there.held() {
+		// As an upload of a temporary name replaces the one before. If it fails, that is an older version, which nobody sees.
+		_ = d.box.Withdraw(there.entry.ID, "")
 	}
 	return nil
 }
 
-// renamed decides when e, which had the path p, is due, and frees it; d.mu is held.
-func (d *Drop) renamed(e *entry, p string) {
-	was, is := d.ignored(e.user, p), d.ignored(e.user, e.path)
-	switch {
-	case e.state == doomed:
-	case is:
-		d.dequeue(e)
-	case was:
-		// Only now does it count as finished. The client may go on to set its time.
-		e.received = time.Now()
-		d.enqueue(e, e.received.Add(d.opts.Settle))
+// renameEntry gives the entry e, which is not due, the path q.
+func (s *Session) renameEntry(e outbox.Entry, q string) (outbox.Entry, error) {
+	edit := s.edit(e, q)
+	if err := s.d.box.Edit([]outbox.Edit{edit}, nil); err != nil {
+		return e, due(err)
 	}
-	d.free(e)
+	was := e.Name
+	e.Name, e.Key = *edit.Name, *edit.Key
+	if edit.Yield != nil {
+		e.Yield = *edit.Yield
+	}
+	if edit.Last {
+		s.d.accepted(s.u.name, s.remote, e)
+	} else {
+		s.d.log.Info("a finished file was renamed", "trackingId", e.ID, "user", s.u.name, "name", was, "to", e.Name, "remote", s.remote)
+	}
+	return e, nil
 }
 
-// renameDir renames the directory p, with all that is in it, to q. d.mu is held; it is released.
+// edit is what makes the entry e that of the path q. One that was held counts as finished only now.
+func (s *Session) edit(e outbox.Entry, q string) outbox.Edit {
+	item := s.item(q)
+	edit := outbox.Edit{ID: e.ID, Name: &item.Name, Lane: &item.Lane, Key: &item.Key}
+	if e.Yield != item.Yield {
+		edit.Wait, edit.Yield = &item.Wait, &item.Yield
+	}
+	if e.Yield && !item.Yield {
+		edit.Meta, edit.Last = item.Meta, true
+	}
+	return edit
+}
+
+// renameDir renames the directory p, with all that is in it, to q.
 func (s *Session) renameDir(p, q string) error {
 	d := s.d
-	err := s.moveDir(p, q)
-	d.mu.Unlock()
-	if err != nil || p == q {
+	defer d.names.lockAll()()
+	if err := s.mayMoveDir(p, q); err != nil || p == q {
 		return err
 	}
-	return d.syncDirectories(q)
+	var edits []outbox.Edit
+	var released []outbox.Entry
+	for _, e := range d.box.Below(p) {
+		if e.Due {
+			return fmt.Errorf("%w: a file in it is being delivered", ErrBusy)
+		}
+		edit := s.edit(e, q+e.Key[len(p):])
+		edits = append(edits, edit)
+		if edit.Last {
+			e.Name, e.Key, e.Yield = *edit.Name, *edit.Key, false
+			released = append(released, e)
+		}
+	}
+	move := &outbox.Move{From: path.Join(dropDir, p), To: path.Join(dropDir, q)}
+	if err := d.box.Edit(edits, move); err != nil {
+		if due(err) == ErrDue {
+			err = fmt.Errorf("%w: a file in it is being delivered", ErrBusy)
+		}
+		return err
+	}
+	d.index.move(p, q)
+	d.watcher.wakeUp()
+	s.moved(p, q)
+	for _, e := range released { // in the order in which they were finished
+		d.accepted(s.u.name, s.remote, e)
+	}
+	return nil
 }
 
-func (s *Session) moveDir(p, q string) error {
+// mayMoveDir says why the directory p cannot be renamed to q.
+func (s *Session) mayMoveDir(p, q string) error {
 	d := s.d
+	here, err := d.at(p)
 	switch {
+	case err != nil:
+		return err
+	case here.dir == nil:
+		return fs.ErrNotExist
 	case p == q:
 		return nil
 	case below(q, p):
@@ -153,74 +170,43 @@ func (s *Session) moveDir(p, q string) error {
 	if err := d.unused(p); err != nil {
 		return err
 	}
-	if err := s.fits(p, q); err != nil {
+	there, err := d.at(q)
+	switch {
+	case err != nil:
 		return err
-	}
-	if err := d.inDirectory(q); err != nil {
-		return err
-	}
-	if there, err := d.lstat(path.Join(dropDir, q)); err != nil {
-		return err
-	} else if there != nil {
+	case there.dir != nil || there.found != nil || there.changeable():
 		return fs.ErrExist
-	}
-	if d.open[q] != nil {
+	case there.open != nil:
 		return ErrBusy
 	}
-	if err := d.fs.Rename(path.Join(dropDir, p), path.Join(dropDir, q)); err != nil {
-		return err
+	// All names in it must still be allowed.
+	names := d.index.below(p)
+	for _, e := range d.box.Below(p) {
+		names = append(names, e.Key)
 	}
-	d.movedDir(p, q)
-	return nil
-}
-
-// fits says whether all names in the directory p are still allowed when that is q; d.mu is held.
-func (s *Session) fits(p, q string) error {
-	check := func(inside string) error {
-		if !below(inside, p) {
-			return nil
-		}
-		return checkPath(s.rel(q + inside[len(p):]))
-	}
-	for dir := range s.d.dirs {
-		if err := check(dir); err != nil {
-			return err
-		}
-	}
-	for file := range s.d.files {
-		if err := check(file); err != nil {
+	for _, name := range names {
+		if err := checkPath(s.rel(q + name[len(p):])); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// movedDir makes the index follow a renamed directory; d.mu is held.
-func (d *Drop) movedDir(p, q string) {
-	var dirs []string
-	for dir := range d.dirs {
-		if below(dir, p) {
-			dirs = append(dirs, dir)
+// moved has the session know what it put below p by its new names.
+func (s *Session) moved(p, q string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, name := range s.order {
+		if below(name, p) {
+			e := s.memos[name]
+			delete(s.memos, name)
+			s.order[i] = q + name[len(p):]
+			s.memos[s.order[i]] = e
 		}
 	}
-	for _, dir := range dirs {
-		d.forgetDir(dir)
-		d.noteDir(q + dir[len(p):])
-	}
-	var moved []*entry
-	for _, e := range d.files {
-		if below(e.path, p) {
-			moved = append(moved, e)
-		}
-	}
-	slices.SortFunc(moved, func(a, b *entry) int { return a.received.Compare(b.received) })
-	for _, e := range moved {
-		was := e.path
-		delete(d.files, was)
-		d.ledger.add(inDrop, was, -1, -e.size)
-		e.path = q + was[len(p):]
-		d.files[e.path] = e
-		d.ledger.add(inDrop, e.path, 1, e.size)
-		d.renamed(e, was)
-	}
+}
+
+// item is an item for the outbox of a file at p that this session's client has finished now.
+func (s *Session) item(p string) outbox.Item {
+	return s.d.item(File{User: s.u.name, Name: s.rel(p), Received: time.Now(), RemoteAddr: s.remote}, p, ignored(s.d.opts.Ignore, s.rel(p)))
 }

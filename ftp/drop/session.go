@@ -5,16 +5,18 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
 	"path"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
 // Session is a user's directory as one session sees it: like the directory itself, but it also
-// remembers for a minute what it uploaded and what is gone since, as clients still ask about that.
+// remembers what it uploaded, for a minute after that is gone, as clients still ask about it; and it does not change what another
+// session has put in its place.
 // Names are slash-separated paths as FTP has them, absolute or relative to the top ("/a/b.csv"); ".." cannot leave
 // the top and symlinks are not followed. It is safe for concurrent use.
 type Session struct {
@@ -22,14 +24,19 @@ type Session struct {
 	d      *Drop
 	remote netip.Addr
 
-	// Guarded by Drop.mu.
-	memos map[string]*memo // by path below drop
-	order []string         // of memos: as they came
+	mu    sync.Mutex
+	memos map[string]outbox.Entry // uploaded or renamed in this session, by path below drop
+	order []string                // of memos: as they came
 }
+
+const (
+	memoAge = time.Minute // how long a session remembers what is gone
+	maxMemo = 1000        // files that a session remembers
+)
 
 // Session returns the directory as one session of a client at remote sees it. The session needs no closing.
 func (u *UserDir) Session(remote netip.Addr) *Session {
-	return &Session{u: u, d: u.d, remote: remote, memos: map[string]*memo{}}
+	return &Session{u: u, d: u.d, remote: remote, memos: map[string]outbox.Entry{}}
 }
 
 // path returns the path of name below drop.
@@ -47,112 +54,94 @@ func (s *Session) pathBelow(name string) (string, error) {
 	return p, err
 }
 
-// remember keeps what Stat says of p when it is gone; d.mu is held.
-func (s *Session) remember(p string, m *memo) {
+// rel is p as the client knows it.
+func (s *Session) rel(p string) string { return s.u.rel(p) }
+
+// remember notes what this session has put at p.
+func (s *Session) remember(p string, e outbox.Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if _, ok := s.memos[p]; !ok {
 		s.order = append(s.order, p)
 	}
-	s.memos[p] = m
-	for len(s.order) > 0 {
-		first, ok := s.memos[s.order[0]]
-		if ok && len(s.order) <= maxMemo && !first.expired() {
-			break
-		}
+	s.memos[p] = e
+	for len(s.order) > maxMemo {
 		delete(s.memos, s.order[0])
 		s.order = s.order[1:]
 	}
 }
 
-func (m *memo) expired() bool { return !m.gone.IsZero() && time.Since(m.gone) >= memoAge }
-
-// gone returns what the session remembers of p if that is gone, or nil; d.mu is held.
-func (s *Session) gone(p string) *memo {
-	m := s.memos[p]
-	if m == nil || m.gone.IsZero() || m.expired() {
-		return nil
+// forget forgets what this session has put at p.
+func (s *Session) forget(p string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.memos[p]; ok {
+		delete(s.memos, p)
+		for i := range s.order {
+			if s.order[i] == p {
+				s.order = append(s.order[:i:i], s.order[i+1:]...)
+				break
+			}
+		}
 	}
-	return m
 }
 
-// inDirectory says whether p's directory is there, all of its path being directories and no symlinks; d.mu is held.
-func (d *Drop) inDirectory(p string) error {
-	for _, dir := range ancestors(p) {
-		fi, err := d.fs.Lstat(path.Join(dropDir, dir))
-		if err != nil {
-			return err
-		}
-		if !fi.IsDir() {
-			return syscall.ENOTDIR
-		}
+func (s *Session) memo(p string) (outbox.Entry, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.memos[p]
+	return e, ok
+}
+
+// left returns what this session has put at p if that has left the outbox a moment ago.
+func (s *Session) left(p string) (outbox.Entry, bool) {
+	e, ok := s.memo(p)
+	if !ok {
+		return e, false
+	}
+	at, ok := s.d.box.Left(e.ID)
+	return e, ok && time.Since(at) < memoAge
+}
+
+// mayChange reports, by an error, whether e, the newest version of p, is this session's to change: not if it has sent p itself
+// and another session has since.
+func (s *Session) mayChange(p string, e outbox.Entry) error {
+	if own, ok := s.memo(p); ok && own.ID != e.ID {
+		return ErrReplaced
 	}
 	return nil
 }
 
 // Open opens a finished file for reading (its writing methods fail), also one that is being delivered.
 func (s *Session) Open(name string) (disk.File, error) {
-	f, err := s.openFile(name)
+	p, err := s.pathBelow(name)
+	if err != nil {
+		return nil, named(name, err)
+	}
+	f, err := s.d.openFile(p)
 	if err != nil {
 		return nil, named(name, err)
 	}
 	return f, nil
 }
 
-func (s *Session) openFile(name string) (disk.File, error) {
-	p, err := s.pathBelow(name)
-	if err != nil {
-		return nil, err
-	}
-	d := s.d
-	d.mu.Lock()
-	e, err := d.finished(p)
-	if err != nil {
-		d.mu.Unlock()
-		return nil, err
-	}
-	if e != nil {
-		defer d.mu.Unlock()
-		f, err := d.openRead(p)
-		if errors.Is(err, fs.ErrNotExist) && e.busy() {
-			err = ErrBusy // on its way to the Taker
-		}
-		return f, err
-	}
-	t := d.taken.get(p)
-	_, partial, err := d.partial(p)
-	d.mu.Unlock()
-	switch opener, ok := d.opts.Taker.(Opener); {
+func (d *Drop) openFile(p string) (disk.File, error) {
+	here, err := d.at(p)
+	switch {
 	case err != nil:
 		return nil, err
-	case partial:
-		return nil, ErrIncomplete
-	case t == nil:
-		return nil, fs.ErrNotExist
-	case !ok:
-		return nil, ErrBusy
-	default:
-		return opener.Open(t.id)
-	}
-}
-
-// finished returns the finished file at p, nil if there is none, or an error if a directory is there, or if p's
-// directory is not; d.mu is held.
-func (d *Drop) finished(p string) (*entry, error) {
-	if err := d.inDirectory(p); err != nil {
-		return nil, err
-	}
-	// A look, since another program may have put it there a moment ago.
-	fi, err := d.look(p)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	if fi != nil && fi.IsDir() {
+	case here.dir != nil:
 		return nil, syscall.EISDIR
+	case here.changeable():
+		return d.box.OpenFile(here.entry.ID)
+	case here.found != nil:
+		return d.fs.OpenFile(path.Join(dropDir, p), 0, 0)
+	case here.open != nil || here.kept != nil:
+		return nil, ErrIncomplete
+	case here.waits:
+		return d.box.OpenFile(here.entry.ID)
 	}
-	e := d.files[p]
-	if e != nil && e.state == doomed {
-		return nil, nil
-	}
-	return e, nil
+	return nil, fs.ErrNotExist
 }
 
 // Stat describes a file or directory.
@@ -161,8 +150,6 @@ func (s *Session) Stat(name string) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, named(name, err)
 	}
-	s.d.mu.Lock()
-	defer s.d.mu.Unlock()
 	fi, err := s.stat(p)
 	if err != nil {
 		return nil, named(name, err)
@@ -171,26 +158,16 @@ func (s *Session) Stat(name string) (fs.FileInfo, error) {
 }
 
 func (s *Session) stat(p string) (fs.FileInfo, error) {
-	d := s.d
-	switch e, err := d.finished(p); {
-	case errors.Is(err, syscall.EISDIR):
-		return d.fs.Lstat(path.Join(dropDir, p))
-	case errors.Is(err, fs.ErrNotExist):
-		// Its directory is gone. What the session remembers may be older.
-	case err != nil:
+	here, err := s.d.at(p)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // its directory may be gone, and the session remember
 		return nil, err
-	case e != nil:
-		return e.info(), nil
-	default:
-		if fi, ok, err := d.partial(p); ok || err != nil {
-			return fi, err
-		}
-		if t := d.taken.get(p); t != nil {
-			return t.info(), nil
-		}
 	}
-	if m := s.gone(p); m != nil {
-		return m.info(p), nil
+	if fi := here.info(); fi != nil {
+		return fi, nil
+	}
+	if e, ok := s.left(p); ok {
+		e.Due = true
+		return entryInfo(e), nil
 	}
 	return nil, fs.ErrNotExist
 }
@@ -202,13 +179,10 @@ func (s *Session) ReadDir(name string) ([]fs.FileInfo, error) {
 		return nil, named(name, err)
 	}
 	list, err := s.d.list(p)
-	if err != nil {
-		return nil, named(name, err)
-	}
-	return list, nil
+	return list, named(name, err)
 }
 
-// Remove removes a finished file or an interrupted upload.
+// Remove removes a finished file that is not due, an interrupted upload, or both.
 func (s *Session) Remove(name string) error {
 	p, err := s.pathBelow(name)
 	if err == nil {
@@ -219,43 +193,45 @@ func (s *Session) Remove(name string) error {
 
 func (s *Session) remove(p string) error {
 	d := s.d
-	d.mu.Lock()
-	e, err := d.finished(p)
-	if err != nil {
-		d.mu.Unlock()
-		return err
-	}
-	if e != nil {
-		if e.busy() {
-			d.mu.Unlock()
-			return ErrBusy
-		}
-		if err := d.remove(e); err != nil {
-			d.mu.Unlock()
-			return err
-		}
-		delete(s.memos, p)
-		d.mu.Unlock()
-		d.log.Info("a finished file was deleted before it was sent", "user", s.u.name, "name", s.rel(p), "remote", s.remote, "bytes", e.size)
-		return d.syncs.sync(path.Join(dropDir, path.Dir(p)))
-	}
-	busy, taken := d.open[p] != nil, d.taken.get(p) != nil
-	removed := false
-	if !busy {
-		removed, err = d.removeKept(p)
-	}
-	d.mu.Unlock()
+	defer d.names.lock(p)()
+	here, err := d.at(p)
 	switch {
-	case busy:
-		return ErrBusy
 	case err != nil:
 		return err
-	case removed:
-		return d.syncs.sync(path.Join(keptDir, path.Dir(p)))
-	case taken:
-		return fmt.Errorf("%w: it is being delivered", ErrBusy)
+	case here.dir != nil:
+		return syscall.EISDIR
+	case here.changeable():
+		if err := s.mayChange(p, here.entry); err != nil {
+			return err
+		}
+		if err := d.uploads.void(p); err != nil {
+			return err
+		}
+		if err := d.box.Withdraw(here.entry.ID, ""); err != nil {
+			return due(err)
+		}
+		s.removed(p, here.entry.Size)
+		return nil
+	case here.kept != nil:
+		return d.uploads.void(p)
+	case here.found != nil:
+		if err := d.fs.Remove(path.Join(dropDir, p)); err != nil {
+			return err
+		}
+		d.index.forget(p)
+		s.removed(p, here.found.Size())
+		return d.fs.SyncDir(path.Join(dropDir, path.Dir(p)))
+	case here.open != nil:
+		return ErrBusy
+	case here.waits:
+		return ErrDue
 	}
 	return fs.ErrNotExist
+}
+
+func (s *Session) removed(p string, size int64) {
+	s.forget(p)
+	s.d.log.Info("a finished file was deleted before it was sent", "user", s.u.name, "name", s.rel(p), "remote", s.remote, "bytes", size)
 }
 
 // Mkdir makes a directory; its parent must be there. When it returns nil, the directory is durable.
@@ -269,24 +245,23 @@ func (s *Session) Mkdir(name string) error {
 
 func (s *Session) mkdir(p string) error {
 	d := s.d
-	d.mu.Lock()
-	err := d.inDirectory(p)
+	defer d.names.lock(p)()
+	here, err := d.at(p)
 	switch {
 	case err != nil:
-	case d.open[p] != nil:
-		err = ErrBusy
-	case d.dirCount[top(p)] >= d.opts.MaxDirs:
-		err = fmt.Errorf("%w: there are %d directories, no more are accepted", ErrFull, d.opts.MaxDirs)
-	default:
-		if err = d.fs.Mkdir(path.Join(dropDir, p), dirPerm); err == nil {
-			d.noteDir(p)
-		}
+		return err
+	case here.dir != nil || here.found != nil || here.changeable():
+		return fs.ErrExist
+	case here.open != nil:
+		return ErrBusy
+	case d.index.countDirs(p) >= d.opts.MaxDirs:
+		return fmt.Errorf("%w: there are %d directories, no more are accepted", ErrFull, d.opts.MaxDirs)
 	}
-	d.mu.Unlock()
-	if err != nil {
+	if err := d.fs.Mkdir(path.Join(dropDir, p), dirPerm); err != nil {
 		return err
 	}
-	return d.syncDirectories(p)
+	d.index.addDir(p)
+	return d.fs.SyncDir(path.Join(dropDir, path.Dir(p)))
 }
 
 // RemoveDir removes an empty directory. Files in it that are being delivered are no hindrance.
@@ -300,22 +275,26 @@ func (s *Session) RemoveDir(name string) error {
 
 func (s *Session) removeDir(p string) error {
 	d := s.d
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.inDirectory(p); err != nil {
-		return err
-	}
-	fi, err := d.fs.Lstat(path.Join(dropDir, p))
+	defer d.names.lockAll()()
+	here, err := d.at(p)
 	if err != nil {
 		return err
 	}
-	if !fi.IsDir() {
+	if here.dir == nil {
+		if here.info() == nil {
+			return fs.ErrNotExist
+		}
 		return syscall.ENOTDIR
 	}
 	if err := d.unused(p); err != nil {
 		return err
 	}
-	kept, err := d.fs.ReadDir(path.Join(keptDir, p))
+	for _, e := range d.box.Below(p) {
+		if !e.Due {
+			return syscall.ENOTEMPTY
+		}
+	}
+	kept, err := d.fs.ReadDir(kept(p))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 		return err
 	}
@@ -327,33 +306,23 @@ func (s *Session) removeDir(p string) error {
 	if err := d.fs.Remove(path.Join(dropDir, p)); err != nil {
 		return err
 	}
-	d.forgetDir(p)
+	d.index.forgetDir(p)
 	return nil
 }
 
-// unused says whether the directory p can be removed or renamed: no user's top is in it, and nothing in it
-// is busy; d.mu is held.
+// unused says why the directory p cannot be removed or renamed now.
 func (d *Drop) unused(p string) error {
-	for _, u := range d.users {
-		if below(u.dir, p) {
-			return fmt.Errorf("%w: it is the top directory of a user", ErrBusy)
-		}
+	if d.users.below(p) {
+		return fmt.Errorf("%w: it is the top directory of a user", ErrBusy)
 	}
-	for q := range d.open {
-		if below(q, p) {
-			return fmt.Errorf("%w: an upload to it is under way", ErrBusy)
-		}
-	}
-	for q, e := range d.files {
-		if e.busy() && below(q, p) {
-			return fmt.Errorf("%w: a file in it is being delivered", ErrBusy)
-		}
+	if len(d.uploads.in(p, true)) > 0 {
+		return fmt.Errorf("%w: an upload to it is under way", ErrBusy)
 	}
 	return nil
 }
 
-// Chtimes sets the modification time of a finished file or a directory. On a file that is being delivered, or that the
-// session uploaded and that is gone, it has no effect and no error.
+// Chtimes sets the modification time of a finished file or a directory. When it returns nil, that of a file in the outbox is
+// durable. On a file that is due, or that the session uploaded and that is gone, it has no effect and no error.
 func (s *Session) Chtimes(name string, mtime time.Time) error {
 	p, err := s.path(name)
 	if err == nil {
@@ -364,37 +333,45 @@ func (s *Session) Chtimes(name string, mtime time.Time) error {
 
 func (s *Session) chtimes(p string, mtime time.Time) error {
 	d := s.d
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	e, err := d.finished(p)
+	defer d.names.lock(p)()
+	here, err := d.at(p)
 	switch {
-	case errors.Is(err, syscall.EISDIR):
-		return d.fs.Chtimes(path.Join(dropDir, p), mtime)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
-	case e != nil && e.busy():
-		return nil // as a moment later, when it is the Taker's
-	case e != nil:
-		if err := d.fs.Chtimes(path.Join(dropDir, p), mtime); err != nil {
-			return err
-		}
-		fi, err := d.fs.Lstat(path.Join(dropDir, p))
-		if err != nil {
-			return err
-		}
-		d.looksLike(e, fi)
+	case here.dir != nil:
+		return d.fs.Chtimes(path.Join(dropDir, p), mtime)
+	case here.kept != nil:
+		return ErrIncomplete
+	case here.changeable():
+		return s.setTime(p, here.entry, mtime)
+	case here.found != nil:
+		return d.fs.Chtimes(path.Join(dropDir, p), mtime)
+	case here.open != nil:
+		return ErrIncomplete
+	case here.waits:
 		return nil
 	}
-	if _, ok, err := d.partial(p); ok || err != nil {
-		if err == nil {
-			err = ErrIncomplete
-		}
-		return err
-	}
-	if d.taken.get(p) != nil || s.gone(p) != nil {
+	if _, ok := s.left(p); ok {
 		return nil
 	}
 	return fs.ErrNotExist
+}
+
+func (s *Session) setTime(p string, e outbox.Entry, mtime time.Time) error {
+	if err := s.mayChange(p, e); err != nil {
+		return err
+	}
+	err := due(s.d.box.Edit([]outbox.Edit{{ID: e.ID, ModTime: &mtime}}, nil))
+	if errors.Is(err, ErrDue) {
+		return nil // as a moment later
+	}
+	if err == nil {
+		if own, ok := s.memo(p); ok {
+			own.ModTime = mtime
+			s.remember(p, own)
+		}
+	}
+	return err
 }
 
 // Available tells how many more bytes are accepted now, by all limits (AVBL).
@@ -404,14 +381,4 @@ func (s *Session) Available() (int64, error) {
 		return 0, named("/", err)
 	}
 	return n, nil
-}
-
-// openRead opens a finished file; d.mu is held, so that it is a regular file and no symlink by now.
-func (d *Drop) openRead(p string) (disk.File, error) {
-	return d.fs.OpenFile(path.Join(dropDir, p), os.O_RDONLY, 0)
-}
-
-// rel is p as the client knows it, for the log.
-func (s *Session) rel(p string) string {
-	return s.u.rel(p)
 }

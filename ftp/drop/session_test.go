@@ -1,11 +1,14 @@
 package drop
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -14,25 +17,35 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
-func TestWhatIsTakenIsShownUntilItIsDelivered(t *testing.T) {
+func TestWhatWaitsIsShownUntilItIsDelivered(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
+		r.sink.setAway(true)
 		require.NoError(t, r.s.Mkdir("/d"))
 		r.put("/d/a", "hello")
 		r.pass(time.Second)
-		r.wantTaken("scanner:d/a=hello")
 		other := r.user.Session(remote)
 		for range 2 {
 			fi, err := other.Stat("/d/a")
 			require.NoError(t, err)
 			require.Equal(t, int64(5), fi.Size())
 			require.Equal(t, readOnly, fi.Mode())
-			require.True(t, fi.ModTime().Equal(r.shelf.files[0].ModTime))
 			require.Equal(t, []string{"a"}, r.names("/d"))
-			require.ErrorIs(t, other.Remove("/d/a"), ErrBusy)
-			require.ErrorIs(t, other.Rename("/d/a", "/b"), ErrBusy)
-			require.NoError(t, other.Chtimes("/d/a", time.Unix(0, 0)))
+			for _, s := range []*Session{other, r.s} {
+				require.ErrorIs(t, s.Remove("/d/a"), ErrDue)
+				require.ErrorIs(t, s.Rename("/d/a", "/b"), ErrDue)
+				require.NoError(t, s.Chtimes("/d/a", time.Unix(0, 0)))
+				_, err = s.Create("/d/a", Write{Append: true})
+				require.ErrorIs(t, err, ErrDue)
+				_, err = s.Create("/d/a", Write{Offset: 1})
+				require.ErrorIs(t, err, ErrDue)
+				require.ErrorIs(t, s.Rename("/d", "/e"), ErrBusy)
+			}
+			fi, err = other.Stat("/d/a")
+			require.NoError(t, err)
+			require.False(t, fi.ModTime().Equal(time.Unix(0, 0)), "it has no effect")
 			f, err := other.Open("/d/a")
 			require.NoError(t, err)
 			data, err := io.ReadAll(f)
@@ -47,12 +60,12 @@ func TestWhatIsTakenIsShownUntilItIsDelivered(t *testing.T) {
 		require.Equal(t, int64(6), r.size("/d/a"))
 		r.pass(time.Second)
 		require.Equal(t, int64(6), r.size("/d/a"))
-		require.Equal(t, Count{2, 11}, r.d.Usage().Taken)
-		r.d.Gone("000001")
-		require.Equal(t, []string{"a"}, r.names("/d"), "the first one still waits")
-		r.d.Gone("000000")
-		r.d.Gone("000000")
-		r.d.Gone("unknown")
+		require.Equal(t, Count{2, 11}, r.d.Usage().Waiting)
+		require.NoError(t, r.s.RemoveDir("/d"), "what is being delivered is no hindrance")
+		require.NoError(t, r.s.Mkdir("/d"))
+		r.sink.setAway(false)
+		r.pass(time.Second)
+		r.wantSent("scanner:d/a=hello", "scanner:d/a=second")
 		require.Empty(t, r.names("/d"))
 		_, err := other.Stat("/d/a")
 		require.ErrorIs(t, err, fs.ErrNotExist)
@@ -63,23 +76,30 @@ func TestWhatIsTakenIsShownUntilItIsDelivered(t *testing.T) {
 
 func TestSessionRemembersForAMinute(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		r.put("/a.tmp", "hello")
-		require.NoError(t, r.s.Rename("/a.tmp", "/a"))
+		r.sink.setAway(true)
+		require.NoError(t, r.s.Mkdir("/.d"))
+		r.put("/.d/a.tmp", "hello")
+		require.NoError(t, r.s.Rename("/.d", "/d"))
+		require.NoError(t, r.s.Rename("/d/a.tmp", "/a"))
+		require.NoError(t, r.s.Chtimes("/a", time.Unix(1e9, 0)))
 		r.pass(time.Hour) // waits long
-		r.d.Gone(r.shelf.last())
+		r.sink.setAway(false)
+		r.box.Wake()
 		r.pass(59 * time.Second)
+		r.wantSent("scanner:a=hello")
 		fi, err := r.s.Stat("a")
 		require.NoError(t, err)
 		require.Equal(t, int64(5), fi.Size())
 		require.Equal(t, "a", fi.Name())
-		require.True(t, fi.ModTime().Equal(r.shelf.files[0].ModTime))
+		require.True(t, fi.ModTime().Equal(time.Unix(1e9, 0)))
+		require.True(t, r.sink.got[0].ModTime.Equal(time.Unix(1e9, 0)))
 		require.NoError(t, r.s.Chtimes("/a", time.Unix(0, 0)))
 		_, err = r.s.Open("/a")
 		require.ErrorIs(t, err, fs.ErrNotExist)
-		require.Empty(t, r.names("/"))
+		require.Empty(t, r.names("/d"))
 		_, err = r.user.Session(remote).Stat("/a")
 		require.ErrorIs(t, err, fs.ErrNotExist, "another session does not")
-		r.pass(time.Second)
+		r.pass(2 * time.Second)
 		_, err = r.s.Stat("/a")
 		require.ErrorIs(t, err, fs.ErrNotExist)
 		require.ErrorIs(t, r.s.Chtimes("/a", time.Unix(0, 0)), fs.ErrNotExist)
@@ -91,15 +111,119 @@ func TestSessionRemembersForAMinute(t *testing.T) {
 	})
 }
 
+// A session that was replaced by another does not change what that has sent.
+func TestNameThatAnotherSessionHasSentAnew(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		for _, name := range []string{"/a.tmp", "/a"} {
+			first, second, third := r.s, r.user.Session(remote), r.user.Session(remote)
+			r.put(name, "first")
+			r.s = second
+			r.put(name, "second")
+			require.ErrorIs(t, first.Rename(name, "/b"), ErrReplaced)
+			require.ErrorIs(t, first.Remove(name), ErrReplaced)
+			require.ErrorIs(t, first.Chtimes(name, time.Now()), ErrReplaced)
+			require.NoError(t, third.Chtimes(name, time.Unix(1e9, 0)), "one that has not sent it may")
+			require.NoError(t, second.Rename(name, name+" renamed"))
+			require.NoError(t, third.Rename(name+" renamed", name))
+			require.NoError(t, second.Remove(name))
+			r.s = first
+		}
+		r.pass(time.Second)
+		r.wantSent("scanner:a=first")
+	})
+}
+
 func TestMemoryIsBounded(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		for i := range 3 * maxMemo {
-			m := &memo{size: int64(i)}
-			r.s.remember(string(rune(i)), m)
-			m.gone = time.Now()
+			r.s.remember(fmt.Sprint(i), outbox.Entry{})
 		}
 		require.Len(t, r.s.memos, maxMemo)
 		require.Len(t, r.s.order, maxMemo)
+	})
+}
+
+// What cannot be written down is not done: the values before stand.
+func TestChangeThatCannotBeWritten(t *testing.T) {
+	bubble(t, func(o *Options) { o.Settle = time.Hour }, func(r *rig) {
+		require.NoError(t, r.s.Mkdir("/d"))
+		r.put("/d/a", "x")
+		mtime := time.Unix(1e9, 0)
+		require.NoError(t, r.s.Chtimes("/d/a", mtime))
+		for what, change := range map[string]func() error{
+			"rename":        func() error { return r.s.Rename("/d/a", "/b") },
+			"rename folder": func() error { return r.s.Rename("/d", "/e") },
+			"set time":      func() error { return r.s.Chtimes("/d/a", time.Now()) },
+			"delete":        func() error { return r.s.Remove("/d/a") },
+		} {
+			r.fs.Inject(disktest.Fault{Kind: disktest.Sync})
+			require.ErrorIs(t, change(), syscall.EIO, what)
+			require.Equal(t, []string{"d"}, r.names("/"), what)
+			fi, err := r.s.Stat("/d/a")
+			require.NoError(t, err, what)
+			require.True(t, fi.ModTime().Equal(mtime), what)
+		}
+		r.crash(disktest.Nothing())
+		require.Equal(t, []string{"d/a=x"}, r.waiting())
+		require.NoError(t, r.s.Rename("/d/a", "/b"))
+		r.pass(time.Hour)
+		r.wantSent("scanner:b=x")
+	})
+}
+
+// What was acknowledged is there after a power cut.
+func TestNamespaceIsDurable(t *testing.T) {
+	bubble(t, func(o *Options) { o.Settle = time.Hour }, func(r *rig) {
+		require.NoError(t, r.s.Mkdir("/d"))
+		require.NoError(t, r.s.Mkdir("/d/e"))
+		r.put("/d/e/a.tmp", "1")
+		require.NoError(t, r.s.Rename("/d/e", "/f"))
+		r.put("/f/b", "2")
+		require.NoError(t, r.s.Rename("/f/b", "/f/c"))
+		require.NoError(t, r.s.Chtimes("/f/c", time.Unix(1e9, 0)))
+		r.put("/g", "3")
+		require.NoError(t, r.s.Remove("/g"))
+		write(t, r.fs, "drop/scanner/h", "of another program")
+		require.NoError(t, r.s.Rename("/h", "/i"))
+		write(t, r.fs, "drop/scanner/j", "of another program, too")
+		require.NoError(t, r.fs.SyncDir("drop/scanner"))
+		require.NoError(t, r.s.Remove("/j"))
+		r.crash(disktest.Nothing())
+		require.Equal(t, []string{"d", "f", "i"}, r.names("/"))
+		require.Empty(t, r.names("/d"))
+		require.Equal(t, []string{"a.tmp", "c"}, r.names("/f"))
+		fi, err := r.s.Stat("/f/c")
+		require.NoError(t, err)
+		require.True(t, fi.ModTime().Equal(time.Unix(1e9, 0)))
+		require.NoError(t, r.s.Rename("/f/a.tmp", "/f/a"))
+		r.pass(2 * time.Hour)
+		r.wantSent("scanner:f/c=2", "scanner:i=of another program", "scanner:f/a=1")
+	})
+}
+
+// A folder is renamed for all that is in it, held or not, and for what other programs have put there.
+func TestRenameOfAFolder(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		require.NoError(t, r.s.Mkdir("/.in"))
+		require.NoError(t, r.s.Mkdir("/.in/deep"))
+		r.put("/.in/z", "1")
+		r.put("/.in/deep/y", "2")
+		r.put("/.in/x.tmp", "3")
+		write(t, r.fs, "drop/scanner/.in/w", "4")
+		r.pass(time.Hour)
+		r.put("/between", "5")
+		require.NoError(t, r.s.Rename("/.in", "/in"))
+		require.Equal(t, []string{"between", "in"}, r.names("/"))
+		require.Equal(t, []string{"deep", "w", "x.tmp", "z"}, r.names("/in"))
+		r.pass(time.Second)
+		require.ElementsMatch(t, []string{"scanner:between=5", "scanner:in/z=1", "scanner:in/deep/y=2", "scanner:in/w=4"}, r.sink.list())
+		sent := r.sink.list()
+		require.Less(t, slices.Index(sent, "scanner:between=5"), slices.Index(sent, "scanner:in/z=1"))
+		require.Less(t, slices.Index(sent, "scanner:in/z=1"), slices.Index(sent, "scanner:in/deep/y=2"))
+		require.NoError(t, r.s.Rename("/in", "/.out"))
+		require.NoError(t, r.s.Rename("/.out/x.tmp", "/.out/x"))
+		r.pass(time.Hour)
+		require.Len(t, r.sink.list(), 4)
 	})
 }
 
@@ -121,7 +245,7 @@ func TestNamespace(t *testing.T) {
 
 		r.put("/d/f.tmp", "x")
 		_, err = r.s.Create("/d/f.tmp/g", Write{})
-		require.ErrorIs(t, err, syscall.ENOTDIR)
+		require.ErrorIs(t, err, fs.ErrNotExist)
 		require.ErrorIs(t, r.s.RemoveDir("/d"), syscall.ENOTEMPTY)
 		require.ErrorIs(t, r.s.RemoveDir("/d/f.tmp"), syscall.ENOTDIR)
 		require.ErrorIs(t, r.s.Remove("/d"), syscall.EISDIR)
@@ -156,9 +280,10 @@ func TestNamespace(t *testing.T) {
 
 func TestUploadThatAddsNoFileAtTheLimit(t *testing.T) {
 	bubble(t, func(o *Options) { o.MaxFiles = 3 }, func(r *rig) {
+		r.sink.setAway(true)
 		r.put("/taken", "1")
 		r.pass(time.Second)
-		r.put("/a", "2")
+		r.put("/a.tmp", "2")
 		r.interrupt("/b", Write{}, "3")
 		refused := func(name string) {
 			t.Helper()
@@ -166,11 +291,12 @@ func TestUploadThatAddsNoFileAtTheLimit(t *testing.T) {
 			require.ErrorIs(t, err, ErrFull)
 		}
 		refused("/c")
-		refused("/taken") // both are to be delivered
-		r.put("/a", "overwritten")
-		u := r.begin("/a", Write{Append: true}, " and longer")
+		refused("/taken") // both versions are to be delivered
+		r.put("/a.tmp", "sent again")
+		r.pass(time.Millisecond) // what it replaces is gone
+		u := r.begin("/a.tmp", Write{Append: true}, " and longer")
 		refused("/c")
-		refused("/a")
+		refused("/a.tmp")
 		require.NoError(t, u.Commit())
 		refused("/c")
 		r.interrupt("/b", Write{}, "begun anew")
@@ -178,15 +304,15 @@ func TestUploadThatAddsNoFileAtTheLimit(t *testing.T) {
 		v := r.begin("/b", Write{Append: true}, " twice")
 		require.ErrorIs(t, u.Commit(), ErrSuperseded)
 		require.NoError(t, v.Commit())
-		u = r.begin("/a", Write{}, "another")
-		r.pass(time.Second)
-		require.NoError(t, u.Commit())
-		r.pass(time.Second)
-		require.Equal(t, 4, r.d.Usage().Taken.Files, "one was taken before it could be replaced")
+		require.NoError(t, r.s.Rename("/a.tmp", "/b"))
+		r.pass(time.Millisecond) // what was replaced is gone
+		require.Equal(t, 3, r.d.Usage().Waiting.Files)
 		for _, name := range []string{"/a", "/b", "/c"} {
 			refused(name)
 		}
-		r.wantTaken("scanner:taken=1", "scanner:a=overwritten and longer", "scanner:b=begun anew and resumed twice", "scanner:a=another")
+		r.sink.setAway(false)
+		r.pass(2 * time.Second)
+		r.wantSent("scanner:taken=1", "scanner:b=begun anew and resumed twice", "scanner:b=sent again and longer")
 	})
 }
 
@@ -210,7 +336,7 @@ func TestRenamedDirectoryKeepsToTheDepth(t *testing.T) {
 		r.put("/b", "2")
 		require.NoError(t, r.s.Rename("/b", deep+"/f/b"))
 		r.pass(time.Second)
-		r.wantTaken("scanner:"+deep[1:]+"/f/a=1", "scanner:"+deep[1:]+"/f/b=2")
+		r.wantSent("scanner:"+deep[1:]+"/f/a=1", "scanner:"+deep[1:]+"/f/b=2")
 		require.ErrorIs(t, r.s.Rename("/d", "/e/d"), ErrName, "also without files")
 	})
 }
@@ -245,7 +371,7 @@ func TestDeletedFileIsNotDelivered(t *testing.T) {
 		r.put("/a", "x")
 		require.NoError(t, r.s.Remove("/a"))
 		r.pass(time.Minute)
-		r.wantTaken()
+		r.wantSent()
 		require.Zero(t, r.d.Usage())
 	})
 }
@@ -272,12 +398,11 @@ func TestSharedAndNestedDirectories(t *testing.T) {
 		write(t, r.fs, "drop/scanner/in/d", "")
 		write(t, r.fs, "drop/scanner/e", "")
 		r.pass(time.Minute)
-		require.ElementsMatch(t, []string{"scanner:a=1", "second:in/b=", "third:c=", "third:d=", "scanner:e="}, r.shelf.taken(t))
+		require.ElementsMatch(t, []string{"scanner:a=1", "second:in/b=", "third:c=", "third:d=", "scanner:e="}, r.sink.list())
 	})
 	for _, dir := range []string{"", ".", "..", "/abs", "a/../b", "a//b", "a/", "a\x00"} {
-		d, err := Open(Options{FS: disktest.New(1), Taker: newShelf(t, disktest.New(2))})
-		require.NoError(t, err)
-		_, err = d.User("u", dir)
+		d := &Drop{}
+		_, err := d.User("u", dir)
 		require.ErrorIs(t, err, ErrName, "%q", dir)
 	}
 }
@@ -287,6 +412,7 @@ func TestFileAndDirectoryLimits(t *testing.T) {
 		require.NoError(t, r.s.Mkdir("/d")) // with the top itself the second
 		require.NoError(t, r.s.Mkdir("/e"))
 		require.ErrorIs(t, r.s.Mkdir("/f"), ErrFull)
+		r.sink.setAway(true)
 		r.put("/a", "")
 		r.pass(time.Second)
 		r.put("/b", "")
@@ -300,7 +426,8 @@ func TestFileAndDirectoryLimits(t *testing.T) {
 		u, err := other.Session(remote).Create("/x", Write{})
 		require.NoError(t, err, "each top directory has its own limit")
 		require.NoError(t, u.Commit())
-		r.d.Gone("000000")
+		r.sink.setAway(false)
+		r.pass(time.Second)
 		r.put("/x", "")
 		require.NoError(t, r.s.RemoveDir("/e"))
 		require.NoError(t, r.s.Mkdir("/f"))
@@ -315,8 +442,9 @@ func TestSizeLimits(t *testing.T) {
 		require.ErrorIs(t, u.Commit(), ErrTooLarge)
 		require.ErrorIs(t, r.s.Remove("/a"), fs.ErrNotExist, "what can never be whole is not kept")
 
+		r.sink.setAway(true)
 		r.put("/a", "0123456789")
-		r.pass(time.Second) // taken files count too
+		r.pass(time.Second) // what is being delivered counts too
 		u = r.begin("/b", Write{}, "01234567")
 		v := r.begin("/c", Write{}, "01234")
 		n, err := r.s.Available()
@@ -332,16 +460,17 @@ func TestSizeLimits(t *testing.T) {
 		require.NoError(t, u.Commit())
 		_, err = r.s.Create("/d", Write{})
 		require.ErrorIs(t, err, ErrFull)
-		r.d.Gone(r.shelf.last())
+		r.sink.setAway(false)
+		r.pass(time.Second)
 		require.NoError(t, r.begin("/c", Write{Append: true}, "56789").Commit())
 		r.pass(time.Second)
-		r.wantTaken("scanner:a=0123456789", "scanner:b=0123456789", "scanner:c=0123456789")
+		r.wantSent("scanner:a=0123456789", "scanner:b=0123456789", "scanner:c=0123456789")
 	})
 }
 
 func TestFreeSpaceFloor(t *testing.T) {
 	bubble(t, func(o *Options) { o.MinFree = 1000 }, func(r *rig) {
-		r.fs.SetCapacity(1100)
+		r.fs.SetCapacity(1100 + used(t, r.fs))
 		u, v := r.begin("/a", Write{}, string(make([]byte, 40))), r.begin("/b", Write{}, string(make([]byte, 40)))
 		n, err := r.s.Available()
 		require.NoError(t, err)
@@ -354,7 +483,7 @@ func TestFreeSpaceFloor(t *testing.T) {
 		require.ErrorIs(t, err, ErrFull)
 		require.NoError(t, u.Commit())
 		require.Error(t, v.Commit())
-		r.fs.SetCapacity(2000) // space is freed
+		r.fs.SetCapacity(2000 + used(t, r.fs)) // space is freed
 		r.put("/c", "x")
 		r.fs.Inject(disktest.Fault{Kind: disktest.Free})
 		r.pass(2 * time.Second)
@@ -365,20 +494,34 @@ func TestFreeSpaceFloor(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	_, err := Open(Options{Ignore: []string{"["}, Quiet: -1, MaxFiles: -1})
-	for _, part := range []string{"FS: required", "Taker: required", `Ignore: "[": expected a pattern`, "Quiet: -1ns: expected", "MaxFiles: -1: expected"} {
+	for _, part := range []string{"FS: required", "Outbox: required", "Describe: required", `Ignore: "[": expected a pattern`, "Quiet: -1ns: expected", "MaxFiles: -1: expected"} {
 		require.ErrorContains(t, err, part)
 	}
 }
 
-// realDrop opens a Drop on the file system of the machine.
-func realDrop(t *testing.T, change func(*Options)) (*Drop, *UserDir, *shelf, string) {
+// used is how many bytes the volume holds.
+func used(t *testing.T, fsys *disktest.FS) int64 {
+	fsys.SetCapacity(1 << 40)
+	free, err := fsys.Free()
+	require.NoError(t, err)
+	return 1<<40 - int64(free)
+}
+
+// realDrop opens a Drop on the file system of the machine, and runs its outbox.
+func realDrop(t *testing.T, change func(*Options)) (*Drop, *UserDir, *sink, string) {
 	t.Helper()
 	dir := t.TempDir()
 	volume, err := disk.Open(dir)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, volume.Close()) })
-	shelf := newShelf(t, volume)
-	opts := Options{FS: volume, Taker: shelf, MinFree: -1, WatchDir: filepath.Join(dir, "drop")}
+	sink := &sink{}
+	box, err := outbox.Open(outbox.Options{FS: volume, Deliverer: sink})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- box.Run(ctx) }()
+	t.Cleanup(func() { cancel(); require.NoError(t, <-done); require.NoError(t, box.Close()) })
+	opts := Options{FS: volume, Outbox: box, Describe: describe, MinFree: -1, WatchDir: filepath.Join(dir, "drop")}
 	if change != nil {
 		change(&opts)
 	}
@@ -386,7 +529,7 @@ func realDrop(t *testing.T, change func(*Options)) (*Drop, *UserDir, *shelf, str
 	require.NoError(t, err)
 	u, err := d.User("scanner", "scanner")
 	require.NoError(t, err)
-	return d, u, shelf, dir
+	return d, u, sink, dir
 }
 
 func TestSymlinksAndSpecialFiles(t *testing.T) {
@@ -413,10 +556,10 @@ func TestSymlinksAndSpecialFiles(t *testing.T) {
 	list, err := s.ReadDir("/")
 	require.NoError(t, err)
 	require.Empty(t, list)
-	d.rescan()
+	d.watcher.rescan()
 	require.Zero(t, d.Usage())
 
-	// An upload replaces the link and does not write through it.
+	// An upload does not write through the link.
 	up, err := s.Create("/file", Write{})
 	require.NoError(t, err)
 	_, err = up.Write([]byte("mine"))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -11,10 +12,10 @@ import (
 	"path"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
 // Write tells how an upload begins.
@@ -38,24 +39,28 @@ type Upload struct {
 	temp     string // where it stands in partial/open
 	declared int64
 	began    time.Time
+	base     string // the id of the entry that this continues, suspended meanwhile; "": none
 	size     atomic.Int64
-	// superseded: another upload has taken this one's place. Set with Drop.mu or mu held.
+	// superseded: another upload has taken this one's place.
 	superseded atomic.Bool
 
-	mu     sync.Mutex // before Drop.mu
-	file   disk.File
-	err    error // of a Write or Sync that failed
-	lost   bool  // a Sync failed: the kernel has dropped bytes, so that nothing of the file can be trusted
-	ended  bool
-	placed bool // it stands in drop
+	mu    sync.Mutex // before all others
+	file  disk.File
+	sum   uint32 // CRC-32C of the file
+	err   error  // of a Write or Sync that failed
+	lost  bool   // a Sync failed: the kernel has dropped bytes, so that nothing of the file can be trusted
+	ended bool
+	entry outbox.Entry // after Commit
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Create begins an upload. Every Upload must be ended by Commit or Interrupt.
 //
-// What an Offset or Append continues is what Stat shows: a copy of the finished file, or the upload that was
-// interrupted or is still open in another session, which is superseded. A file that is being delivered
-// cannot be continued (ErrBusy), and with nothing there both are refused (ErrNoPartial): the file would be only its tail,
-// of which a client that lost sight of its upload does not know.
+// What an Offset or Append continues is what Stat shows: the upload that was interrupted or is still open in another session,
+// which is superseded; or, by a copy, a finished file, which is not sent meanwhile and which the longer version
+// replaces. A file that is due cannot be continued (ErrDue), and with nothing there both are refused (ErrNoPartial): the file
+// would be only its tail, of which a client that lost sight of its upload does not know.
 func (s *Session) Create(name string, w Write) (*Upload, error) {
 	p, err := s.pathBelow(name)
 	if err != nil {
@@ -65,226 +70,92 @@ func (s *Session) Create(name string, w Write) (*Upload, error) {
 		return nil, named(name, ErrTooLarge)
 	}
 	for {
-		u, old, err := s.begin(p, w)
-		if old != nil && err == nil {
-			// The other upload's lock comes before ours, so that it could not be taken in begin.
-			u, err = s.takeOver(old, w)
+		u := &Upload{s: s, d: s.d, path: p, declared: w.Declared, began: time.Now()}
+		old, err := u.start(w)
+		if old != nil {
+			var done bool
+			if done, err = u.takeOver(old, w); !done && err == nil {
+				continue // it has ended meanwhile
+			}
 		}
 		if err != nil {
 			return nil, named(name, err)
 		}
-		if u != nil {
-			return u, nil
-		}
+		return u, nil
 	}
 }
 
-// begin begins an upload to p, or returns the open one that is to be continued.
-func (s *Session) begin(p string, w Write) (u, old *Upload, err error) {
-	d := s.d
-	d.mu.Lock()
-	e, err := d.finished(p)
-	if errors.Is(err, syscall.EISDIR) {
+// start begins u, or returns the open upload that is to be continued.
+func (u *Upload) start(w Write) (old *Upload, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	old, fill, err := u.place(w)
+	if err == nil && fill != nil {
+		// What takes as long as the file is large is done without the lock on its name.
+		err = fill()
+	}
+	if err != nil {
+		u.abandon()
+	}
+	return old, err
+}
+
+// abandon ends u after an error; u.mu is held.
+func (u *Upload) abandon() {
+	if !u.ended {
+		u.ended = true
+		u.discard()
+	}
+}
+
+// place makes u the upload to its name. fill does the rest.
+func (u *Upload) place(w Write) (old *Upload, fill func() error, err error) {
+	d, p := u.d, u.path
+	defer d.names.lock(p)()
+	here, err := d.at(p)
+	if err == nil && here.dir != nil {
 		err = fmt.Errorf("%w: it is a directory", fs.ErrExist)
 	}
-	there := e != nil
-	if err == nil && !there {
-		_, there, err = d.partial(p)
-	}
 	if err == nil {
-		bytes := w.Declared
-		if w.Offset > 0 || w.Append {
-			bytes = 0 // some are there already
-		}
-		files := 1
-		if there {
-			files = 0 // in the end: it takes the place of what is there
-		}
-		err = d.ledger.admit(p, files, bytes)
+		err = d.ledger.admit(p, here.adds(w), w.bytes())
 	}
-	if err != nil {
-		d.mu.Unlock()
-		return nil, nil, err
-	}
-	// The steps unlock, and hold the new upload's own lock until it is ready to be written.
-	if w.Offset <= 0 && !w.Append {
-		u, err = s.beginNew(p, w)
-		return u, nil, err
-	}
-	if e != nil {
-		u, err = s.beginCopy(e, w)
-		return u, nil, err
-	}
-	if old := d.open[p]; old != nil {
-		d.mu.Unlock()
-		return nil, old, nil
-	}
-	switch fi, err := d.keptAt(p); {
-	case err != nil:
-		d.mu.Unlock()
-		return nil, nil, err
-	case fi != nil:
-		u, err = s.resume(p, fi.Size(), w)
-		return u, nil, err
-	case d.taken.get(p) != nil:
-		d.mu.Unlock()
-		return nil, nil, fmt.Errorf("%w: it is being delivered and cannot be continued", ErrBusy)
-	}
-	d.mu.Unlock()
-	return nil, nil, ErrNoPartial
-}
-
-// newUpload takes the place of the upload to p that is open, if there is one; d.mu is held. The upload is locked.
-func (s *Session) newUpload(p string, w Write) *Upload {
-	d := s.d
-	u := &Upload{s: s, d: d, path: p, temp: d.newTemp(), declared: w.Declared, began: time.Now()}
-	u.mu.Lock()
-	if old := d.open[p]; old != nil {
-		old.superseded.Store(true)
-	}
-	d.open[p] = u
-	return u
-}
-
-// beginNew begins an empty file. d.mu is held; it is released.
-func (s *Session) beginNew(p string, w Write) (*Upload, error) {
-	d := s.d
-	removed, err := d.removeKept(p)
-	if err != nil {
-		d.mu.Unlock()
-		return nil, err
-	}
-	u := s.newUpload(p, w)
-	err = u.create()
-	d.mu.Unlock()
-	if err == nil && removed {
-		// Before the first write: else the old partial file could come back after a power cut, and a client would
-		// resume this file on the other's bytes.
-		err = d.syncs.sync(path.Dir(kept(p)))
-	}
-	return u.begun(err)
-}
-
-// beginCopy begins with a copy of the finished file e. d.mu is held; it is released.
-func (s *Session) beginCopy(e *entry, w Write) (*Upload, error) {
-	d := s.d
-	base := e.size
-	if w.Offset > 0 {
-		base = w.Offset
-	}
-	err := error(nil)
 	switch {
-	case e.busy():
-		err = fmt.Errorf("%w: it is being delivered and cannot be continued", ErrBusy)
-	case base > e.size:
-		err = fmt.Errorf("%w: %d of %d bytes", ErrOffset, w.Offset, e.size)
-	}
-	var from disk.File
-	if err == nil {
-		from, err = d.openRead(e.path)
-	}
-	if err != nil {
-		d.mu.Unlock()
-		return nil, err
-	}
-	defer from.Close()
-	removed, err := d.removeKept(e.path)
-	if err != nil {
-		d.mu.Unlock()
-		return nil, err
-	}
-	u := s.newUpload(e.path, w)
-	err = u.create()
-	d.mu.Unlock()
-	if err == nil && removed {
-		err = d.syncs.sync(path.Dir(kept(u.path)))
-	}
-	if err == nil {
-		var n int64
-		if n, err = io.Copy(writerFunc(u.write), io.LimitReader(from, base)); err == nil && n < base {
-			err = io.ErrUnexpectedEOF
+	case err != nil:
+		return nil, nil, err
+	case !w.continues():
+		return nil, nil, u.create()
+	case here.uploading():
+		return here.open, nil, nil
+	case here.kept != nil:
+		fill, err = u.resume(here.kept.Size(), w)
+	case here.changeable():
+		fill, err = u.copy(here.entry, w)
+	case here.found != nil:
+		var e outbox.Entry
+		e, err = u.s.takeFound(p, p, func(e outbox.Entry) error {
+			fill, err = u.copy(e, w)
+			return err
+		})
+		if e.ID != "" {
+			u.s.remember(p, e)
 		}
+	case here.waits:
+		err = ErrDue
+	default:
+		err = ErrNoPartial
 	}
-	return u.begun(err)
+	return nil, fill, err
 }
 
-// resume continues the interrupted upload to p, of size bytes. d.mu is held; it is released.
-func (s *Session) resume(p string, size int64, w Write) (*Upload, error) {
-	d := s.d
-	offset, err := w.from(size)
-	if err != nil {
-		d.mu.Unlock()
-		return nil, err
-	}
-	u := s.newUpload(p, w)
-	if err := d.fs.Rename(kept(p), u.temp); err != nil {
-		u.ended = true
-		delete(d.open, p)
-		u.mu.Unlock()
-		d.mu.Unlock()
-		return nil, err
-	}
-	u.size.Store(size)
-	d.mu.Unlock()
+// continues reports whether something must be there already.
+func (w Write) continues() bool { return w.Offset > 0 || w.Append }
 
-	// The rename is durable before the first write: bytes that are not synced never stand in kept.
-	err = d.syncs.sync(openDir)
-	if err == nil {
-		u.file, err = d.fs.OpenFile(u.temp, os.O_RDWR, 0)
+// bytes is how many will come at least.
+func (w Write) bytes() int64 {
+	if w.continues() {
+		return 0 // some are there already
 	}
-	if err != nil {
-		// Nothing was written: it can go back.
-		u.ended = true
-		u.mu.Unlock()
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.open[p] != u || d.keep(u) != nil {
-			u.discard()
-		}
-		u.leave()
-		return nil, err
-	}
-	return u.begun(u.seek(offset))
-}
-
-// takeOver continues the upload old that another session (or this one) has open. It returns nil if that has ended.
-func (s *Session) takeOver(old *Upload, w Write) (*Upload, error) {
-	d := s.d
-	old.mu.Lock() // waits for its Write or Commit
-	if old.ended || old.superseded.Load() {
-		old.mu.Unlock()
-		return nil, nil
-	}
-	if old.lost {
-		old.ended = true
-		old.give()
-		old.mu.Unlock()
-		return nil, nil
-	}
-	offset, err := w.from(old.Size())
-	if err != nil {
-		old.mu.Unlock()
-		return nil, err
-	}
-	old.ended = true
-	old.superseded.Store(true)
-	u := &Upload{s: s, d: d, path: old.path, temp: old.temp, declared: w.Declared, began: old.began, file: old.file}
-	u.size.Store(old.Size())
-	u.mu.Lock()
-	old.mu.Unlock()
-
-	d.mu.Lock()
-	if d.open[u.path] != old {
-		// A third one came in between, which begins anew: the file is void.
-		u.discard()
-		d.mu.Unlock()
-		u.ended = true
-		u.mu.Unlock()
-		return nil, nil
-	}
-	d.open[u.path] = u
-	d.mu.Unlock()
-	return u.begun(u.seek(offset))
+	return w.Declared
 }
 
 // from says where the upload goes on in what is there.
@@ -298,13 +169,85 @@ func (w Write) from(size int64) (int64, error) {
 	return w.Offset, nil
 }
 
-// create makes the upload's file; Drop.mu is held.
-func (u *Upload) create() (err error) {
-	u.file, err = u.d.fs.OpenFile(u.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
-	if err == nil {
-		u.d.ledger.add(inPartial, u.path, 1, 0)
+// create makes the upload's file, empty. An interrupted upload of the name is void.
+func (u *Upload) create() error {
+	u.temp = u.d.uploads.newTemp()
+	f, err := u.d.fs.OpenFile(u.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
+	if err != nil {
+		u.temp = ""
+		return err
 	}
-	return err
+	u.file = f
+	u.d.ledger.addPartial(u.path, 1, 0)
+	// In this order: an open upload is kept no more when u has its place.
+	u.d.uploads.register(u)
+	return u.d.uploads.void(u.path)
+}
+
+// copy begins with a copy of the entry e, which is not sent meanwhile.
+func (u *Upload) copy(e outbox.Entry, w Write) (fill func() error, err error) {
+	size, err := w.from(e.Size)
+	if err != nil {
+		return nil, err
+	}
+	if err := u.d.box.Suspend(e.ID); err != nil {
+		return nil, due(err)
+	}
+	u.base = e.ID
+	from, err := u.d.box.OpenFile(e.ID)
+	if err == nil {
+		if err = u.create(); err != nil {
+			err = errors.Join(err, from.Close())
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		defer from.Close()
+		n, err := io.Copy(writerFunc(u.write), io.LimitReader(from, size))
+		if err == nil && n < size {
+			err = io.ErrUnexpectedEOF
+		}
+		return err
+	}, nil
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// resume continues the interrupted upload of size bytes.
+func (u *Upload) resume(size int64, w Write) (fill func() error, err error) {
+	d := u.d
+	offset, err := w.from(size)
+	if err != nil {
+		return nil, err
+	}
+	from := kept(u.path)
+	f, err := d.fs.OpenFile(from, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	temp := d.uploads.newTemp()
+	if err := d.fs.Rename(from, temp); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	u.file, u.temp = f, temp
+	u.size.Store(size)
+	d.uploads.register(u)
+	// Both directories before the first write: bytes that are not synced never stand in kept.
+	for _, dir := range []string{openDir, path.Dir(from)} {
+		if err := d.fs.SyncDir(dir); err != nil {
+			// Nothing was written: it can go back.
+			if ok, _ := d.uploads.keep(u); ok {
+				u.ended = true
+				return nil, errors.Join(err, f.Close())
+			}
+			return nil, err
+		}
+	}
+	return func() error { return u.seek(offset) }, nil
 }
 
 // seek makes offset the end, where the next write goes.
@@ -313,27 +256,58 @@ func (u *Upload) seek(offset int64) error {
 	if err := u.file.Truncate(offset); err != nil {
 		return err
 	}
-	u.d.ledger.add(inPartial, "", 0, offset-u.size.Swap(offset))
-	_, err := u.file.Seek(offset, io.SeekStart)
-	return err
+	u.d.ledger.addPartial(u.path, 0, offset-u.size.Swap(offset))
+	if _, err := u.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	sum := crc32.New(castagnoli)
+	if _, err := io.CopyN(sum, u.file, offset); err != nil {
+		return err
+	}
+	u.sum = sum.Sum32()
+	return nil
 }
 
-// begun ends the beginning: the upload is unlocked, or given up after an error.
-func (u *Upload) begun(err error) (*Upload, error) {
+// takeOver has u continue old, which another session (or this one) has open. It reports false if that has ended.
+func (u *Upload) takeOver(old *Upload, w Write) (bool, error) {
+	u.mu.Lock()
 	defer u.mu.Unlock()
-	if err == nil {
-		return u, nil
+	offset, err := old.yield(u, w)
+	if err != nil || u.file == nil {
+		return false, err
+	}
+	if !u.d.uploads.succeed(old, u) {
+		// A third one came in between, which begins anew: the file is void.
+		u.abandon()
+		return false, nil
+	}
+	if err := u.seek(offset); err != nil {
+		u.abandon()
+		return false, err
+	}
+	return true, nil
+}
+
+// yield gives u's file to another upload, unless u has ended.
+func (u *Upload) yield(to *Upload, w Write) (offset int64, err error) {
+	u.mu.Lock() // waits for its Write or Commit
+	defer u.mu.Unlock()
+	switch {
+	case u.ended || u.superseded.Load():
+		return 0, nil
+	case u.lost:
+		u.abandon()
+		return 0, nil
+	}
+	if offset, err = w.from(u.Size()); err != nil {
+		return 0, err
 	}
 	u.ended = true
-	u.d.mu.Lock()
-	defer u.d.mu.Unlock()
-	u.discard()
-	return nil, err
+	u.superseded.Store(true)
+	to.temp, to.file, to.base, to.began = u.temp, u.file, u.base, u.began
+	to.size.Store(u.Size())
+	return offset, nil
 }
-
-type writerFunc func(p []byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // Write adds p at the end. After an error the upload can only be ended, and Commit will fail.
 func (u *Upload) Write(p []byte) (int, error) {
@@ -348,17 +322,23 @@ func (u *Upload) Write(p []byte) (int, error) {
 
 // write is Write; u.mu is held.
 func (u *Upload) write(p []byte) (int, error) {
-	switch {
-	case u.superseded.Load():
-		return 0, ErrSuperseded
-	case u.ended:
-		return 0, fs.ErrClosed
-	case u.err != nil:
-		return 0, u.err
+	if err := u.usable(); err != nil {
+		return 0, err
 	}
 	n, err := u.writeBytes(p)
 	u.err = err
 	return n, err
+}
+
+// usable is nil while the upload can go on.
+func (u *Upload) usable() error {
+	switch {
+	case u.superseded.Load():
+		return ErrSuperseded
+	case u.ended:
+		return fs.ErrClosed
+	}
+	return u.err
 }
 
 func (u *Upload) writeBytes(p []byte) (int, error) {
@@ -375,6 +355,7 @@ func (u *Upload) writeBytes(p []byte) (int, error) {
 	n, err := u.file.Write(p)
 	u.d.ledger.written(want, int64(n))
 	u.size.Add(int64(n))
+	u.sum = crc32.Update(u.sum, castagnoli, p[:n])
 	if err == nil && n < len(p) {
 		err = io.ErrShortWrite
 	}
@@ -387,29 +368,19 @@ func (u *Upload) writeBytes(p []byte) (int, error) {
 func (u *Upload) Sync() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return named(u.name(), u.syncSoFar())
-}
-
-func (u *Upload) syncSoFar() error {
-	switch {
-	case u.superseded.Load():
-		return ErrSuperseded
-	case u.ended:
-		return fs.ErrClosed
-	case u.err != nil:
-		return u.err
+	err := u.usable()
+	if err == nil {
+		if err = u.file.Sync(); err != nil {
+			u.err, u.lost = err, true
+		}
 	}
-	if err := u.file.Sync(); err != nil {
-		u.err, u.lost = err, true
-	}
-	return u.err
+	return named(u.name(), err)
 }
 
 // Size is how many bytes the file has by now, with those that were there before.
 func (u *Upload) Size() int64 { return u.size.Load() }
 
-// Ignored tells whether the file's name is a temporary one (see Options.Ignore): it is then kept after Commit, and not handed
-// over until it has been renamed.
+// Ignored reports whether the file's name is a temporary one (see Options.Ignore): it is then held after Commit until it has been renamed.
 func (u *Upload) Ignored() bool { return ignored(u.d.opts.Ignore, u.name()) }
 
 // name is the file's name as the client knows it.
@@ -417,6 +388,102 @@ func (u *Upload) name() string { return u.s.rel(u.path) }
 
 func (u *Upload) logger() *slog.Logger {
 	return u.d.log.With("user", u.s.u.name, "name", u.name(), "bytes", u.Size(), "remote", u.s.remote)
+}
+
+// Commit finishes the upload: when it returns nil, the file is durable in the outbox and WILL be delivered (226). After an
+// error it will not be (unless that is disk.IsUncertain); what can be resumed has been kept, as by Interrupt, and the Upload is
+// ended all the same.
+func (u *Upload) Commit() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	// From here on no other upload can take this one's place.
+	defer u.d.names.lock(u.path)()
+	return named(u.name(), u.commit())
+}
+
+func (u *Upload) commit() error {
+	err := u.usable()
+	if err == nil && u.Size() < u.declared {
+		err = fmt.Errorf("%w: %d bytes came, %d were declared", ErrIncomplete, u.Size(), u.declared)
+	}
+	if err != nil {
+		if !u.ended {
+			_ = u.interrupt(err)
+		}
+		return err
+	}
+	u.ended = true
+	if err := u.put(); err != nil {
+		u.discard()
+		return err
+	}
+	u.release()
+	u.s.remember(u.path, u.entry)
+	u.d.accepted(u.s.u.name, u.s.remote, u.entry)
+	return nil
+}
+
+// put puts the file into the outbox.
+func (u *Upload) put() error {
+	d := u.d
+	here, err := d.at(u.path)
+	if err == nil && here.dir != nil {
+		err = fmt.Errorf("%w: it is a directory", fs.ErrExist)
+	}
+	if err != nil {
+		return err
+	}
+	item := u.s.item(u.path)
+	item.Path, item.File, item.Checksum = u.temp, u.file, &u.sum
+	u.file = nil // Put closes it
+	continued := here.changeable() && here.entry.ID == u.base
+	if continued && !item.Yield {
+		// What is left of the base's wait, or appends could hold up those behind it for ever.
+		item.Wait = max(time.Until(here.entry.Until), 0)
+	}
+	if continued || here.held() {
+		item.Replaces = here.entry.ID
+	}
+	u.entry, err = d.putOne(item)
+	return err
+}
+
+func (u *Upload) closeFile() error {
+	f := u.file
+	u.file = nil
+	return f.Close()
+}
+
+// TakeBack takes the file out of the outbox again, after Commit, as the upload has proved to be interrupted: it can be
+// resumed. ErrDue if it may have been sent.
+func (u *Upload) TakeBack(reason error) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	defer u.d.names.lock(u.path)()
+	if err := u.takeBack(); err != nil {
+		return named(u.name(), due(err))
+	}
+	u.logger().Warn("upload was interrupted after all; it is taken back", "trackingId", u.entry.ID, "reason", reason)
+	return nil
+}
+
+func (u *Upload) takeBack() error {
+	d := u.d
+	open, old, err := d.uploads.at(u.path)
+	if err != nil {
+		return err
+	}
+	if newest, _ := d.box.Lookup(u.path); open != nil || old != nil || newest.ID != u.entry.ID {
+		return d.box.Withdraw(u.entry.ID, "") // the client has begun anew
+	}
+	if err := disk.MkdirAll(d.fs, path.Dir(kept(u.path)), dirPerm); err != nil {
+		return err
+	}
+	if err := d.box.Withdraw(u.entry.ID, kept(u.path)); err != nil {
+		return err
+	}
+	d.ledger.addPartial(u.path, 1, u.entry.Size)
+	return nil
 }
 
 // Interrupt ends the upload unfinished: it is kept for resuming and never delivered. reason, for the log,
@@ -434,45 +501,38 @@ func (u *Upload) Interrupt(reason error) error {
 // interrupt is Interrupt; u.mu is held, and the upload has not ended.
 func (u *Upload) interrupt(reason error) error {
 	u.ended = true
+	defer u.discard() // what is not kept
 	log := u.logger().With("reason", cmp.Or(reason, errors.New("unknown")))
-	if u.superseded.Load() {
-		u.give()
+	switch {
+	case u.superseded.Load():
 		log.Info("upload superseded by a newer one")
 		return nil
-	}
-	if u.Size() == 0 {
-		u.give()
+	case u.Size() == 0:
 		log.Warn("upload interrupted before its first byte")
 		return nil
-	}
-	if errors.Is(reason, ErrTooLarge) {
-		u.give()
+	case errors.Is(reason, ErrTooLarge):
 		log.Warn("upload refused, and not kept: it could not be resumed")
 		return nil
-	}
-	if u.lost {
-		u.give()
+	case u.base != "":
+		log.Warn("upload interrupted, and not kept: the file that it was to continue stands")
+		return nil
+	case u.lost:
 		log.Warn("upload interrupted, and not kept", "trouble", named(u.name(), u.err))
 		return u.err
 	}
 	err := u.sync()
-	u.d.mu.Lock()
-	defer u.d.mu.Unlock()
+	stays := false
+	if err == nil {
+		stays, err = u.d.uploads.keep(u)
+	}
 	switch {
-	case err == nil && u.d.open[u.path] == u:
-		if err = u.d.keep(u); err != nil {
-			u.discard()
-		}
-		u.leave()
-	default:
-		u.discard()
-	}
-	if err != nil {
+	case err != nil:
 		log.Warn("upload interrupted, and not kept", "trouble", named(u.name(), err))
-		return err
+	case stays:
+		u.temp = ""
+		log.Warn("upload interrupted, kept for resuming")
 	}
-	log.Warn("upload interrupted, kept for resuming")
-	return nil
+	return err
 }
 
 // sync makes the bytes that were received durable, and closes the file.
@@ -486,36 +546,35 @@ func (u *Upload) sync() error {
 		// If it fails the file is given up and never synced again: the kernel has dropped the bytes.
 		err = u.file.Sync()
 	}
-	return errors.Join(err, u.file.Close())
+	return errors.Join(err, u.closeFile())
 }
 
-// give gives the upload's file up.
-func (u *Upload) give() {
-	u.d.mu.Lock()
-	defer u.d.mu.Unlock()
-	u.discard()
-}
-
-// discard removes the upload's file; Drop.mu is held.
+// discard removes u's file, unless it is kept, and releases u.
 func (u *Upload) discard() {
-	if u.file == nil && u.Size() == 0 {
-		u.leave()
-		return // it was never made
-	}
 	if u.file != nil {
 		u.file.Close() // for nothing but its descriptor
 	}
-	if err := u.d.fs.Remove(u.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		// It is in no one's way, and goes at the next start.
-		u.logger().Warn("cannot remove a given-up upload", "reason", named(u.name(), err))
+	if u.temp == "" {
+		u.resumeBase()
+		return
 	}
-	u.d.ledger.add(inPartial, u.path, -1, -u.Size())
-	u.leave()
+	if err := u.d.fs.Remove(u.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// Harmless: the next Open removes it.
+		u.logger().Warn("cannot remove a given-up upload", "error", named(u.name(), err))
+	}
+	u.release()
 }
 
-// leave gives the name free; Drop.mu is held.
-func (u *Upload) leave() {
-	if u.d.open[u.path] == u {
-		delete(u.d.open, u.path)
+// release removes u, whose file is gone from partial, from the open uploads.
+func (u *Upload) release() {
+	u.d.ledger.addPartial(u.path, -1, -u.Size())
+	u.d.uploads.release(u)
+	u.resumeBase()
+}
+
+// resumeBase ends the suspension of what u was to continue.
+func (u *Upload) resumeBase() {
+	if u.base != "" {
+		u.d.box.Resume(u.base)
 	}
 }

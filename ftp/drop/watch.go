@@ -4,131 +4,103 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"path"
 	"path/filepath"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
-// watch looks at what other programs do below drop, until ctx ends: at once as far as the system tells of it, and at each
+// watcher takes what other programs put into the drop directory, at once as far as the system tells of it, and at each
 // rescan. FTP uploads need neither.
-func (d *Drop) watch(ctx context.Context) {
-	events := d.newEvents()
+type watcher struct {
+	d    *Drop
+	wake chan struct{}
+	// trouble and unreadable are of Open, and then of Run's goroutine.
+	trouble    retry.Trouble
+	unreadable retry.Trouble
+}
+
+func newWatcher(d *Drop) *watcher {
+	return &watcher{d: d, wake: make(chan struct{}, 1)}
+}
+
+// wakeUp has all that is due looked at again: names that were temporary ones may not be any more.
+func (w *watcher) wakeUp() {
+	w.d.index.expect()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *watcher) run(ctx context.Context) {
+	events := w.newEvents()
 	defer events.close()
 	events.follow(".")
-	rescan := time.NewTicker(d.opts.Rescan)
+	rescan := time.NewTicker(w.d.opts.Rescan)
 	defer rescan.Stop()
 	for {
+		var due <-chan time.Time
+		if pause, ok := w.d.index.pause(); ok {
+			due = time.After(pause)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case e := <-events.events:
 			events.see(e)
-			continue
 		case err := <-events.errors:
 			// Events were lost (an overflow): look for ourselves.
-			d.log.Debug("watching the drop directory", "reason", err)
+			w.d.log.Debug("watching the drop directory", "error", err)
+			w.rescan()
 		case <-rescan.C:
-			d.sweep(false)
+			w.d.sweep()
+			w.rescan()
+			w.remakeTops()
+		case <-w.wake:
+		case <-due:
+			_ = w.take(ctx) // which logs what it cannot do
 		}
-		d.rescan()
-		d.mu.Lock()
-		d.remakeTops()
-		d.mu.Unlock()
 	}
 }
 
 // rescan compares what is known of the drop directory with what is there.
-func (d *Drop) rescan() {
-	d.mu.Lock()
-	d.scans++
-	scan := d.scans
-	d.mu.Unlock()
-	if !d.scanDir(".", scan) {
-		return // what was not seen may still be there
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for p, e := range d.files {
-		if e.scan < scan {
-			d.look(p)
-		}
-	}
-	for dir, seen := range d.dirs {
-		if seen >= scan {
-			continue
-		}
-		if fi, err := d.lstat(path.Join(dropDir, dir)); err == nil && (fi == nil || !fi.IsDir()) {
-			d.forgetDir(dir)
-		}
+func (w *watcher) rescan() {
+	w.d.index.begin()
+	if w.scanDir(".") {
+		w.d.index.end() // else what was not seen may still be there
+		w.unreadable.Over(time.Now(), "all directories can be read again").To(w.d.log)
 	}
 }
 
-// scanDir looks at all that is below dir, without the lock where all is as it is known, and tells whether it could.
-func (d *Drop) scanDir(dir string, scan uint64) bool {
-	entries, err := d.fs.ReadDir(path.Join(dropDir, dir))
-	if errors.Is(err, fs.ErrNotExist) && dir != "." {
-		return true
-	}
-	d.logUnreadable(path.Join(dropDir, dir), err)
+// scanDir looks at all that is below dir, and reports whether it could.
+func (w *watcher) scanDir(dir string) bool {
+	dirs, err := w.d.index.read(dir)
 	if err != nil {
-		return false
+		w.unreadable.Hit(time.Now(), slog.LevelWarn, "cannot read a directory, will try again", named(path.Join(dropDir, dir), err)).To(w.d.log)
 	}
-	complete := true
-	for _, e := range entries {
-		p := path.Join(dir, e.Name())
-		if e.IsDir() {
-			d.mu.Lock()
-			d.noteDir(p)
-			d.dirs[p] = scan
-			d.mu.Unlock()
-			complete = d.scanDir(p, scan) && complete
-			continue
-		}
-		if !e.Type().IsRegular() {
-			continue
-		}
-		fi, err := e.Info()
-		d.mu.Lock()
-		known := d.files[p]
-		if known == nil || err != nil || known.state == doomed || !known.same(fi) {
-			d.look(p)
-			known = d.files[p]
-		}
-		if known != nil {
-			known.scan = scan
-		}
-		d.mu.Unlock()
+	complete := err == nil
+	for _, p := range dirs {
+		complete = w.scanDir(p) && complete
 	}
 	return complete
 }
 
-// logUnreadable logs that a directory of the volume cannot be read, once until it can.
-func (d *Drop) logUnreadable(dir string, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err == nil {
-		delete(d.unreadable, dir)
-		return
-	}
-	if !d.unreadable[dir] {
-		d.unreadable[dir] = true
-		d.log.Warn("cannot read a directory, will try again", "reason", named(dir, err))
-	}
-}
-
-// remakeTops makes users' directories again that another program has removed; d.mu is held. They are not
-// synced here: a commit does that.
-func (d *Drop) remakeTops() {
-	for _, u := range d.users {
+// remakeTops makes users' directories again that another program has removed.
+func (w *watcher) remakeTops() {
+	d := w.d
+	for _, u := range d.users.all() {
 		for _, dir := range ancestors(u.dir + "/") {
 			p := path.Join(dropDir, dir)
-			if fi, err := d.lstat(p); fi != nil || err != nil {
+			if _, err := d.fs.Lstat(p); !errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
 			if err := d.fs.Mkdir(p, dirPerm); err == nil {
-				d.noteDir(dir)
+				d.index.addDir(dir)
 				d.log.Warn("made the directory of a user again, which was gone", "user", u.name, "directory", dir)
 			}
 		}
@@ -144,17 +116,18 @@ type events struct {
 	warned  bool
 }
 
-func (d *Drop) newEvents() *events {
+func (w *watcher) newEvents() *events {
+	d := w.d
 	e := &events{d: d}
 	if d.opts.WatchDir == "" {
 		return e
 	}
-	w, err := fsnotify.NewWatcher()
+	notify, err := fsnotify.NewWatcher()
 	if err != nil {
 		e.warn(err)
 		return e
 	}
-	e.watcher, e.events, e.errors = w, w.Events, w.Errors
+	e.watcher, e.events, e.errors = notify, notify.Events, notify.Errors
 	return e
 }
 
@@ -168,7 +141,7 @@ func (e *events) close() {
 func (e *events) warn(err error) {
 	if !e.warned {
 		e.d.log.Warn("cannot watch all of the drop directory; files of other programs are found by the rescan only",
-			"reason", err, "rescan", e.d.opts.Rescan)
+			"error", err, "rescan", e.d.opts.Rescan)
 	}
 	e.warned = true
 }
@@ -190,7 +163,7 @@ func (e *events) follow(dir string) {
 	}
 	for _, entry := range entries {
 		p := path.Join(dir, entry.Name())
-		e.look(p)
+		e.d.index.look(p)
 		if entry.IsDir() {
 			e.follow(p)
 		}
@@ -203,14 +176,7 @@ func (e *events) see(event fsnotify.Event) {
 		return
 	}
 	p := filepath.ToSlash(rel)
-	if fi := e.look(p); fi != nil && fi.IsDir() && event.Has(fsnotify.Create) {
+	if fi := e.d.index.look(p); fi != nil && fi.IsDir() && event.Has(fsnotify.Create) {
 		e.follow(p)
 	}
-}
-
-func (e *events) look(p string) fs.FileInfo {
-	e.d.mu.Lock()
-	defer e.d.mu.Unlock()
-	fi, _ := e.d.look(p)
-	return fi
 }

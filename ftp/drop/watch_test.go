@@ -29,7 +29,7 @@ func runReal(t *testing.T, d *Drop) {
 }
 
 func TestEventsOfOtherPrograms(t *testing.T) {
-	d, _, shelf, dir := realDrop(t, func(o *Options) {
+	d, _, sink, dir := realDrop(t, func(o *Options) {
 		o.Quiet, o.Rescan = 10*time.Millisecond, time.Hour // what is found, is found by events
 	})
 	runReal(t, d)
@@ -40,45 +40,45 @@ func TestEventsOfOtherPrograms(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(top, name), []byte("x"), 0o600))
 		want = append(want, "scanner:"+name+"=x")
 		require.EventuallyWithT(t, func(c *assert.CollectT) {
-			require.Equal(c, want, shelf.taken(c))
+			require.Equal(c, want, sink.list())
 		}, soon, time.Millisecond)
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "elsewhere"), []byte("moved"), 0o600))
 	require.NoError(t, os.Rename(filepath.Join(dir, "elsewhere"), filepath.Join(top, "moved")))
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		require.Equal(c, append(want, "scanner:moved=moved"), shelf.taken(c))
+		require.Equal(c, append(want, "scanner:moved=moved"), sink.list())
 	}, soon, time.Millisecond)
 }
 
 func TestRescanWithoutEvents(t *testing.T) {
-	d, _, shelf, dir := realDrop(t, func(o *Options) {
+	d, _, sink, dir := realDrop(t, func(o *Options) {
 		o.Quiet, o.Rescan, o.WatchDir = time.Millisecond, 5*time.Millisecond, ""
 	})
 	runReal(t, d)
 	top := filepath.Join(dir, "drop", "scanner")
 	require.NoError(t, os.WriteFile(filepath.Join(top, "a"), []byte("x"), 0o600))
-	require.Eventually(t, func() bool { return len(shelf.taken(t)) == 1 }, soon, time.Millisecond)
+	require.Eventually(t, func() bool { return len(sink.list()) == 1 }, soon, time.Millisecond)
 	require.NoError(t, os.Remove(top))
 	require.Eventually(t, func() bool { _, err := os.Stat(top); return err == nil }, soon, time.Millisecond)
 }
 
 func TestWatchDirThatCannotBeWatched(t *testing.T) {
 	log := &logBook{}
-	d, _, shelf, dir := realDrop(t, func(o *Options) {
+	d, _, sink, dir := realDrop(t, func(o *Options) {
 		o.Quiet, o.Rescan = time.Millisecond, 5*time.Millisecond
 		o.WatchDir = filepath.Join(o.WatchDir, "nowhere")
 		o.Log = slog.New(slog.NewTextHandler(log, nil))
 	})
 	runReal(t, d)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "drop", "scanner", "a"), []byte("x"), 0o600))
-	require.Eventually(t, func() bool { return len(shelf.taken(t)) == 1 }, soon, time.Millisecond)
+	require.Eventually(t, func() bool { return len(sink.list()) == 1 }, soon, time.Millisecond)
 	require.Eventually(t, func() bool { return strings.Contains(log.String(), "found by the rescan only") }, soon, time.Millisecond)
 }
 
 // Many sessions at once, on the same few names: every acknowledged upload that was not replaced is taken, whole, and
 // the books balance.
 func TestManySessionsAtOnce(t *testing.T) {
-	d, u, shelf, _ := realDrop(t, func(o *Options) {
+	d, u, sink, _ := realDrop(t, func(o *Options) {
 		o.Settle, o.Rescan = time.Millisecond, 5*time.Millisecond
 	})
 	runReal(t, d)
@@ -115,17 +115,18 @@ func TestManySessionsAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	require.Len(t, own, clients*(uploads-uploads/7-1))
-	require.Eventually(t, func() bool { return d.Usage().Finished == Count{} }, soon, time.Millisecond)
-	taken := map[string]int{}
-	for _, f := range shelf.taken(t) {
-		taken[f]++
-	}
-	for f := range own {
-		require.Equal(t, 1, taken[f], f)
-	}
-	for _, id := range shelf.ids {
-		d.Gone(id)
-	}
+	require.Eventually(t, func() bool {
+		sent := map[string]int{}
+		for _, f := range sink.list() {
+			sent[f]++
+		}
+		for f := range own {
+			if sent[f] != 1 {
+				return false
+			}
+		}
+		return true
+	}, soon, time.Millisecond)
 	s := u.Session(netip.Addr{})
 	for i := range 3 {
 		_ = s.Remove(fmt.Sprintf("/shared %d", i))
@@ -135,7 +136,8 @@ func TestManySessionsAtOnce(t *testing.T) {
 			_ = s.Remove(fmt.Sprintf("/own %d %d.tmp", c, i))
 		}
 	}
-	require.Equal(t, Usage{}, d.Usage())
+	require.Eventually(t, func() bool { return d.Usage() == Usage{} }, soon, time.Millisecond)
 	require.Empty(t, d.ledger.files)
-	require.Empty(t, d.open)
+	require.Empty(t, d.uploads.open)
+	require.Empty(t, d.names.names)
 }

@@ -24,7 +24,7 @@ type cell struct {
 	id, title string
 	change    func(*ftp.Options, *drop.Options)
 	prepare   func(r *run)
-	hold      bool     // nothing is taken until the client is done
+	hold      bool     // a longer settle time: nothing is sent until the client is done
 	want      []file   // delivered, in this order
 	unordered bool     // the client decides on the order
 	sent      []string // patterns; a command matches each
@@ -59,7 +59,7 @@ var cells = []cell{
 		prepare: func(r *run) { r.cutUpload("in.bin", content[:cut]); r.local("tail.bin", content[cut:]) },
 		sent:    []string{`APPE .*in\.bin`}},
 	{id: "rename", title: "temp name, rename", want: []file{fileOf("out.bin", content)}, sent: []string{`STOR .*`, `RNFR .*`, `RNTO .*out\.bin`}},
-	{id: "overwrite", title: "overwrite", hold: true, want: []file{fileOf("out.bin", second)},
+	{id: "overwrite", title: "overwrite", hold: true, want: []file{fileOf("out.bin", content), fileOf("out.bin", second)},
 		sent: []string{`(STOR|RNTO) .*out\.bin`}},
 	{id: "append", title: "append", hold: true, want: []file{fileOf("out.bin", append(bytes.Clone(content), second...))},
 		sent: []string{`STOR .*out\.bin`, `APPE .*out\.bin`}},
@@ -129,15 +129,16 @@ func (c *cell) run(t *testing.T, cl *client, action func(*run)) {
 				change(o, d)
 			}
 		}
+		if c.hold {
+			d.Settle = 2 * time.Second
+		}
 	})
-	r.node.taker.hold(c.hold)
 	r.local("in.bin", content)
 	r.local("second.bin", second)
 	if c.prepare != nil {
 		c.prepare(r)
 	}
 	action(r)
-	r.node.taker.hold(false)
 
 	want := make([]file, len(c.want))
 	for i, f := range c.want {

@@ -206,7 +206,9 @@ var camera = &client{
 		},
 		"overwrite": func(r *run) {
 			d := r.dial()
-			d.cameraTakes(content, second, content, second)
+			d.cameraTakes(second, content)
+			r.node.delivered(r.t, 1)
+			d.cameraTakes(second)
 			d.quit()
 		},
 		"quit": func(r *run) { r.dial().die("STOR camera_tmp.jpg") },
@@ -216,7 +218,6 @@ var camera = &client{
 
 // cameraTakes replays the loop. Where a picture of the name still waits, it is deleted: the camera wants it so.
 func (d *device) cameraTakes(pictures ...[]byte) {
-	d.r.node.taker.hold(true)
 	d.do(200, "TYPE I")
 	for i, picture := range pictures {
 		d.do(550, "DELE camera_tmp.jpg")

@@ -214,7 +214,7 @@ func (r *run) waitForDelivery() string {
 	marker := filepath.Join(r.dir, "delivered")
 	go func() {
 		for r.t.Context().Err() == nil {
-			if len(r.node.taker.got()) > 0 && r.node.drop.Usage().Taken.Files == 0 {
+			if len(r.node.taker.got()) > 0 && r.node.drop.Usage().Waiting.Files == 0 {
 				os.WriteFile(marker, nil, 0o644)
 				return
 			}

@@ -6,13 +6,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"io"
-	"iter"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/ftp"
 	"github.com/ftpnode/ftpnode/ftp/drop"
 )
@@ -44,61 +43,37 @@ func fileOf(name string, content []byte) file {
 	return file{name: name, sum: sha256.Sum256(content), size: int64(len(content))}
 }
 
-var errHeld = errors.New("held by the test")
-
-// taker takes files as the outbox does, and delivers them at once.
+// taker is where the outbox sends.
 type taker struct {
-	dir   string // the volume
-	gone  chan string
 	mu    sync.Mutex
 	files []file
-	held  bool
 }
 
-// hold makes the taker take nothing, as when the outbox is full.
-func (k *taker) hold(on bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.held = on
-}
+func (k *taker) Targets() []string { return []string{"taker"} }
 
-func (k *taker) Waiting() iter.Seq2[string, drop.File] { return func(func(string, drop.File) bool) {} }
-
-func (k *taker) Take(_ context.Context, files []drop.File) (ids []string, errs []error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, f := range files {
-		id := fmt.Sprintf("taken-%d", len(k.files))
-		if k.held {
-			ids, errs = append(ids, ""), append(errs, errHeld)
-			continue
-		}
-		taken, err := k.take(f, filepath.Join(k.dir, id))
-		if err == nil {
-			k.files = append(k.files, taken)
-			k.gone <- id
-		}
-		ids, errs = append(ids, id), append(errs, err)
-	}
-	return ids, errs
-}
-
-func (k *taker) take(f drop.File, to string) (file, error) {
-	if err := os.Rename(filepath.Join(k.dir, f.Path), to); err != nil {
-		return file{}, err
-	}
-	in, err := os.Open(to)
+func (k *taker) Prepare(_ context.Context, e outbox.Entry, open func() (disk.File, error)) (any, error) {
+	in, err := open()
 	if err != nil {
-		return file{}, err
+		return nil, err
 	}
 	defer in.Close()
-	defer os.Remove(to)
-	taken, hash := file{name: f.Name, modified: f.ModTime}, sha256.New()
-	if taken.size, err = io.Copy(hash, in); err != nil {
-		return file{}, err
+	f, hash := file{name: e.Name, modified: e.ModTime}, sha256.New()
+	f.size, err = io.Copy(hash, in)
+	f.sum = [sha256.Size]byte(hash.Sum(nil))
+	return f, err
+}
+
+func (k *taker) Send(_ context.Context, _ string, batch []outbox.Prepared) []error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, p := range batch {
+		k.files = append(k.files, p.Payload.(file))
 	}
-	taken.sum = [sha256.Size]byte(hash.Sum(nil))
-	return taken, nil
+	return make([]error, len(batch))
+}
+
+func (k *taker) Audit(_ context.Context, batch []outbox.Prepared) []error {
+	return make([]error, len(batch))
 }
 
 func (k *taker) got() []file {
@@ -164,10 +139,12 @@ func start(t *testing.T, change func(*ftp.Options, *drop.Options)) *node {
 	dir := t.TempDir()
 	volume, err := disk.Open(dir)
 	require.NoError(t, err)
-	n := &node{taker: &taker{dir: dir, gone: make(chan string, 1000)}, log: newTranscript()}
+	n := &node{taker: &taker{}, log: newTranscript()}
 	log := slog.New(n.log)
+	box, err := outbox.Open(outbox.Options{FS: volume, Deliverer: n.taker, Log: log})
+	require.NoError(t, err)
 	files := drop.Options{
-		FS: volume, Taker: n.taker, Log: log, WatchDir: filepath.Join(dir, "drop"),
+		FS: volume, Outbox: box, Describe: func(drop.File) (string, json.RawMessage) { return "", nil }, Log: log, WatchDir: filepath.Join(dir, "drop"),
 		Settle: 100 * time.Millisecond, MinFree: -1,
 	}
 	opts := ftp.Options{
@@ -195,19 +172,11 @@ func start(t *testing.T, change func(*ftp.Options, *drop.Options)) *node {
 		}
 	})
 	running.Go(func() { n.drop.Run(ctx) })
-	running.Go(func() {
-		for {
-			select {
-			case id := <-n.taker.gone:
-				n.drop.Gone(id)
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
+	running.Go(func() { box.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
+		box.Close()
 		volume.Close()
 		if t.Failed() {
 			t.Logf("the server's log:\n%s", n.log)
@@ -221,6 +190,6 @@ func (n *node) delivered(t *testing.T, files int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		u := n.drop.Usage()
-		return len(n.taker.got()) >= files && u.Taken.Files == 0 && u.Finished.Files == 0
+		return len(n.taker.got()) >= files && u.Waiting.Files == 0 && u.Found.Files == 0
 	}, patience, 5*time.Millisecond, "%d files are delivered", files)
 }

@@ -4,9 +4,8 @@ package world
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"io/fs"
-	"iter"
 	"log/slog"
 	"net"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/ftp"
 	"github.com/ftpnode/ftpnode/ftp/drop"
 )
@@ -49,7 +49,12 @@ func serve(dir, sync string) error {
 		return err
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	files, err := drop.Open(drop.Options{FS: slowDisk{volume, took}, Taker: noTaker{}, Log: log, Settle: settle, MinFree: -1})
+	box, err := outbox.Open(outbox.Options{FS: slowDisk{volume, took}, Deliverer: nowhere{}, Log: log})
+	if err != nil {
+		return err
+	}
+	describe := func(drop.File) (string, json.RawMessage) { return "", nil }
+	files, err := drop.Open(drop.Options{FS: slowDisk{volume, took}, Outbox: box, Describe: describe, Log: log, Settle: settle, MinFree: -1})
 	if err != nil {
 		return err
 	}
@@ -69,18 +74,15 @@ func serve(dir, sync string) error {
 	return s.Serve(context.Background())
 }
 
-// noTaker takes nothing.
-type noTaker struct{}
+// nowhere has no target: what is finished stays.
+type nowhere struct{}
 
-func (noTaker) Take(_ context.Context, files []drop.File) ([]string, []error) {
-	errs := make([]error, len(files))
-	for i := range errs {
-		errs[i] = errors.New("not taken")
-	}
-	return make([]string, len(files)), errs
+func (nowhere) Targets() []string { return nil }
+func (nowhere) Prepare(context.Context, outbox.Entry, func() (disk.File, error)) (any, error) {
+	return nil, nil
 }
-
-func (noTaker) Waiting() iter.Seq2[string, drop.File] { return func(func(string, drop.File) bool) {} }
+func (nowhere) Send(context.Context, string, []outbox.Prepared) []error { return nil }
+func (nowhere) Audit(context.Context, []outbox.Prepared) []error        { return nil }
 
 // slowDisk has syncs that take the same time always, whatever the machine's disk needs.
 type slowDisk struct {

@@ -1,0 +1,308 @@
+package outbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"time"
+)
+
+// ErrDue is the error for an entry that may be sent already, so that its owner can no longer change it.
+var ErrDue = errors.New("the entry is due")
+
+// Edit is a change of an entry that is not due. A nil field stays as it is.
+type Edit struct {
+	ID              string // the tracking id
+	Name, Lane, Key *string
+	Meta            json.RawMessage
+	ModTime         *time.Time
+	Wait            *time.Duration // from now; by default, it goes on
+	Yield           *bool
+	// Last gives the entry the last place in the order. So does a Key that a later entry has: a renamed entry is the newest version.
+	Last bool
+}
+
+// Move is a directory that an Edit renames on the volume.
+type Move struct{ From, To string }
+
+// Edit changes entries: all of them, durably, or none and then the error says why and the values stand. It wraps ErrDue, or fs.ErrNotExist for
+// an entry that has left.
+//
+// The changes are one line of the journal. A Move is done when that line is durable, and durable itself when Edit returns; if a crash
+// comes between, Open does it.
+func (o *Outbox) Edit(edits []Edit, move *Move) error {
+	c, err := o.beginEdit(edits, move)
+	if err != nil {
+		return err
+	}
+	if err = o.journal.wait(c.round); err == nil && move != nil {
+		err = o.move(*move)
+	}
+	var r *round[lines]
+	o.locked(func() { r = o.endEdit(c, err) })
+	if r != nil {
+		// Protects: what is done with these directories from here on must not be taken for a Move that was cut short, and a change that has failed
+		// must not be found by Open. If the disk refuses this line, the next one that it takes says it, or the header before it.
+		_ = o.journal.wait(r)
+	}
+	return err
+}
+
+// change is an Edit under way.
+type change struct {
+	entries []*entry
+	before  []entry // copies of the values
+	round   *round[lines]
+	moveID  uint64
+}
+
+// claim finds entries that are not due, and waits until nobody else changes them.
+func (o *Outbox) claim(ids ...string) ([]*entry, error) {
+	for {
+		found, busy := make([]*entry, 0, len(ids)), false
+		for _, id := range ids {
+			k, _ := parseID(id)
+			e := o.entries[k]
+			switch {
+			case e == nil || e.hidden() && !e.busy:
+				return nil, fmt.Errorf("entry %s: %w", id, fs.ErrNotExist)
+			case e.state != waiting && !e.busy:
+				return nil, fmt.Errorf("entry %s: %w", id, ErrDue)
+			case slices.Contains(found, e):
+				return nil, fmt.Errorf("entry %s: it is there twice", id)
+			}
+			busy = busy || e.busy
+			found = append(found, e)
+		}
+		if !busy {
+			return found, nil
+		}
+		o.cond.Wait()
+	}
+}
+
+// beginEdit makes the changes in memory and adds their line to the journal's next round. The entries are busy until endEdit.
+func (o *Outbox) beginEdit(edits []Edit, move *Move) (*change, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	ids := make([]string, len(edits))
+	for i, edit := range edits {
+		if edit.Meta != nil && !json.Valid(edit.Meta) {
+			return nil, fmt.Errorf("entry %s: Meta: expected a JSON value", edit.ID)
+		}
+		ids[i] = edit.ID
+	}
+	for move != nil && o.moving {
+		o.cond.Wait()
+	}
+	entries, err := o.claim(ids...)
+	if err != nil {
+		return nil, err
+	}
+	c := &change{entries: entries}
+	line := &journalLine{}
+	for i, e := range entries {
+		c.before = append(c.before, *e)
+		e.busy = true
+		o.apply(e, edits[i])
+		line.All = append(line.All, o.recordOf(e))
+	}
+	if move != nil {
+		o.moving = true
+		o.lastSeq++
+		c.moveID = o.lastSeq
+		line.Move = &moveRecord{c.moveID, []byte(move.From), []byte(move.To)}
+	}
+	c.round = o.writeWith(line, entries...)
+	return c, nil
+}
+
+// apply makes one change in memory.
+func (o *Outbox) apply(e *entry, edit Edit) {
+	if edit.Name != nil {
+		e.name = *edit.Name
+	}
+	if edit.Meta != nil {
+		e.meta = edit.Meta
+	}
+	if edit.ModTime != nil {
+		e.modTime = edit.ModTime.UTC()
+	}
+	if edit.Wait != nil {
+		e.setWait(*edit.Wait)
+	}
+	if edit.Yield != nil {
+		e.yield = *edit.Yield
+	}
+	last := edit.Last
+	if edit.Key != nil {
+		newest := o.newest(*edit.Key)
+		last = last || newest != nil && newest != e && newest.place > e.place
+	}
+	if last || edit.Key != nil {
+		o.unlinkKey(e)
+		if edit.Key != nil {
+			e.key = *edit.Key
+		}
+		if last {
+			o.lastSeq++
+			o.replace(e, o.lastSeq, e.lane.name)
+		}
+		o.linkKey(e)
+	}
+	if edit.Lane != nil {
+		o.replace(e, e.place, *edit.Lane)
+	}
+}
+
+// replace gives e another place in the order, or another lane. It holds back what is behind it there, as before.
+func (o *Outbox) replace(e *entry, place uint64, lane string) {
+	was := e.inLane
+	o.leaveLane(e)
+	e.place = place
+	if e.lane.name != lane {
+		o.changeLane(e, lane)
+	}
+	if was {
+		o.enterLane(e)
+	}
+}
+
+func (o *Outbox) changeLane(e *entry, name string) {
+	old := e.lane
+	e.lane = o.laneOf(name)
+	e.lane.entries++
+	old.entries--
+	o.forgetLane(old)
+}
+
+// endEdit ends a change: with an error the values of before stand. It returns the round of the lines that are still to be written, or nil.
+func (o *Outbox) endEdit(c *change, err error) (r *round[lines]) {
+	for i, e := range c.entries {
+		if err != nil {
+			o.revert(e, &c.before[i])
+		}
+		e.busy = false
+		o.place(e)
+		o.placeOlder(e)
+	}
+	var moved *journalLine
+	if c.moveID != 0 {
+		o.moving, o.moved = false, c.moveID
+		moved = &journalLine{Moved: c.moveID}
+	}
+	if err != nil {
+		r = o.writeWith(moved, c.entries...)
+	} else if moved != nil {
+		r = o.writeWith(moved)
+	}
+	o.cond.Broadcast()
+	return r
+}
+
+func (o *Outbox) revert(e, before *entry) {
+	o.unlinkKey(e)
+	e.name, e.key, e.meta, e.modTime = before.name, before.key, before.meta, before.modTime
+	e.wait, e.until, e.yield = before.wait, before.until, before.yield
+	o.replace(e, before.place, before.lane.name)
+	o.linkKey(e)
+}
+
+// move renames a directory, durably.
+func (o *Outbox) move(m Move) error {
+	if err := o.rename(m.From, m.To); err != nil {
+		return err
+	}
+	for _, dir := range []string{path.Dir(m.To), path.Dir(m.From)} {
+		// Protects: the rename, before the journal forgets that it is to be done.
+		if err := o.opts.FS.SyncDir(dir); err != nil {
+			return errors.Join(err, o.opts.FS.Rename(m.To, m.From))
+		}
+	}
+	return nil
+}
+
+// Withdraw takes an entry that is not due out of the outbox, unsent and durably: its file is removed or, if to is not "", moved to that path on
+// the volume, whose directory must be there. Errors are those of Edit; then nothing has changed. A file that cannot be
+// removed or moved now is so by Run, or by the next Open.
+func (o *Outbox) Withdraw(id, to string) error {
+	e, r, err := o.beginWithdraw(id, to)
+	if err != nil {
+		return err
+	}
+	if err = o.journal.wait(r); err != nil {
+		o.locked(func() {
+			e.busy, e.state, e.exit = false, waiting, exit{}
+			o.place(e)
+			r = o.write(e)
+			o.cond.Broadcast()
+		})
+		_ = o.journal.wait(r) // see Edit
+		return err
+	}
+	now := false
+	o.locked(func() {
+		e.busy = false
+		o.cond.Broadcast()
+		if now = e.replaces == nil; now {
+			o.retire(e, exit{kind: withdrawn, to: to})
+		} else {
+			o.leaveAs(e, exit{kind: withdrawn, to: to}) // behind what it replaces
+		}
+	})
+	if now {
+		o.removeNow(e)
+	}
+	return nil
+}
+
+// removeNow has the file of a retired entry go, or leaves it to Run.
+func (o *Outbox) removeNow(e *entry) {
+	stuck, err := o.removeFiles([]*entry{e})
+	if err == nil {
+		return
+	}
+	o.diskOutcome(err)
+	o.locked(func() {
+		o.leavers = append(o.leavers, stuck...)
+		o.work.Broadcast()
+	})
+}
+
+func (o *Outbox) beginWithdraw(id, to string) (*entry, *round[lines], error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	found, err := o.claim(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	e := found[0]
+	e.busy, e.state, e.exit = true, leaving, exit{kind: withdrawn, to: to}
+	return e, o.write(e), nil
+}
+
+// Suspend keeps an entry that is not due from being sent until Resume was called as often. It is in memory only: a restart ends it. While
+// the entry is suspended and its Wait is over, others of its lane pass it. Errors are those of Edit.
+func (o *Outbox) Suspend(id string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	found, err := o.claim(id)
+	if err == nil {
+		found[0].suspended++
+	}
+	return err
+}
+
+// Resume ends a Suspend, or Item.Suspended. An entry that has left is no error.
+func (o *Outbox) Resume(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	k, _ := parseID(id)
+	if e := o.entries[k]; e != nil && e.suspended > 0 {
+		e.suspended--
+		o.place(e)
+	}
+}

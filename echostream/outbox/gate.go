@@ -1,0 +1,102 @@
+package outbox
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+// gate bounds how many calls of one kind run at a time. When all that were tried have failed, one at a time finds out
+// whether it works again, after pauses that grow.
+type gate struct {
+	limit    int // as long as it works
+	busy     int
+	failures int // calls in a row
+	until    time.Time
+}
+
+func (g *gate) open() bool {
+	limit := g.limit
+	if g.failures >= g.limit {
+		limit = 1
+	}
+	return g.busy < limit && !time.Now().Before(g.until)
+}
+
+// enter waits until the gate is open, and reports false if Run ends before. urgent calls wait for a place, and for no pause.
+func (o *Outbox) enter(g *gate, urgent bool) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.phase == sending && !g.open() && !(urgent && g.busy < g.limit) {
+		o.cond.Wait()
+	}
+	if o.phase != sending {
+		return false
+	}
+	g.busy++
+	return true
+}
+
+// leave ends a call.
+func (o *Outbox) leave(g *gate, worked bool) {
+	g.busy--
+	if worked {
+		g.failures, g.until = 0, time.Time{}
+	} else if g.failures++; g.failures >= g.limit {
+		pause := o.opts.backoff(g.failures - g.limit + 1)
+		g.until = time.Now().Add(pause)
+		time.AfterFunc(pause, func() { o.locked(o.cond.Broadcast) })
+	}
+	o.cond.Broadcast()
+}
+
+// backoff is how long to wait after so many failures in a row: a random part of a bound that doubles, so that
+// many nodes that lost the same cloud do not all come back to it in the same moment.
+func (opts *Options) backoff(failures int) time.Duration {
+	bound := opts.MaxBackoff
+	if shift := max(failures-1, 0); opts.MinBackoff <= bound>>shift { // so that the shift does not overflow
+		bound = opts.MinBackoff << shift
+	}
+	return 1 + rand.N(bound)
+}
+
+// pause waits for d, or until Wake, and reports whether to go on: false when Run has gone beyond the phase.
+func (o *Outbox) pause(d time.Duration, in phase) bool {
+	end := time.Now().Add(d)
+	timer := time.AfterFunc(d, func() { o.locked(o.cond.Broadcast) })
+	defer timer.Stop()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for wakes := o.wakes; o.phase == in && o.wakes == wakes && time.Now().Before(end); {
+		o.cond.Wait()
+	}
+	return o.phase == in
+}
+
+// maxUnknownPause is the longest pause after an attempt whose outcome is not known. SQS knows a message again for five minutes, and
+// several tries must fit into them.
+const maxUnknownPause = 20 * time.Second
+
+// isUnknown reports whether the target may have taken the entry although the call failed.
+func isUnknown(err error) bool {
+	var u interface{ Unknown() bool }
+	return errors.As(err, &u) && u.Unknown()
+}
+
+// isPermanent reports whether trying again is of no use.
+func isPermanent(err error) bool {
+	var p interface{ Permanent() bool }
+	return errors.As(err, &p) && p.Permanent()
+}
+
+// isStale reports whether the payload is of no use any more.
+func isStale(err error) bool {
+	var s interface{ Stale() bool }
+	return errors.As(err, &s) && s.Stale()
+}
+
+func (o *Outbox) locked(do func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	do()
+}

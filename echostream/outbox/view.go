@@ -1,0 +1,124 @@
+package outbox
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ftpnode/ftpnode/echostream/disk"
+)
+
+// leftFor is how long Left knows an entry.
+const leftFor = time.Minute
+
+type leftID struct {
+	id trackingID
+	at time.Time
+}
+
+// Entries lists what waits, in its order.
+func (o *Outbox) Entries() iter.Seq[Entry] {
+	return slices.Values(o.list(func(*entry) bool { return true }))
+}
+
+// Below lists all entries whose key is below the directory dir, all versions of them, in their order; for "", all that have a key.
+func (o *Outbox) Below(dir string) []Entry {
+	prefix := dir + "/"
+	return o.list(func(e *entry) bool { return e.key != "" && (dir == "" || strings.HasPrefix(e.key, prefix)) })
+}
+
+func (o *Outbox) list(want func(*entry) bool) []Entry {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var found []*entry
+	for _, e := range o.entries {
+		if want(e) && !e.hidden() {
+			found = append(found, e)
+		}
+	}
+	slices.SortFunc(found, byPlace)
+	list := make([]Entry, len(found))
+	for i, e := range found {
+		list[i] = o.public(e)
+	}
+	return list
+}
+
+func byPlace(a, b *entry) int {
+	return cmp.Or(cmp.Compare(a.place, b.place), cmp.Compare(a.seq, b.seq))
+}
+
+// Lookup finds the newest entry of a key, due or not.
+func (o *Outbox) Lookup(key string) (Entry, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	e := o.newest(key)
+	if e == nil {
+		return Entry{}, false
+	}
+	return o.public(e), true
+}
+
+// List lists the newest entry of each key that stands right in the directory dir, in no order.
+func (o *Outbox) List(dir string) []Entry {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	keys := o.keys[dir+"/"]
+	list := make([]Entry, 0, len(keys))
+	for _, e := range keys {
+		list = append(list, o.public(e))
+	}
+	return list
+}
+
+// Usage is how many entries there are whose key begins with the element top, and of how many bytes; for "", all entries.
+func (o *Outbox) Usage(top string) (files int, bytes int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if top == "" {
+		return len(o.entries), o.bytes
+	}
+	u := o.usage[top]
+	return u.files, u.bytes
+}
+
+// Left reports when an entry has left, for a minute after that. ok is false while it waits, and later.
+func (o *Outbox) Left(id string) (at time.Time, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, l := range slices.Backward(o.lefts) {
+		if time.Since(l.at) >= leftFor {
+			break
+		}
+		if l.id.String() == id {
+			return l.at, true
+		}
+	}
+	return time.Time{}, false
+}
+
+func (o *Outbox) noteLeft(id trackingID) {
+	now := time.Now()
+	old := 0
+	for old < len(o.lefts) && now.Sub(o.lefts[old].at) >= leftFor {
+		old++
+	}
+	o.lefts = append(o.lefts[old:], leftID{id, now})
+}
+
+// OpenFile opens an entry's file for reading, due or not; fs.ErrNotExist if it has left.
+func (o *Outbox) OpenFile(id string) (disk.File, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	k, _ := parseID(id)
+	e := o.entries[k]
+	if e == nil || e.hidden() {
+		return nil, fmt.Errorf("entry %s: %w", id, fs.ErrNotExist)
+	}
+	return o.opts.FS.OpenFile(o.pathOf(e), os.O_RDONLY, 0) // under the lock, so that it has not gone
+}

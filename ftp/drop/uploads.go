@@ -1,0 +1,236 @@
+package drop
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/ftpnode/ftpnode/echostream/disk"
+)
+
+// uploads are those under way, in partial/open, and those interrupted, in partial/kept.
+type uploads struct {
+	fs     disk.FS
+	ledger *ledger
+	id     string // in the names in partial/open
+
+	mu   sync.Mutex // also of what stands in partial/kept; not held over a sync
+	open map[string]*Upload
+	last uint64 // number in partial/open
+}
+
+func newUploads(fsys disk.FS, l *ledger) *uploads {
+	return &uploads{fs: fsys, ledger: l, id: rand.Text(), open: map[string]*Upload{}}
+}
+
+// newTemp is where a new upload stands. No other Drop that was ever opened on the volume has used the name: one may
+// still be in a Commit when the next is opened, and then finds that its file is gone, and not another's in its place.
+func (a *uploads) newTemp() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last++
+	return path.Join(openDir, fmt.Sprintf("%s-%d", a.id, a.last))
+}
+
+// register makes u the upload to its path. One that is open there is superseded.
+func (a *uploads) register(u *Upload) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if old := a.open[u.path]; old != nil {
+		old.superseded.Store(true)
+	}
+	a.open[u.path] = u
+}
+
+// succeed makes u the upload to its path in place of old, and reports whether old was.
+func (a *uploads) succeed(old, u *Upload) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open[u.path] != old {
+		return false
+	}
+	a.open[u.path] = u
+	return true
+}
+
+// release removes u from the open uploads.
+func (a *uploads) release(u *Upload) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.releaseLocked(u)
+}
+
+func (a *uploads) releaseLocked(u *Upload) {
+	if a.open[u.path] == u {
+		delete(a.open, u.path)
+	}
+}
+
+// at returns the upload to p that is open, or describes the one that was interrupted.
+func (a *uploads) at(p string) (*Upload, fs.FileInfo, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if u := a.open[p]; u != nil {
+		return u, nil, nil
+	}
+	fi, err := a.keptLocked(p)
+	return nil, fi, err
+}
+
+// in returns the open uploads of the directory p, or of those below it too.
+func (a *uploads) in(p string, deep bool) []*Upload {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var list []*Upload
+	for q, u := range a.open {
+		if path.Dir(q) == p || deep && below(q, p) {
+			list = append(list, u)
+		}
+	}
+	return list
+}
+
+// kept is where the interrupted upload to p stands.
+func kept(p string) string { return path.Join(keptDir, p) }
+
+// keptLocked describes the interrupted upload to p; nil: there is none.
+func (a *uploads) keptLocked(p string) (fs.FileInfo, error) {
+	fi, err := a.fs.Lstat(kept(p))
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case !fi.Mode().IsRegular():
+		return nil, nil
+	}
+	return fi, nil
+}
+
+// void removes the interrupted upload to p durably, if there is one: else it could come back after a power cut, and a client
+// would resume another file on its bytes.
+func (a *uploads) void(p string) error {
+	removed, err := a.removeKept(p, 0)
+	if err != nil || removed == nil {
+		return err
+	}
+	return a.fs.SyncDir(path.Dir(kept(p)))
+}
+
+// removeKept removes the interrupted upload to p if it is at least so old, and describes what it removed.
+func (a *uploads) removeKept(p string, age time.Duration) (fs.FileInfo, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	fi, err := a.keptLocked(p)
+	if fi == nil || err != nil || time.Since(disk.ChangeTime(fi)) < age {
+		return nil, err
+	}
+	if err := a.fs.Remove(kept(p)); err != nil {
+		return nil, err
+	}
+	a.ledger.addPartial(p, -1, -fi.Size())
+	return fi, nil
+}
+
+// keep renames u, which was synced, to where it can be resumed, and releases it. It reports whether it did: not if u was
+// superseded. The name is not synced: if it is lost, the client begins anew.
+func (a *uploads) keep(u *Upload) (bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open[u.path] != u {
+		return false, nil
+	}
+	if err := a.makeKeptDirs(u.path); err != nil {
+		return false, err
+	}
+	if err := a.fs.Rename(u.temp, kept(u.path)); err != nil {
+		return false, err
+	}
+	a.releaseLocked(u)
+	return true, nil
+}
+
+// makeKeptDirs makes the directories for the interrupted upload to p.
+func (a *uploads) makeKeptDirs(p string) error {
+	for _, dir := range ancestors(p) {
+		if err := a.fs.Mkdir(kept(dir), dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// clear removes what uploads under way left when the process ended. A killed process's files could be
+// trusted, those from before a power cut cannot, and nothing tells which it was.
+func (a *uploads) clear() (int, error) {
+	entries, err := a.fs.ReadDir(openDir)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		if err := a.fs.Remove(path.Join(openDir, e.Name())); err != nil {
+			return 0, err
+		}
+	}
+	return len(entries), nil
+}
+
+// count counts the interrupted uploads below dir of kept.
+func (a *uploads) count(dir string) error {
+	entries, err := a.fs.ReadDir(kept(dir))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		p := path.Join(dir, e.Name())
+		if e.IsDir() {
+			if err := a.count(p); err != nil {
+				return err
+			}
+			continue
+		}
+		if fi, err := e.Info(); err == nil && fi.Mode().IsRegular() {
+			a.ledger.addPartial(p, 1, fi.Size())
+		}
+	}
+	return nil
+}
+
+// sweep removes the interrupted uploads below dir that are so old, tells of each, and removes directories that are empty. It
+// reports whether dir is.
+func (a *uploads) sweep(dir string, age time.Duration, tell func(p string, fi fs.FileInfo, err error)) bool {
+	entries, err := a.fs.ReadDir(kept(dir))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			tell(dir, nil, err)
+		}
+		return false
+	}
+	left := len(entries)
+	for _, e := range entries {
+		p := path.Join(dir, e.Name())
+		gone := false
+		if e.IsDir() {
+			gone = a.sweep(p, age, tell) && a.removeKeptDir(p) == nil
+		} else if fi, err := a.removeKept(p, age); fi != nil || err != nil {
+			gone = err == nil
+			tell(p, fi, err)
+		}
+		if gone {
+			left--
+		}
+	}
+	return left == 0
+}
+
+// removeKeptDir removes an empty directory. The lock keeps it from going while a file is to come; if one has come, it fails.
+func (a *uploads) removeKeptDir(p string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.fs.Remove(kept(p))
+}

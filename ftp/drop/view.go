@@ -1,0 +1,168 @@
+package drop
+
+import (
+	"errors"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/ftpnode/ftpnode/echostream/outbox"
+)
+
+// standing is what stands at a name.
+type standing struct {
+	dir   fs.FileInfo  // a directory; then nothing else
+	open  *Upload      // under way
+	kept  fs.FileInfo  // an interrupted upload
+	entry outbox.Entry // the newest version in the outbox, if there is one
+	waits bool         // there is
+	found fs.FileInfo  // a file of another program
+}
+
+// at returns what stands at p. It is an error if p's directory is not there, all of its path being directories and no symlinks.
+func (d *Drop) at(p string) (standing, error) {
+	for _, dir := range ancestors(p) {
+		fi, err := d.fs.Lstat(path.Join(dropDir, dir))
+		if err != nil {
+			return standing{}, err
+		}
+		if !fi.IsDir() {
+			return standing{}, syscall.ENOTDIR
+		}
+	}
+	var here standing
+	switch fi, err := d.fs.Lstat(path.Join(dropDir, p)); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return here, err
+	case fi.IsDir():
+		return standing{dir: fi}, nil
+	case fi.Mode().IsRegular(): // not a symlink, a pipe, ...: these are not shown, not followed and not taken
+		here.found = fi
+	}
+	var err error
+	here.open, here.kept, err = d.uploads.at(p)
+	here.entry, here.waits = d.box.Lookup(p)
+	return here, err
+}
+
+// changeable reports whether there is an entry that is not due.
+func (s standing) changeable() bool { return s.waits && !s.entry.Due }
+
+// held reports whether there is an entry that waits for a real name.
+func (s standing) held() bool { return s.changeable() && s.entry.Yield }
+
+// uploading reports whether an upload is under way that is to be seen: a longer version of an entry is not while that one stands.
+func (s standing) uploading() bool {
+	return s.open != nil && !(s.changeable() && s.entry.ID == s.open.base)
+}
+
+// adds is how many files an upload adds (0 or 1) in the end: not what takes the place of another.
+func (s standing) adds(w Write) int {
+	if s.open != nil || s.kept != nil || s.held() || w.continues() && (s.changeable() || s.found != nil) {
+		return 0
+	}
+	return 1
+}
+
+// info is what clients see: the upload under way or interrupted, as it is the newest and can be resumed; then what is finished.
+func (s standing) info() fs.FileInfo {
+	switch {
+	case s.dir != nil:
+		return s.dir
+	case s.uploading():
+		return s.open.info()
+	case s.kept != nil:
+		return s.kept
+	case s.changeable():
+		return entryInfo(s.entry)
+	case s.found != nil:
+		return s.found
+	case s.waits:
+		return entryInfo(s.entry)
+	}
+	return nil
+}
+
+// info is a file that clients see and that may stand nowhere under this name.
+type info struct {
+	name  string
+	size  int64
+	mode  fs.FileMode
+	mtime time.Time
+}
+
+func (i info) Name() string       { return i.name }
+func (i info) Size() int64        { return i.size }
+func (i info) Mode() fs.FileMode  { return i.mode }
+func (i info) ModTime() time.Time { return i.mtime }
+func (i info) IsDir() bool        { return false }
+func (i info) Sys() any           { return nil }
+
+// readOnly is the mode of what its client can no longer change.
+const readOnly fs.FileMode = 0o440
+
+func entryInfo(e outbox.Entry) fs.FileInfo {
+	mode := filePerm
+	if e.Due {
+		mode = readOnly
+	}
+	return info{path.Base(e.Key), e.Size, mode, e.ModTime}
+}
+
+func (u *Upload) info() fs.FileInfo { return info{path.Base(u.path), u.Size(), filePerm, u.began} }
+
+// list lists the directory p. A file goes one way: from the uploads, or from drop, to the outbox. The places are read in that
+// order, so that one that moves meanwhile is seen at least once, and shown once.
+func (d *Drop) list(p string) ([]fs.FileInfo, error) {
+	at := map[string]*standing{}
+	stands := func(name string) *standing {
+		if at[name] == nil {
+			at[name] = &standing{}
+		}
+		return at[name]
+	}
+	for _, u := range d.uploads.in(p, false) {
+		stands(path.Base(u.path)).open = u
+	}
+	kept, err := d.fs.ReadDir(kept(p))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+		return nil, err
+	}
+	for _, k := range kept {
+		if fi, err := k.Info(); err == nil && !k.IsDir() { // else it has gone on
+			stands(k.Name()).kept = fi
+		}
+	}
+	if _, err := d.at(p + "/"); err != nil { // no symlink on the way
+		return nil, err
+	}
+	entries, err := d.fs.ReadDir(path.Join(dropDir, p))
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		fi, err := e.Info()
+		switch {
+		case err != nil:
+		case e.IsDir():
+			*stands(e.Name()) = standing{dir: fi}
+		case e.Type().IsRegular():
+			stands(e.Name()).found = fi
+		}
+	}
+	for _, e := range d.box.List(p) {
+		s := stands(path.Base(e.Key))
+		s.entry, s.waits = e, true
+	}
+	var list []fs.FileInfo
+	for _, name := range slices.Sorted(maps.Keys(at)) {
+		if fi := at[name].info(); fi != nil {
+			list = append(list, fi)
+		}
+	}
+	return list, nil
+}
