@@ -201,7 +201,9 @@ func TestKilledClients(t *testing.T) {
 		cmd.Wait()
 		eventually(t, func() bool { return n.sessionCount() == 0 }, "the session ends")
 		// A client may have been done before it was killed; then its file is whole.
-		if got, err := os.ReadFile(n.stored("dock", name)); err == nil {
+		if n.sent(t, name) {
+			got, err := os.ReadFile(n.stored("dock", name))
+			require.NoError(t, err)
 			require.Equal(t, size, len(got), "%v: a truncated file was taken as finished", args)
 		}
 	}
@@ -228,7 +230,7 @@ func TestClientsThatGiveUp(t *testing.T) {
 				out, err := run(t, dir, "curl", append(args, "-sS", "--limit-rate", "2M", "--max-time", patience, "-T", "in.bin", n.url(name))...)
 				require.ErrorContains(t, err, "exit status 28", out)
 				eventually(t, func() bool { return n.sessionCount() == 0 }, "the session ends")
-				n.requireNoFile(t, name)
+				require.False(t, n.sent(t, name))
 				if n.drop.Usage().Partial.Files > began {
 					began++
 				}

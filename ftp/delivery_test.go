@@ -12,7 +12,7 @@ import (
 
 // TestAskingAfterDelivery: clients ask about an upload and set its time when it has gone already.
 func TestAskingAfterDelivery(t *testing.T) {
-	n := start(t, func(_ *Options, d *drop.Options) { d.Settle = time.Millisecond })
+	n := start(t, func(o *Options, d *drop.Options) { o.Settle, d.Settle = time.Millisecond, time.Millisecond })
 	c := n.login(t)
 	c.store("x.csv", []byte("12345"))
 	eventually(t, func() bool { e, _ := n.box.Lookup("dock/x.csv"); return e.Due }, "it is due")

@@ -18,11 +18,11 @@
 // # What it cannot know
 //
 // FTP does not say how long a file is: the end of the data connection is the end of the file, also when
-// the kernel closed it for a client that was killed, and TLS's own end only says that the client lived. The
-// session therefore looks for a short while if the control connection ends as well, or an ABOR comes (upload.go):
-// 100 ms, by which the 226 comes later, unless the client declared the size with ALLO. A client that dies or gives up
-// later than that, or whose network loses that end, is not told from one that finished, unless it declared the size.
-// On systems other than Linux the end of the control connection is seen only after what was sent before it.
+// the kernel closed it for a client that was killed, and TLS's own end only says that the client lived. So the control
+// connection decides, before the 226 and after it, whether the client has read that (package internal/evidence): the
+// verdict goes to the [drop.Upload], unless the client declared the size with ALLO. A client that breaks off in good order when the 226
+// is already there, or that dies behind a relay which answers for it, is not told from one that finished.
+// On systems other than Linux only what is read from the control connection before the 226 counts.
 //
 // # Example
 //

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/textproto"
@@ -45,6 +46,27 @@ func (r receiver) Send(_ context.Context, _ string, batch []outbox.Prepared) []e
 
 func (r receiver) Audit(_ context.Context, batch []outbox.Prepared) []error {
 	return make([]error, len(batch))
+}
+
+// slowDisk syncs files when the gate is open.
+type slowDisk struct {
+	disk.FS
+	gate chan struct{}
+}
+
+func (d slowDisk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	f, err := d.FS.OpenFile(name, flag, perm)
+	return slowFile{f, d.gate}, err
+}
+
+type slowFile struct {
+	disk.File
+	gate chan struct{}
+}
+
+func (f slowFile) Sync() error {
+	<-f.gate
+	return f.File.Sync()
 }
 
 // syncBuffer is a log that can be read while it is written.
@@ -92,7 +114,7 @@ func start(t testing.TB, change func(*Options, *drop.Options)) *node {
 	files.Describe = func(drop.File) (string, json.RawMessage) { return "", nil }
 	opts := Options{
 		Users: []User{{Name: "dock", Password: "pass", Readable: true}, {Name: "blind", Password: "pass"}},
-		Log:   log,
+		Log:   log, Settle: time.Hour,
 		guard: guard.Options{Delay: time.Millisecond},
 	}
 	if change != nil {
@@ -163,6 +185,25 @@ func (n *node) requireNoFile(t testing.TB, name string) {
 	t.Helper()
 	require.Empty(t, n.stored("dock", name))
 	require.NoFileExists(t, n.folder(name))
+}
+
+// sent reports whether the upload of that name is to be sent: its file is finished, and its reply counts as read. It waits for the verdict.
+func (n *node) sent(t testing.TB, name string) (sent bool) {
+	t.Helper()
+	eventually(t, func() bool {
+		for line := range strings.Lines(n.log.String()) {
+			switch {
+			case strings.Contains(line, `msg="the client has read the reply"`) && strings.Contains(line, " file="+name+" "):
+				sent = true
+				return true
+			case strings.Contains(line, `msg="an acknowledged upload `) && strings.Contains(line, " file="+name+" "),
+				strings.Contains(line, `msg="upload interrupted`) && strings.Contains(line, " name="+name+" "):
+				return true
+			}
+		}
+		return n.stored("dock", name) == "" && n.sessionCount() == 0 // it did not begin
+	}, "what becomes of %s", name)
+	return sent
 }
 
 // sessions is how many there are.
@@ -268,6 +309,19 @@ func (c *client) upload(code int, command string, content []byte) string {
 	require.NoError(c.t, err)
 	require.NoError(c.t, data.Close())
 	return c.expect(code)
+}
+
+// arrived waits until all that was sent has arrived, also while a transfer is under way: STAT is answered meanwhile.
+func (c *client) arrived() {
+	c.t.Helper()
+	c.send("STAT")
+	for {
+		code, _, err := c.text.ReadResponse(0)
+		require.NoError(c.t, err)
+		if code == 211 {
+			return
+		}
+	}
 }
 
 // fetch is for RETR, LIST and their like.

@@ -69,7 +69,7 @@ type Options struct {
 
 	IdleTimeout  time.Duration // between commands, transfers not counted. By default, 5 minutes
 	StallTimeout time.Duration // without any byte in a transfer, and for a data connection to come (at most 30 s). By default, 60 s
-	// Settle is how long after its 226 a client that only keeps its connection is taken to have read it; it is that of the Drop.
+	// Settle is how long after its 226 a client that only keeps its connection is taken to have read it: somewhat less than the Drop's.
 	Settle       time.Duration
 	LoginTimeout time.Duration // from connecting to being logged in. By default, 60 s
 	Drain        time.Duration // for transfers to end when Serve's context ends. By default, 5 s

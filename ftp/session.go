@@ -174,6 +174,7 @@ func (s *session) read() {
 	defer close(s.gone)
 	defer s.recovered()
 	r := bufio.NewReaderSize(s.conn, maxLine)
+	late := false // lines that came long before they are looked at say nothing about a reply that went out meanwhile
 	for {
 		line, err := r.ReadSlice('\n')
 		switch {
@@ -187,13 +188,21 @@ func (s *session) read() {
 		}
 		text := commandLine(line)
 		verb, _ := parse(text)
-		s.tcp.Line(verb)
+		if !late || verb == "ABOR" {
+			s.tcp.Line(verb)
+		}
 		select {
 		case s.lines <- text:
-		case <-s.done:
-			s.linger(r)
-			return
+		default:
+			late = true
+			select {
+			case s.lines <- text:
+			case <-s.done:
+				s.linger(r)
+				return
+			}
 		}
+		late = late && r.Buffered() > 0
 		if verb == "AUTH" {
 			// What came along with AUTH was not encrypted, and must not be taken for what comes after.
 			if r.Buffered() > 0 && s.srv.tls != nil {

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"time"
 
 	ftpserver "github.com/fclairamb/ftpserverlib"
 
@@ -17,15 +16,7 @@ import (
 	"github.com/ftpnode/ftpnode/ftp/internal/evidence"
 )
 
-const (
-	// hangupWatch is how long the control connection is watched after the end of the data connection. When
-	// a client is killed its kernel ends both within a few milliseconds; one that gives up does as soon. It is counted in looks and not by the
-	// clock: on a busy machine each look comes late, as does a dying client's next step.
-	hangupWatch = 100 * time.Millisecond
-	hangupTick  = 2 * time.Millisecond
-
-	bufferSize = 64 << 10
-)
+const bufferSize = 64 << 10
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -36,8 +27,10 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // calls Close, whose error takes the place of the 226. Close ends the drop.Upload in every case:
 //
 //   - something broke, or the client aborted: Interrupt with the reason;
-//   - all seems well but the client has hung up: Interrupt too, unless hang-ups are trusted;
+//   - all seems well but the client has left: Interrupt too, unless there is no question (see truncated);
 //   - else Commit, which makes the file durable, or refuses one that is shorter than declared.
+//
+// Whether the client is still there when the reply is sent, and has read it, is decided then (see acknowledge).
 type upload struct {
 	s        *session
 	c        *command
@@ -56,7 +49,7 @@ var (
 
 func (s *session) openUpload(name string, appending bool) (ftpserver.FileTransfer, error) {
 	c := s.current()
-	file, err := s.files.Create(name, drop.Write{Offset: c.offset, Append: appending, Declared: max(c.declared, 0)})
+	file, err := s.files.Create(name, drop.Write{Offset: c.offset, Append: appending, Declared: max(c.declared, 0), Unread: true})
 	if err != nil {
 		return nil, err
 	}
@@ -132,10 +125,7 @@ func (u *upload) Close() error {
 		}()
 		reason := u.broken()
 		if reason == nil {
-			reason = u.hungUp()
-		}
-		if reason == nil {
-			reason = u.broken() // an ABOR may come right behind the end of the data
+			reason = u.truncated()
 		}
 		if reason == nil {
 			reason = u.left()
@@ -176,46 +166,29 @@ func (u *upload) broken() error {
 	}
 }
 
-// hungUp says why the client seems to have died or given up in the middle, or nil.
+const kept = "; the upload is kept and can be resumed"
+
+// truncated says why data that seems to have ended well did not, or nil. It also finds out whether there is any question at all.
 //
-// When a client is killed, its kernel ends all its connections as if it had closed them. The data connection
-// looks as after the last byte, but the control connection ends too; a client that lives waits there for the
-// reply. TLS is no witness of the whole: one that gives up in an orderly way (curl at its --max-time, one that
+// TLS is no witness of the whole: a client that gives up in an orderly way (curl at its --max-time, one that
 // sends ABOR) ends its data with close_notify as after the last byte. But one that did so before and does not now has died.
-func (u *upload) hungUp() error {
-	const kept = "; the upload is kept and can be resumed"
-	s := u.s
+func (u *upload) truncated() error {
 	if u.c.offset == 0 && u.file.Size() == u.c.declared {
 		u.evidence.Trust()
 		return nil // it is all there, whoever has died
 	}
-	if conn := s.data.connection(); conn != nil && conn.tls != nil {
-		if !conn.tls.ConnectionState().HandshakeComplete { // crypto/tls reports that as an ordinary end, too
-			return hangupError("the data connection ended before TLS began" + kept)
-		}
-		if err := u.evidence.EndTLS(conn.endedByAlert(), u.received, u.sum); err != nil {
-			return hangupError(err.Error() + kept)
-		}
-	}
-	if s.srv.opts.TrustHangups {
+	if u.s.srv.opts.TrustHangups {
 		u.evidence.Trust()
+	}
+	conn := u.s.data.connection()
+	if conn == nil || conn.tls == nil {
 		return nil
 	}
-	gone := hangupError("the client hung up without waiting for the reply" + kept)
-	if s.clientGone() {
-		return gone
+	if !conn.tls.ConnectionState().HandshakeComplete { // crypto/tls reports that as an ordinary end, too
+		return hangupError("the data connection ended before TLS began" + kept)
 	}
-	// The wait is used: there is less left for Commit to sync, which waits for this and finds its error.
-	go func() { _ = u.file.Sync() }()
-	for range hangupWatch / hangupTick {
-		select {
-		case <-s.gone:
-			return gone
-		case <-time.After(hangupTick):
-			if s.clientGone() {
-				return gone
-			}
-		}
+	if err := u.evidence.EndTLS(conn.endedByAlert(), u.received, u.sum); err != nil {
+		return hangupError(err.Error() + kept)
 	}
 	return nil
 }
@@ -228,25 +201,15 @@ func (u *upload) left() error {
 	case evidence.ErrAborted:
 		return errAborted
 	default:
-		return hangupError(err.Error() + "; the upload is kept and can be resumed")
+		return hangupError(err.Error() + kept)
 	}
-}
-
-// clientGone tells if the control connection has ended.
-func (s *session) clientGone() bool {
-	select {
-	case <-s.gone:
-		return true
-	default:
-	}
-	return s.tcp.Ended()
 }
 
 // acknowledge sends the reply for an upload that was committed, the 226 as a rule. What the control connection shows from then on decides
 // what becomes of the file.
 func (s *session) acknowledge(c *command, code int, text string) {
 	u := c.upload
-	v := u.verdict()
+	v := verdict{u}
 	if code != 226 { // the library failed behind the commit
 		s.send(reply(code, text))
 		u.evidence.End()
@@ -255,50 +218,31 @@ func (s *session) acknowledge(c *command, code int, text string) {
 	}
 	u.evidence.Reply(v, func(broken error) {
 		code, text := code, text
-		if broken != nil && v.file != nil {
+		if broken != nil {
 			code, text = refusal(c.verb, hangupError(broken.Error()))
 		}
 		s.send(reply(code, text))
 	})
 }
 
-// verdict is what is told about the committed upload: to the drop, if it can take the file back, and to the log.
-//
-// A drop that can has a *drop.Upload that is an evidence.Verdict.
-func (u *upload) verdict() verdict {
-	file, _ := any(u.file).(evidence.Verdict)
-	return verdict{u: u, file: file}
-}
-
-type verdict struct {
-	u    *upload
-	file evidence.Verdict // or nil: what is committed is sent
-}
+// verdict tells the drop, and the log, what became of a committed upload.
+type verdict struct{ u *upload }
 
 func (v verdict) Read() {
 	v.log(slog.LevelDebug, "the client has read the reply", "")
-	if v.file != nil {
-		v.file.Read()
-	}
+	v.u.file.Read()
 }
 
 func (v verdict) Interrupted(reason string) {
-	v.log(slog.LevelWarn, "an acknowledged upload was interrupted", reason)
-	if v.file != nil {
-		v.file.Interrupted(reason)
-	}
+	v.log(slog.LevelDebug, "an acknowledged upload was interrupted", reason)
+	v.u.file.Interrupted(reason)
 }
 
 func (v verdict) Doubtful(reason string) {
-	v.log(slog.LevelWarn, "an acknowledged upload is in doubt", reason)
-	if v.file != nil {
-		v.file.Doubtful(reason)
-	}
+	v.log(slog.LevelDebug, "an acknowledged upload is in doubt", reason)
+	v.u.file.Doubtful(reason)
 }
 
 func (v verdict) log(level slog.Level, what, reason string) {
-	if v.file == nil {
-		level = slog.LevelDebug // nothing comes of it
-	}
 	v.u.s.log.Log(context.Background(), level, what, "file", loggable(v.u.c.arg), "reason", reason)
 }

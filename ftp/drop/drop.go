@@ -86,6 +86,8 @@ type Drop struct {
 	uploads *uploads
 	index   *index
 	watcher *watcher
+	doubts  doubts
+	undone  undone
 }
 
 // Open recovers what the volume holds, by reading its directories, and makes those that are missing. The Drop that was opened
@@ -165,7 +167,7 @@ func (d *Drop) release(u *UserDir) error {
 	defer d.names.lockAll()()
 	var edits []outbox.Edit
 	for _, e := range d.box.Below(u.dir) {
-		if e.Due || !e.Yield || d.temporary(e.Key) {
+		if !held(e) || d.temporary(e.Key) {
 			continue
 		}
 		wait, yield := d.wait(false)
@@ -206,7 +208,7 @@ func (d *Drop) accepted(user string, remote netip.Addr, e outbox.Entry) {
 		address = remote.String()
 	}
 	level, text := slog.LevelInfo, "File accepted"
-	if e.Yield && !e.Due {
+	if held(e) {
 		level, text = slog.LevelDebug, "File held until it is renamed"
 	}
 	d.log.Log(context.Background(), level, text, "trackingId", e.ID, "user", user, "name", e.Name, "bytes", e.Size, "remote", address)

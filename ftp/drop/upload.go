@@ -28,6 +28,8 @@ type Write struct {
 	// Declared is the size of the whole file as the client announced it (ALLO), in bytes. By default (0 or less) it is
 	// not known. A file that ends up smaller is not complete; a larger one is, as ALLO only reserves.
 	Declared int64
+	// Unread: the caller says after Commit whether the client has read the reply (see Upload.Read). By default, it counts as read.
+	Unread bool
 }
 
 // Upload is a file that is being received. Its methods may be called concurrently, but a Write that runs while the
@@ -38,6 +40,7 @@ type Upload struct {
 	path     string // below drop
 	temp     string // where it stands in partial/open
 	declared int64
+	unread   bool
 	began    time.Time
 	base     string // the id of the entry that this continues, suspended meanwhile; "": none
 	size     atomic.Int64
@@ -70,7 +73,7 @@ func (s *Session) Create(name string, w Write) (*Upload, error) {
 		return nil, named(name, ErrTooLarge)
 	}
 	for {
-		u := &Upload{s: s, d: s.d, path: p, declared: w.Declared, began: time.Now()}
+		u := &Upload{s: s, d: s.d, path: p, declared: w.Declared, unread: w.Unread, began: time.Now()}
 		old, err := u.start(w)
 		if old != nil {
 			var done bool
@@ -433,8 +436,12 @@ func (u *Upload) put() error {
 	if err != nil {
 		return err
 	}
+	beginnings, err := u.settleDoubts()
+	if err != nil {
+		return err
+	}
 	item := u.s.item(u.path)
-	item.Path, item.File, item.Checksum = u.temp, u.file, &u.sum
+	item.Path, item.File, item.Checksum, item.Suspended = u.temp, u.file, &u.sum, u.unread
 	u.file = nil // Put closes it
 	continued := here.changeable() && here.entry.ID == u.base
 	if continued && !item.Yield {
@@ -444,7 +451,9 @@ func (u *Upload) put() error {
 	if continued || here.held() {
 		item.Replaces = here.entry.ID
 	}
-	u.entry, err = d.putOne(item)
+	if u.entry, err = d.putOne(item); err == nil {
+		u.dropBeginnings(beginnings)
+	}
 	return err
 }
 

@@ -53,7 +53,10 @@ func (d *Drop) at(p string) (standing, error) {
 func (s standing) changeable() bool { return s.waits && !s.entry.Due }
 
 // held reports whether there is an entry that waits for a real name.
-func (s standing) held() bool { return s.changeable() && s.entry.Yield }
+func (s standing) held() bool { return s.waits && held(s.entry) }
+
+// held reports whether e waits for a real name, and not for the end of a doubt (see Upload.Doubtful).
+func held(e outbox.Entry) bool { return !e.Due && e.Yield && e.Until.IsZero() }
 
 // uploading reports whether an upload is under way that is to be seen: a longer version of an entry is not while that one stands.
 func (s standing) uploading() bool {

@@ -1,0 +1,203 @@
+package drop
+
+import (
+	"errors"
+	"hash/crc32"
+	"io"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ftpnode/ftpnode/echostream/outbox"
+)
+
+// doubtFor is how long a doubtful upload is held: a device that was cut off comes back in that time.
+const doubtFor = 5 * time.Minute
+
+// After the Commit of an upload whose Write was Unread, one of Read, Interrupted and Doubtful must follow, once. Until then the file is not
+// sent; when its Settle time is over, others pass it. A restart counts as Read.
+
+// Read says that the client has read the reply to its upload.
+func (u *Upload) Read() { u.d.box.Resume(u.entry.ID) }
+
+// Interrupted says that the client cannot have read it: the file is taken out of the outbox again, and can be resumed.
+func (u *Upload) Interrupted(reason string) {
+	u.d.repeat(func() error {
+		err := u.TakeBack(errors.New(reason))
+		if errors.Is(err, ErrDue) {
+			u.logger().Error("upload was interrupted after all, and has been sent", "trackingId", u.entry.ID, "reason", reason)
+			return nil
+		}
+		return err
+	})
+}
+
+// Doubtful says that nothing tells whether the client has read it. The file is held for five minutes, durably. If the same user and address
+// upload its name again meanwhile, and the doubtful bytes are the beginning of the new ones, the new file replaces it; if they are not, it
+// goes before the new one.
+func (u *Upload) Doubtful(reason string) {
+	u.d.repeat(func() error {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if held(u.entry) { // it is not sent before its client comes back and renames it
+			u.Read()
+			return nil
+		}
+		wait, yield := doubtFor, true
+		switch err := u.d.box.Edit([]outbox.Edit{{ID: u.entry.ID, Wait: &wait, Yield: &yield}}, nil); {
+		case errors.Is(due(err), ErrDue):
+			return nil // deleted meanwhile
+		case err != nil:
+			return err
+		}
+		u.d.doubts.add(u.path, doubt{u.entry.ID, u.s.u.name, u.s.remote, u.entry.Size, u.sum, time.Now().Add(doubtFor)})
+		u.Read()
+		u.logger().Warn("upload may have been interrupted; it is held for a while", "trackingId", u.entry.ID, "reason", reason, "for", doubtFor)
+		return nil
+	})
+}
+
+// doubts are the doubtful uploads of this process. One of an earlier process is sent when its time is over.
+type doubts struct {
+	mu  sync.Mutex
+	all map[string][]doubt // by path below drop
+}
+
+type doubt struct {
+	id     string
+	user   string
+	remote netip.Addr
+	size   int64
+	sum    uint32
+	until  time.Time
+}
+
+func (d *doubts) add(p string, one doubt) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.all == nil {
+		d.all = map[string][]doubt{}
+	}
+	for other := range d.all {
+		d.expire(other)
+	}
+	d.all[p] = append(d.all[p], one)
+}
+
+// take takes out those of p that are of the user and address.
+func (d *doubts) take(p, user string, remote netip.Addr) (taken []doubt) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.expire(p)
+	var others []doubt
+	for _, one := range d.all[p] {
+		if one.user == user && one.remote == remote {
+			taken = append(taken, one)
+		} else {
+			others = append(others, one)
+		}
+	}
+	if len(taken) > 0 {
+		d.all[p] = others
+	}
+	return taken
+}
+
+// expire forgets what is due by now. d.mu is held.
+func (d *doubts) expire(p string) {
+	left := slices.DeleteFunc(d.all[p], func(one doubt) bool { return time.Now().After(one.until) })
+	if len(left) > 0 {
+		d.all[p] = left
+		return
+	}
+	delete(d.all, p)
+}
+
+// settleDoubts decides about doubtful uploads to u's name, now that their client has sent it again. It returns the ids of those that are a
+// beginning of u, and go when u is durable. The others are due, before u.
+func (u *Upload) settleDoubts() (beginnings []string, err error) {
+	for _, one := range u.d.doubts.take(u.path, u.s.u.name, u.s.remote) {
+		begins, err := u.beginsWith(one)
+		if err == nil && begins {
+			beginnings = append(beginnings, one.id)
+			continue
+		}
+		if err == nil {
+			wait, yield := time.Duration(0), false
+			if err = due(u.d.box.Edit([]outbox.Edit{{ID: one.id, Wait: &wait, Yield: &yield}}, nil)); errors.Is(err, ErrDue) {
+				err = nil
+			}
+		}
+		if err != nil {
+			u.d.doubts.add(u.path, one)
+			return nil, err
+		}
+	}
+	return beginnings, nil
+}
+
+// beginsWith reports whether the doubtful bytes are a proper beginning of u's.
+func (u *Upload) beginsWith(one doubt) (bool, error) {
+	if one.size >= u.Size() {
+		return false, nil
+	}
+	sum := crc32.New(castagnoli)
+	if _, err := io.Copy(sum, io.NewSectionReader(u.file, 0, one.size)); err != nil {
+		return false, err
+	}
+	return sum.Sum32() == one.sum, nil
+}
+
+// dropBeginnings withdraws doubtful uploads that u, which is durable, begins with.
+func (u *Upload) dropBeginnings(ids []string) {
+	for _, id := range ids {
+		u.d.repeat(func() error {
+			err := due(u.d.box.Withdraw(id, ""))
+			if err == nil {
+				u.logger().Info("a piece of this file, which was in doubt, is not sent", "pieceTrackingId", id)
+			}
+			if errors.Is(err, ErrDue) {
+				err = nil
+			}
+			return err
+		})
+	}
+}
+
+// repeat does what the disk may refuse now, again and again until it is done.
+func (d *Drop) repeat(do func() error) {
+	if err := do(); err != nil {
+		d.log.Warn("the volume cannot note what became of an upload; it is tried again", "error", err)
+		d.undone.add(do)
+	}
+}
+
+// undone is what repeat has still to do.
+type undone struct {
+	mu  sync.Mutex
+	all []func() error
+}
+
+func (u *undone) add(do func() error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.all = append(u.all, do)
+}
+
+// try does it all once more.
+func (u *undone) try() {
+	for _, do := range u.take() {
+		if do() != nil {
+			u.add(do)
+		}
+	}
+}
+
+func (u *undone) take() []func() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	all := u.all
+	u.all = nil
+	return all
+}

@@ -1,0 +1,153 @@
+package drop
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
+)
+
+// commit uploads a file whose reply is not read yet.
+func (r *rig) commit(name, content string) *Upload {
+	r.Helper()
+	u := r.begin(name, Write{Unread: true}, content)
+	require.NoError(r, u.Commit())
+	return u
+}
+
+func TestFileWaitsForItsReader(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		u := r.commit("/unread", "1")
+		r.put("/read", "2")
+		r.pass(time.Minute)
+		assert.Equal(t, []string{"scanner:read=2"}, r.sink.list(), "others pass it")
+		u.Read()
+		r.pass(0)
+		assert.Equal(t, []string{"scanner:read=2", "scanner:unread=1"}, r.sink.list())
+	})
+}
+
+func TestReadInTimeKeepsItsPlace(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		u := r.commit("/first", "1")
+		r.put("/second", "2")
+		u.Read()
+		r.pass(time.Minute)
+		assert.Equal(t, []string{"scanner:first=1", "scanner:second=2"}, r.sink.list())
+	})
+}
+
+func TestUnreadCountsAsReadAfterARestart(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.commit("/unread", "1")
+		r.crash(disktest.Nothing())
+		r.pass(time.Minute)
+		assert.Equal(t, []string{"scanner:unread=1"}, r.sink.list())
+	})
+}
+
+func TestInterruptedIsTakenBackAndCanBeResumed(t *testing.T) {
+	for name, when := range map[string]time.Duration{"at once": 0, "when its settle time is over": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, nil, func(r *rig) {
+				u := r.commit("/a", "half")
+				r.pass(when)
+				u.Interrupted("reset")
+				r.crash(disktest.Nothing())
+				r.pass(time.Hour)
+				assert.Empty(t, r.sink.list())
+				rest := r.begin("/a", Write{Offset: 4}, " and half")
+				require.NoError(t, rest.Commit())
+				r.pass(time.Minute)
+				assert.Equal(t, []string{"scanner:a=half and half"}, r.sink.list())
+			})
+		})
+	}
+}
+
+func TestTakingBackIsTriedUntilTheDiskTakesIt(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		u := r.commit("/a", "half")
+		r.fs.Inject(disktest.Fault{Kind: disktest.Sync, Path: "outbox/*.journal", Forever: true})
+		u.Interrupted("reset")
+		r.pass(time.Hour)
+		assert.Empty(t, r.sink.list())
+		r.fs.Heal()
+		r.pass(time.Minute)
+		r.crash(disktest.Nothing())
+		r.pass(time.Hour)
+		assert.Empty(t, r.sink.list())
+	})
+}
+
+func TestDoubtfulIsHeldForFiveMinutes(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.commit("/doubtful", "1").Doubtful("reset")
+		r.put("/other", "2")
+		r.pass(2 * time.Minute)
+		assert.Equal(t, []string{"scanner:other=2"}, r.sink.list())
+		r.crash(disktest.Nothing()) // durable
+		r.pass(2 * time.Minute)
+		assert.Equal(t, []string{"scanner:other=2"}, r.sink.list())
+		r.pass(2 * time.Minute)
+		assert.Equal(t, []string{"scanner:other=2", "scanner:doubtful=1"}, r.sink.list())
+	})
+}
+
+func TestDeviceThatComesBackHealsItsPiece(t *testing.T) {
+	const whole, piece = "the whole file", "the whole"
+	for name, c := range map[string]struct {
+		doubtful, again string
+		remote          netip.Addr
+		want            []string // right after the settle time of the second upload
+	}{
+		"a beginning":         {piece, whole, remote, []string{"scanner:a=the whole file"}},
+		"another file":        {"something", whole, remote, []string{"scanner:a=something", "scanner:a=the whole file"}},
+		"the same once more":  {whole, whole, remote, []string{"scanner:a=the whole file", "scanner:a=the whole file"}},
+		"a longer one":        {whole, piece, remote, []string{"scanner:a=the whole file", "scanner:a=the whole"}},
+		"from another device": {piece, whole, netip.MustParseAddr("192.0.2.99"), []string{"scanner:a=the whole file"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, nil, func(r *rig) {
+				r.commit("/a", c.doubtful).Doubtful("reset")
+				r.pass(10 * time.Second)
+				r.s = r.user.Session(c.remote)
+				r.put("/a", c.again)
+				r.pass(10 * time.Second)
+				assert.Equal(t, c.want, r.sink.list())
+				r.pass(time.Hour)
+				if name == "from another device" { // nobody knows: nothing that was acknowledged is lost
+					c.want = append(c.want, "scanner:a=the whole")
+				}
+				assert.Equal(t, c.want, r.sink.list())
+			})
+		})
+	}
+}
+
+func TestDoubtfulTemporaryNameIsHeldUntilItIsRenamed(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.commit("/a.part", "1").Doubtful("reset")
+		r.pass(time.Hour)
+		assert.Empty(t, r.sink.list())
+		require.NoError(t, r.s.Rename("/a.part", "/a"))
+		r.pass(time.Minute)
+		assert.Equal(t, []string{"scanner:a=1"}, r.sink.list())
+	})
+}
+
+func TestDoubtfulIsNoHeldFile(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.commit("/a", "1").Doubtful("reset")
+		r.stopDrop()
+		r.startDrop() // which looks for held files whose names are no longer temporary
+		r.pass(time.Minute)
+		assert.Empty(t, r.sink.list())
+		r.pass(time.Hour)
+		assert.Equal(t, []string{"scanner:a=1"}, r.sink.list())
+	})
+}

@@ -1,5 +1,0 @@
-//go:build !linux
-
-package hangup
-
-func established(uintptr) bool { return true }
