@@ -181,7 +181,7 @@ func (s *session) waitForCommand() bool {
 		select {
 		case <-c.done:
 			for ; s.abortReplies > 0; s.abortReplies-- {
-				s.send(reply(226, "Abort done."))
+				s.send(reply(226, "ABOR successful."))
 			}
 			return s.open()
 		case line, ok := <-lines:

@@ -36,7 +36,7 @@ var aliases = map[string]string{"XCWD": "CWD", "XCUP": "CDUP", "XPWD": "PWD", "X
 
 func newVerbs() map[string]verb {
 	return map[string]verb{
-		"USER": {run: (*session).handleUser, early: true},
+		"USER": {run: (*session).handleAnyUser, early: true},
 		"PASS": {run: (*session).handlePass, early: true},
 		"ACCT": {run: say(202, "No account is needed."), early: true},
 		"AUTH": {run: (*session).handleAuth, early: true},
@@ -44,7 +44,7 @@ func newVerbs() map[string]verb {
 		"PROT": {run: (*session).handleProt, early: true},
 		"CCC":  {run: say(533, "The control connection stays encrypted."), early: true},
 		"QUIT": {run: (*session).handleQuit, early: true},
-		"NOOP": {run: say(200, "I am here."), early: true},
+		"NOOP": {run: say(200, "NOOP ok."), early: true},
 		"FEAT": {run: (*session).handleFeat, early: true},
 		"HELP": {run: (*session).handleHelp, early: true},
 		"OPTS": {run: (*session).handleOpts, early: true},
@@ -53,14 +53,14 @@ func newVerbs() map[string]verb {
 		"SYST": {run: say(215, "UNIX Type: L8"), early: true},
 		"LANG": {run: say(200, "Replies are in English."), early: true},
 		"STAT": {run: (*session).handleStat, names: optionalName},
-		"ABOR": {run: say(226, "Nothing to abort.")},
+		"ABOR": {run: say(226, "ABOR successful: no transfer to ABOR.")},
 		"ALLO": {run: (*session).handleAllo},
 		"REST": {run: (*session).handleRest},
 		"TYPE": {run: (*session).handleType},
-		"MODE": {run: choice("MODE", "S", "Stream mode.")},
-		"STRU": {run: choice("STRU", "F", "File structure.")},
+		"MODE": {run: choice("MODE", "S", "Mode set to S.")},
+		"STRU": {run: choice("STRU", "F", "Structure set to F.")},
 		"SITE": {run: (*session).handleSite},
-		"REIN": {run: say(502, "Send QUIT and connect anew."), early: true},
+		"REIN": {run: (*session).handleRein, early: true},
 		"SMNT": {run: say(202, "There is nothing to mount.")},
 		"MFF":  {run: (*session).handleMff, names: requiredName},
 		"MDTM": {run: (*session).handleMdtm, names: requiredName},
@@ -76,24 +76,21 @@ func newVerbs() map[string]verb {
 		"LIST": {run: (*session).handleList, names: optionalName},
 		"NLST": {run: (*session).handleList, names: optionalName},
 		"MLSD": {run: (*session).handleTransfer, names: optionalName},
-		"MLST": {run: (*session).pass, names: optionalName},
+		"MLST": {run: (*session).handleMlst, names: optionalName},
 		"SIZE": {run: (*session).pass, names: requiredName},
-		"CWD":  {run: (*session).pass, names: requiredName},
+		"CWD":  {run: (*session).handleCwd, names: optionalName},
 		"CDUP": {run: (*session).pass},
 		"PWD":  {run: (*session).pass},
 		"MKD":  {run: (*session).pass, names: requiredName},
 		"RMD":  {run: (*session).pass, names: requiredName},
 		"DELE": {run: (*session).pass, names: requiredName},
-		"RNFR": {run: (*session).pass, names: requiredName},
-		"RNTO": {run: (*session).pass, names: requiredName},
+		"RNFR": {run: (*session).handleRnfr, names: requiredName},
+		"RNTO": {run: (*session).handleRnto, names: requiredName},
 	}
 }
 
-// parse splits a command. Telnet's own commands, which some clients send before ABOR, are left out.
+// parse splits a command.
 func parse(line string) (verb, arg string) {
-	for len(line) > 0 && line[0] >= 0xF0 {
-		line = line[1:]
-	}
 	verb, arg, _ = strings.Cut(line, " ")
 	verb = strings.ToUpper(verb)
 	if original, ok := aliases[verb]; ok {
@@ -129,7 +126,7 @@ func (s *session) dispatch(line string) (pass string) {
 			return s.dismiss("Too many commands without a login; goodbye.")
 		}
 		if known && !v.early {
-			return s.answer(530, "Log in with USER and PASS first.")
+			return s.answer(530, "Please login with USER and PASS.")
 		}
 	}
 	if !known {
@@ -139,7 +136,7 @@ func (s *session) dispatch(line string) (pass string) {
 		if len(name) > maxVerb {
 			name = name[:maxVerb]
 		}
-		return s.answer(500, fmt.Sprintf("%s is not known here.", quoted(printableASCII(name))))
+		return s.answer(500, fmt.Sprintf("Unknown command: %s.", quoted(printableASCII(name))))
 	}
 	s.junk = 0
 	if v.names == requiredName && arg == "" {
@@ -211,29 +208,29 @@ func choice(name, only, text string) func(*session, string) string {
 // sent is what is kept.
 func (s *session) handleType(arg string) string {
 	switch strings.ToUpper(strings.Join(strings.Fields(arg), " ")) {
-	case "I", "I N", "L 8", "L8":
-		return s.answer(200, "Type is binary.")
-	case "A", "A N", "A T", "A C":
-		return s.answer(200, "Type is ASCII; bytes are kept as they are.")
+	case "I", "I N", "IN", "L 8", "L8":
+		return s.answer(200, "Switching to Binary mode.")
+	case "A", "A N", "A T", "A C", "AN", "AT", "AC":
+		return s.answer(200, "Switching to ASCII mode; bytes are kept as they are.")
 	}
 	return s.answer(504, "Only TYPE I, A and L 8 are supported.")
 }
 
 // handleAllo takes "ALLO n" and "ALLO n R m". The number of bytes is the witness that the next upload is complete.
 func (s *session) handleAllo(arg string) string {
+	s.declared = -1
 	fields := strings.Fields(arg)
 	if len(fields) != 1 && !(len(fields) == 3 && strings.EqualFold(fields[1], "R")) {
 		return s.answer(501, "Expected ALLO and a number of bytes.")
 	}
 	n, err := strconv.ParseInt(fields[0], 10, 64)
-	if err != nil || n < 0 {
+	if err != nil {
 		return s.answer(501, "Expected ALLO and a number of bytes.")
 	}
-	s.declared = n
-	if n == 0 {
-		s.declared = -1 // what clients send that do not know
+	if n > 0 { // else it is what clients send that do not know, or that count in 32 bits
+		s.declared = n
 	}
-	return s.answer(200, "Noted.")
+	return s.answer(200, "ALLO command successful.")
 }
 
 // handleRest keeps the offset for the next transfer.
@@ -242,27 +239,30 @@ func (s *session) handleAllo(arg string) string {
 // complete. The library never hears of REST; the driver begins at the offset (files.go). It can go when a
 // failed Seek is told to TransferError.
 func (s *session) handleRest(arg string) string {
+	s.offset = 0
 	n, err := strconv.ParseInt(strings.TrimSpace(arg), 10, 64)
 	if err != nil || n < 0 {
 		return s.answer(501, "Expected REST and an offset.")
 	}
 	s.offset = n
-	return s.answer(350, fmt.Sprintf("The next transfer begins at %d.", n))
+	return s.answer(350, fmt.Sprintf("Restart position accepted (%d).", n))
 }
 
 func (s *session) handleOpts(arg string) string {
 	fields := strings.Fields(strings.ToUpper(arg))
 	switch {
 	case len(fields) > 0 && (fields[0] == "UTF8" || fields[0] == "UTF-8"):
-		return s.answer(200, "Names are kept byte for byte, in UTF-8 or not.")
+		return s.answer(200, "Always in UTF8 mode; names are kept byte for byte.")
 	case len(fields) > 0 && fields[0] == "MLST":
-		return s.answer(200, "MLST OPTS Type;Size;Modify;")
+		wanted := strings.Split(strings.Join(fields[1:], ""), ";")
+		s.hidden = slices.DeleteFunc(slices.Clone(facts), func(f string) bool { return slices.Contains(wanted, strings.ToUpper(f)) })
+		return s.answer(200, "MLST OPTS "+s.factList(""))
 	}
 	return s.answer(501, "Only OPTS UTF8 and OPTS MLST are supported.")
 }
 
 func (s *session) handleFeat(string) string {
-	features := []string{"CLNT", "EPSV", "MDTM", "MFF Modify;", "MFMT", "MLST Type*;Size*;Modify*;", "REST STREAM", "SIZE", "TVFS", "UTF8"}
+	features := []string{"CLNT", "EPSV", "MDTM", "MFF Modify;", "MFMT", "MLST " + s.factList("*"), "REST STREAM", "SIZE", "TVFS", "UTF8"}
 	if s.srv.opts.ActiveMode {
 		features = append(features, "EPRT")
 	}
@@ -282,7 +282,39 @@ func (s *session) handleHelp(string) string {
 		}
 		line += fmt.Sprintf("%-5s", name)
 	}
-	return s.answerRaw(block(214, "The commands known here:", append(lines, line), "Upload with PASV and STOR; 226 means that the file is kept."))
+	return s.answerRaw(block(214, "The following commands are recognized.", append(lines, line), "Help OK."))
+}
+
+// handleAnyUser begins a log-in, also in place of a former one (RFC 959, 4.1.1). Whoever is logged in need not do it again.
+func (s *session) handleAnyUser(arg string) string {
+	if s.account != nil && arg != "" && arg != s.account.Name {
+		s.logOut()
+	}
+	return s.handleUser(arg)
+}
+
+// logOut ends a log-in and what it was about to do. What is said of connections (TYPE, PROT, EPSV ALL) stays.
+func (s *session) logOut() {
+	s.account, s.files, s.user = nil, nil, ""
+	s.renaming, s.offset, s.declared = "", 0, -1
+	s.cc.SetPath("/")
+	s.early = 0
+	s.loggedIn.Store(false)
+	s.login.Reset(s.srv.opts.LoginTimeout)
+	s.log = s.clientLog()
+}
+
+// handleRein begins anew, as after connecting.
+func (s *session) handleRein(string) string {
+	if s.secure { // RFC 4217, 11: TLS would have to end, in the middle of a connection
+		return s.answer(502, "REIN is not supported with TLS; send QUIT and connect anew.")
+	}
+	if s.account != nil {
+		s.logOut()
+	}
+	s.closeData()
+	s.user, s.epsvAll, s.hidden = "", false, nil
+	return s.answer(220, "Service ready for new user.")
 }
 
 func (s *session) handleQuit(string) string {

@@ -1,8 +1,11 @@
 package ftp
 
 import (
+	"net"
 	"os"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,19 +26,19 @@ func TestDialogues(t *testing.T) {
 			{"OPTS UTF8 ON", 200, ""}, {"OPTS UTF8 OFF", 200, ""}, {"OPTS MLST type;size;", 200, ""}, {"OPTS HASH MD5", 501, ""},
 			{"CLNT Old Device 1.0", 200, ""}, {"HELP", 214, "STOR"}, {"NOOP", 200, ""}, {"noop", 200, ""}, {"ACCT x", 202, ""}, {"SMNT /", 202, ""}, {"LANG EN", 200, ""},
 			{"ABOR", 226, ""}, {"STAT", 211, "Connected"},
-			{"ALLO 5", 200, ""}, {"ALLO 5 R 512", 200, ""}, {"ALLO 0", 200, ""}, {"ALLO", 501, ""}, {"ALLO -5", 501, ""}, {"ALLO x", 501, ""},
-			{"HASH x", 500, ""}, {"COMB a b c", 500, ""}, {"REIN", 502, "QUIT"}, {"XYZZY", 500, `"XYZZY" is not known`},
+			{"ALLO 5", 200, ""}, {"ALLO 5 R 512", 200, ""}, {"ALLO 0", 200, ""}, {"ALLO", 501, ""}, {"ALLO -5", 200, ""}, {"ALLO x", 501, ""},
+			{"HASH x", 500, ""}, {"COMB a b c", 500, ""}, {"XYZZY", 500, `Unknown command: "XYZZY"`},
 		},
 		"directories": {
-			{"PWD", 257, `"/" is`}, {"MKD a", 257, `"/a" is made`}, {"XMKD a/b", 257, `"/a/b"`}, {"MKD a", 550, "There is"},
-			{"CWD a", 250, `"/a"`}, {"XCWD b", 250, `"/a/b"`}, {"XPWD", 257, `"/a/b"`}, {"XCUP", 250, `"/a"`}, {"CDUP", 250, `"/"`}, {"CDUP", 250, `"/"`},
-			{"CWD ..", 250, `"/"`}, {"CWD /../../etc", 550, "no such"}, {"CWD nowhere", 550, "no such"},
-			{"RMD a", 550, "not empty"}, {"XRMD a/b", 250, ""}, {"RMD a", 250, ""}, {"RMD a", 550, "no such"},
-			{`MKD say "x"`, 257, `"/say ""x""" is made`}, {"MKD", 501, "needs a name"},
+			{"PWD", 257, `"/" is`}, {"MKD a", 257, `"/a" created`}, {"XMKD a/b", 257, `"/a/b"`}, {"MKD a", 550, "There is"},
+			{"CWD a", 250, ""}, {"XCWD b", 250, ""}, {"XPWD", 257, `"/a/b"`}, {"XCUP", 250, ""}, {"PWD", 257, `"/a"`}, {"CDUP", 250, ""}, {"CDUP", 250, ""},
+			{"CWD ..", 250, ""}, {"PWD", 257, `"/"`}, {"CWD /../../etc", 550, "No such"}, {"CWD nowhere", 550, "No such"},
+			{"RMD a", 550, "not empty"}, {"XRMD a/b", 250, ""}, {"RMD a", 250, ""}, {"RMD a", 550, "No such"},
+			{`MKD say "x"`, 257, `"/say ""x""" created`}, {"MKD", 501, "needs a name"},
 		},
 		"nothing there": {
-			{"SIZE x", 550, "no such"}, {"MDTM x", 550, "no such"}, {"MFMT 20200102030405 x", 550, "no such"}, {"DELE x", 550, "no such"},
-			{"RNFR x", 550, "no such"}, {"RNTO y", 503, ""}, {"SITE CHMOD 644 x", 550, ""}, {"MLST x", 550, ""}, {"STAT x", 550, ""},
+			{"SIZE x", 550, "No such"}, {"MDTM x", 550, "No such"}, {"MFMT 20200102030405 x", 550, "No such"}, {"DELE x", 550, "No such"},
+			{"RNFR x", 550, "No such"}, {"RNTO y", 503, ""}, {"SITE CHMOD 644 x", 550, ""}, {"MLST x", 550, ""}, {"STAT x", 550, ""},
 		},
 		"wrong forms": {
 			{"SITE CHMOD 644", 501, ""}, {"SITE CHMOD", 501, ""}, {"SITE", 504, ""}, {"SITE EXEC ls", 504, ""}, {"SITE UTIME", 501, ""}, {"SITE UTIME x y", 501, ""},
@@ -48,7 +51,16 @@ func TestDialogues(t *testing.T) {
 			{"\x1b[31mXX", 500, "?[31MXX"}, {"", 500, ""}, {" ", 500, ""}, {strings.Repeat("A", 3000), 500, ""},
 		},
 		"log in twice": {
-			{"USER dock", 331, ""}, {"PASS whatever", 230, ""}, {"USER blind", 530, ""}, {"PWD", 257, ""},
+			{"USER dock", 331, ""}, {"PASS whatever", 230, ""}, {"PWD", 257, ""}, {"USER blind", 331, ""}, {"PWD", 530, ""}, {"PASS pass", 230, ""}, {"PWD", 257, ""},
+		},
+		"small syntax": {
+			{"MKD d", 257, ""}, {"CWD d", 250, ""}, {"CWD", 250, ""}, {"PWD", 257, `"/" is`}, {"CWD d", 250, ""}, {"CWD ", 250, ""}, {"PWD", 257, `"/" is`},
+			{"CWD d", 250, ""}, {"CWD ~", 250, ""}, {"PWD", 257, `"/" is`}, {"CWD ~/d", 250, ""}, {"PWD", 257, `"/d" is`}, {"CWD ~nobody", 550, ""},
+			{"MKD ~", 257, ""}, {"CWD ~", 250, ""}, {"PWD", 257, `"/d/~" is`}, {"CWD /", 250, ""},
+			{"TYPE AN", 200, "ASCII"}, {"TYPE IN", 200, "Binary"}, {"TYPE  a  n ", 200, ""}, {"PROT P ", 503, ""}, {"AUTH TLS ", 502, ""}, {"REIN", 220, ""}, {"PWD", 530, ""},
+			{"USER dock", 331, ""}, {"PASS pass", 230, ""}, {"USER dock", 331, ""}, {"PASS pass", 230, ""},
+			{"MLST /", 250, "Type=dir;"}, {"OPTS MLST size;TYPE;nothing;", 200, "MLST OPTS Type;Size;"}, {"FEAT", 211, " MLST Type*;Size*;Modify;\n"}, {"OPTS MLST", 200, "MLST OPTS"},
+			{"MLST d", 250, "\n  d\n"},
 		},
 		"epsv all": {{"EPSV ALL", 200, ""}, {"PASV", 501, ""}, {"EPSV", 229, ""}},
 	} {
@@ -94,6 +106,9 @@ func TestTimes(t *testing.T) {
 		{"SITE UTIME a b 20190102030405 20200102030409 20200102030405 UTC", 200, "20200102030409"},
 		{"SITE CHMOD 644 a b", 200, "20200102030409"},
 		{"MFMT 20200102030410.123 a b", 213, "20200102030410"},
+		{"MDTM 20200102030405+120 a b", 213, "20200102010405"},
+		{"MDTM 20200102030405-60 a b", 213, "20200102040405"},
+		{"MDTM 20200102030410 a b", 213, "20200102030410"},
 	} {
 		c.do(s.code, "%s", s.send)
 		require.Equal(t, s.want, c.do(213, "MDTM a b"), s.send)
@@ -126,13 +141,21 @@ func TestListings(t *testing.T) {
 	require.Contains(t, mlsd, "Type=dir;")
 	require.Regexp(t, `Type=file;Size=5;Modify=\d{14}; a\.csv\r\n`, mlsd)
 	require.Regexp(t, `Type=file;Size=5;Modify=\d{14}; a\.csv`, c.do(250, "MLST a.csv"))
+	for arg, want := range map[string]string{"": "/", "/": "/", "sub": "sub", "/sub/d.csv": "/sub/d.csv", ".": "."} {
+		require.Regexp(t, `^Listing\n Type=(dir|file);Size=\d+;Modify=\d{14}; `+regexp.QuoteMeta(want)+`\nEnd$`, c.do(250, "MLST %s", arg))
+	}
+	c.do(200, "OPTS MLST size;type;")
+	require.Contains(t, c.fetch("MLSD"), "Type=file;Size=5; a.csv\r\n")
+	require.Contains(t, c.do(250, "MLST a.csv"), " Type=file;Size=5; a.csv\n")
+	c.do(200, "OPTS MLST type;size;modify;")
+	require.Equal(t, mlsd, c.fetch("MLSD"))
 	require.Regexp(t, ` -rw\S+ .* a\.csv`, c.do(213, "STAT a.csv"))
 	stat := c.do(212, "STAT /")
 	require.Contains(t, stat, "c.txt")
 	require.NotContains(t, stat, "%s")
 	c.store("a %sb", []byte("x"))
 	require.Contains(t, c.do(250, "MLST a %%sb"), "; a %sb\n")
-	require.Regexp(t, `^STAT a %sb\n -rw\S+ .* a %sb\n`, c.do(213, "STAT a %%sb"))
+	require.Regexp(t, `^Status follows:\n -rw\S+ .* a %sb\n`, c.do(213, "STAT a %%sb"))
 	require.Regexp(t, ` -rw\S+ .* a %sb\n`, c.do(212, "STAT /"))
 	c.refused(550, "LIST nowhere")
 	c.refused(550, "NLST nowhere")
@@ -191,7 +214,7 @@ func TestReadingIsASetting(t *testing.T) {
 	c.expect(220)
 	c.login("blind", "pass")
 	c.store("x", []byte("secret"))
-	require.Equal(t, "Files cannot be read here, only sent.", c.refused(550, "RETR x"))
+	require.Equal(t, "Failed to open file: Files cannot be read here, only sent.", c.refused(550, "RETR x"))
 	require.Contains(t, c.fetch("NLST"), "x")
 
 	d := n.login(t)
@@ -252,12 +275,48 @@ func TestPipelining(t *testing.T) {
 }
 
 func TestStatDuringTransfer(t *testing.T) {
-	c := start(t, nil).login(t)
-	data := c.passive()
-	c.do(150, "STOR x")
-	_, err := data.Write(make([]byte, 1234))
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { return strings.Contains(c.do(211, "STAT"), "STOR under way: 1,234 bytes") }, patience, time.Millisecond)
-	data.Close()
-	c.expect(226)
+	for name, send := range map[string]func(c *client, line string){
+		"in line": func(c *client, line string) { c.send("%s", line) },
+		"urgent":  (*client).urgent,
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := start(t, nil)
+			c := n.login(t)
+			data := c.passive()
+			c.do(150, "STOR x")
+			_, err := data.Write(make([]byte, 1234))
+			require.NoError(t, err)
+			require.Eventually(t, func() bool {
+				send(c, "STAT")
+				return strings.Contains(c.expect(211), "STOR under way: 1,234 bytes")
+			}, patience, time.Millisecond)
+			send(c, "NOOP") // answered after the transfer, as STAT of a file is
+			send(c, "STAT x")
+			data.Close()
+			c.expect(226)
+			c.expect(200)
+			require.Contains(t, c.expect(213), " 1234 ")
+
+			data = c.passive()
+			c.do(150, "STOR y")
+			_, err = data.Write(make([]byte, 1234))
+			require.NoError(t, err)
+			send(c, "ABOR")
+			c.expect(426)
+			c.expect(226)
+			n.requireNoFile(t, "y")
+		})
+	}
+}
+
+// urgent sends a line as urgent data, as Python's ftplib and Ruby's net-ftp do; its line end is the urgent byte.
+func (c *client) urgent(line string) {
+	c.t.Helper()
+	raw, err := c.conn.(*net.TCPConn).SyscallConn()
+	require.NoError(c.t, err)
+	require.NoError(c.t, raw.Write(func(fd uintptr) bool {
+		err = syscall.Sendto(int(fd), []byte(line+"\r\n"), syscall.MSG_OOB, nil)
+		return err != syscall.EAGAIN
+	}))
+	require.NoError(c.t, err)
 }

@@ -29,8 +29,15 @@ import (
 
 const firstFreePort = 1024
 
-// errNoData says that no data connection can be made ready now.
-var errNoData = errors.New("no data connection")
+// goneWait is how long a client that has hung up has for its data connection.
+const goneWait = time.Second
+
+var (
+	// errNoData says that no data connection can be made ready now.
+	errNoData = errors.New("no data connection")
+	// errNoTLS says that the client asked for TLS and did not begin it.
+	errNoTLS = errors.New("TLS did not begin on the data connection")
+)
 
 // source is where a data channel gets its connection from: a port that the client connects to, or the client's port.
 type source interface {
@@ -46,8 +53,13 @@ type dataChannel struct {
 	host    [4]byte
 	library net.Listener // put out of action, closed with the channel
 
+	connected chan struct{} // closed when early and earlyErr are set; nil: Accept connects
+	early     net.Conn
+	earlyErr  error
+
 	mu     sync.Mutex
 	conn   *dataConn
+	wanted bool // by a transfer
 	closed bool
 }
 
@@ -73,7 +85,7 @@ func (s *session) handleEpsv(arg string) string {
 	switch arg = strings.ToUpper(strings.TrimSpace(arg)); {
 	case arg == "ALL":
 		s.epsvAll = true
-		return s.answer(200, "Only EPSV from now on.")
+		return s.answer(200, "EPSV ALL ok.")
 	case arg == "1" && !local.Is4(), arg == "2" && local.Is4():
 		return s.answer(522, fmt.Sprintf("Use (%d).", map[bool]int{true: 1, false: 2}[local.Is4()]))
 	case arg != "" && arg != "1" && arg != "2":
@@ -89,7 +101,16 @@ func (s *session) openPassive(host [4]byte) string {
 		s.log.Warn("no passive port", "error", err)
 		return s.answer(425, "No passive port is free; try again later.")
 	}
-	s.setData(&dataChannel{s: s, source: r, port: s.srv.publicPort(r.Port()), host: host})
+	d := &dataChannel{s: s, source: r, port: s.srv.publicPort(r.Port()), host: host}
+	s.setData(d)
+	if s.protected {
+		// Some clients (Python's asyncio) send their command when TLS has begun, and others begin with TLS when they have read 150.
+		d.connected = make(chan struct{})
+		go func() {
+			defer close(d.connected)
+			d.early, d.earlyErr = d.connect(true, func() {})
+		}()
+	}
 	return "EPSV"
 }
 
@@ -107,7 +128,7 @@ func (s *session) handlePort(arg string) string {
 	if c.verb == "EPRT" {
 		parse = parseEprt
 	}
-	to, err := parse(arg)
+	to, err := parse(strings.TrimSpace(arg))
 	if err != nil {
 		return s.answer(501, "The address cannot be understood.")
 	}
@@ -123,7 +144,7 @@ func (s *session) handlePort(arg string) string {
 
 func parsePort(arg string) (netip.AddrPort, error) {
 	var n [6]byte
-	fields := strings.Split(strings.TrimSpace(arg), ",")
+	fields := strings.Split(arg, ",")
 	if len(fields) != len(n) {
 		return netip.AddrPort{}, errNoData
 	}
@@ -192,37 +213,107 @@ func (d *dataChannel) reply(verb string) (int, string) {
 	case "EPSV":
 		return 229, fmt.Sprintf("Entering Extended Passive Mode (|||%d|)", d.port)
 	}
-	return 200, verb + " is noted."
+	return 200, verb + " command successful. Consider using " + map[string]string{"PORT": "PASV.", "EPRT": "EPSV."}[verb]
 }
 
-// Accept waits for the connection, and makes it a TLS one if the client asked for that.
+// Accept waits for the connection, and makes it a TLS one if the client asked for that. The library calls it when it has accepted
+// the command. The 150 comes before the client's connection, which some clients make only when they have read it (RFC 959: "about
+// to open data connection"). It comes behind ours, since a client that has read it waits for ours for ever, and behind the client's where
+// one was refused (noteStranger): the client is to read the 425, and not to send into the connection that was closed.
+//
+// ftpserverlib: it sends 150 behind the connection. Ours takes its place (relay). It can go when the driver can send it.
 func (d *dataChannel) Accept() (net.Conn, error) {
+	if !d.usable() {
+		return nil, net.ErrClosed // aborted
+	}
+	c := d.s.current()
+	announce := func() { d.s.announce(c) }
+	if r, ok := d.source.(*passive.Reservation); ok && !r.Stranger().IsValid() {
+		announce()
+		announce = func() {}
+	}
 	accepted := make(chan struct{})
 	if !d.s.srv.opts.TrustHangups {
 		go d.giveUp(accepted)
 	}
-	raw, err := d.source.Accept()
+	conn, err := d.begin(announce)
 	close(accepted)
-	if err != nil {
+	switch {
+	case errors.Is(err, errNoTLS):
+		d.s.log.Warn("TLS did not begin on a data connection", "verb", c.verb, "error", err)
+		return nil, d.s.failed(err)
+	case err != nil:
 		d.noteStranger()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			d.s.log.Warn("no data connection came: the passive port does not get through to this node", "port", d.port)
 		}
 		return nil, err
 	}
-	conn := &dataConn{Conn: raw, stall: d.s.srv.opts.StallTimeout}
+	return d.s.transferConn(c, conn), nil
+}
+
+// begin waits for the connection, which may have come before the command.
+func (d *dataChannel) begin(announce func()) (net.Conn, error) {
+	if d.connected == nil {
+		return d.connect(d.s.protected, announce)
+	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
+	d.wanted = true
+	conn := d.conn
+	d.mu.Unlock()
+	if conn != nil {
+		conn.begin()
+	}
+	<-d.connected
+	return d.early, d.earlyErr
+}
+
+// connect waits for the connection, and then, behind the announcement, for TLS on it.
+func (d *dataChannel) connect(protected bool, announce func()) (net.Conn, error) {
+	raw, err := d.source.Accept()
+	if err != nil {
+		return nil, err
+	}
+	conn := &dataConn{Conn: raw, stall: d.s.srv.opts.StallTimeout}
+	if protected {
+		conn.tls = tls.Server(conn, d.s.srv.tls)
+	}
+	if !d.adopt(conn) {
 		raw.Close()
 		return nil, net.ErrClosed
 	}
-	d.conn = conn
-	if d.s.protected {
-		conn.tls = tls.Server(conn, d.s.srv.tls)
-		return conn.tls, nil
+	announce()
+	if !protected {
+		return conn, nil
 	}
-	return conn, nil
+	// crypto/tls reports a client that closes without a handshake as an ordinary end of the data.
+	if err := conn.tls.Handshake(); err != nil {
+		raw.Close()
+		return nil, fmt.Errorf("%w: %w", errNoTLS, err)
+	}
+	return conn.tls, nil
+}
+
+// transferConn is what the library reads and writes.
+func (s *session) transferConn(c *command, conn net.Conn) net.Conn {
+	if c.verb == "MLSD" && len(s.hidden) > 0 {
+		return &factConn{conn, s.hidden}
+	}
+	return conn
+}
+
+// adopt notes the connection, unless none is waited for any more.
+func (d *dataChannel) adopt(conn *dataConn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return false
+	}
+	d.conn = conn
+	if d.wanted || d.connected == nil {
+		conn.begin()
+	}
+	return true
 }
 
 // noteStranger tells an operator why the client's connection did not come: a NAT may have given it another address.
@@ -257,10 +348,19 @@ func (d *dataChannel) cut() {
 	}
 }
 
-// giveUp ends the waiting for a connection when the client has gone: it can hardly come any more.
+// giveUp ends the waiting for a connection when the client has gone, a moment later: it can hardly come any more, but a client
+// may have ended its side of the control connection behind the command, and the data connection be under way.
 func (d *dataChannel) giveUp(accepted <-chan struct{}) {
 	select {
 	case <-d.s.gone:
+	case <-accepted:
+		return
+	}
+	moment := time.NewTimer(goneWait)
+	defer moment.Stop()
+	select {
+	case <-moment.C:
+		d.s.failed(hangupError("the client hung up, and no data connection came"))
 		d.source.Close()
 	case <-accepted:
 	}
@@ -289,16 +389,25 @@ func (d *dataChannel) connection() *dataConn {
 }
 
 // dataConn is a data connection that is cut when nothing moves for the stall timeout, however slow it is
-// otherwise. TLS, if there is any, is above it.
+// otherwise, from the beginning of its transfer on. TLS, if there is any, is above it.
 type dataConn struct {
 	net.Conn
 	stall time.Duration
+	begun atomic.Bool // begin was called
 	tls   *tls.Conn   // above this, or nil
 	ended atomic.Bool // the client has closed its side of the TCP connection, seen by reading
 }
 
-func (c *dataConn) Read(p []byte) (int, error) {
+// begin says that the transfer begins; a Read that is under way is told.
+func (c *dataConn) begin() {
+	c.begun.Store(true)
 	c.SetReadDeadline(time.Now().Add(c.stall))
+}
+
+func (c *dataConn) Read(p []byte) (int, error) {
+	if c.begun.Load() {
+		c.SetReadDeadline(time.Now().Add(c.stall))
+	}
 	n, err := c.Conn.Read(p)
 	if errors.Is(err, io.EOF) {
 		c.ended.Store(true)

@@ -179,9 +179,22 @@ func TestDefenceNobodyWritesTheLog(t *testing.T) {
 				c := n.login(t)
 				defer hangUp(c)
 				c.do(229, "EPSV")
-				c.do(425, "LIST")
+				c.do(150, "LIST")
+				c.expect(425)
 			},
 			"no data connection came: the passive port",
+		},
+		"no TLS on the data connection": {
+			func(_ *testing.T, o *Options, _ *drop.Options) { o.TLS = TLSOptional },
+			func(t *testing.T, n *node) {
+				c := n.loginTLS(t)
+				defer hangUp(c)
+				data := c.passive()
+				c.do(150, "LIST")
+				data.Close()
+				c.expect(425)
+			},
+			"TLS did not begin on a data connection",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,20 +8,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/ftpnode/ftpnode/ftp/drop"
 )
-
-// urgent sends a line as urgent data, as Python's and Ruby's libraries send ABOR.
-func (c *client) urgent(line string) {
-	c.t.Helper()
-	raw, err := c.conn.(*net.TCPConn).SyscallConn()
-	require.NoError(c.t, err)
-	require.NoError(c.t, raw.Control(func(fd uintptr) {
-		require.NoError(c.t, unix.Sendto(int(fd), []byte(line+"\r\n"), unix.MSG_OOB, nil))
-	}))
-}
 
 // TestClientsThatLeaveBehindTheData holds who leaves before the 226 without ending the control connection.
 func TestClientsThatLeaveBehindTheData(t *testing.T) {

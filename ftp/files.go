@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -106,10 +109,6 @@ func (d *driver) RemoveDir(name string) error {
 	return d.s.guarded(func() error { return d.s.files.RemoveDir(name) })
 }
 
-func (d *driver) Rename(from, to string) error {
-	return d.s.guarded(func() error { return d.s.files.Rename(from, to) })
-}
-
 func (d *driver) Mkdir(name string, _ os.FileMode) error {
 	return d.s.guarded(func() error { return d.s.files.Mkdir(name) })
 }
@@ -118,12 +117,13 @@ func (d *driver) Chtimes(name string, _, mtime time.Time) error {
 	return d.s.guarded(func() error { return d.s.files.Chtimes(name, mtime) })
 }
 
-// What follows is never called: the session answers SITE, and the extensions above replace the rest.
+// What follows is never called: the session answers SITE and RNTO, and the extensions above replace the rest.
 
 func (d *driver) Name() string                                          { return "ftpnode" }
 func (d *driver) Create(string) (afero.File, error)                     { return nil, errUnsupported }
 func (d *driver) Open(string) (afero.File, error)                       { return nil, errUnsupported }
 func (d *driver) OpenFile(string, int, os.FileMode) (afero.File, error) { return nil, errUnsupported }
+func (d *driver) Rename(string, string) error                           { return errUnsupported }
 func (d *driver) MkdirAll(string, os.FileMode) error                    { return errUnsupported }
 func (d *driver) RemoveAll(string) error                                { return errUnsupported }
 func (d *driver) Chmod(string, os.FileMode) error                       { return errUnsupported }
@@ -147,14 +147,18 @@ func (s *session) abs(name string) string {
 // handleTransfer is for the commands that open the data connection.
 func (s *session) handleTransfer(arg string) string {
 	c := s.current()
-	c.offset, c.declared = s.offset, s.declared
-	s.offset, s.declared = 0, -1
+	if c.verb == "RETR" || isUpload(c.verb) { // a listing leaves what was said of the next file
+		c.offset, s.offset = s.offset, 0
+	}
+	if isUpload(c.verb) {
+		c.declared, s.declared = s.declared, -1
+	}
 	if s.mustProtect() && !s.protected {
 		s.warn("a transfer without TLS was refused; the device must encrypt data connections too (PROT P)")
 		return s.answer(521, "Data connections must be encrypted; send PBSZ 0 and PROT P first.")
 	}
 	if !s.data.usable() { // else an upload would begin that cannot come
-		return s.answer(425, "Send PASV or EPSV first.")
+		return s.answer(425, "Use PASV or EPSV first.")
 	}
 	if c.verb == "STOU" {
 		return "STOR " + c.name
@@ -181,6 +185,82 @@ func (s *session) handleStou(arg string) string {
 	return s.answer(450, "No free name was found; try again later.")
 }
 
+// handleCwd takes no name, and "~" if there is none of that, for the user's directory.
+func (s *session) handleCwd(arg string) string {
+	if rest, ok := strings.CutPrefix(arg, "~"); arg == "" || (ok && (rest == "" || rest[0] == '/')) {
+		if _, err := s.files.Stat(s.abs(arg)); arg == "" || errors.Is(err, fs.ErrNotExist) {
+			arg = "/" + rest
+		}
+	}
+	return s.pass(arg)
+}
+
+// facts of MLST and MLSD, in the order of the library's.
+var facts = []string{"Type", "Size", "Modify"}
+
+// factList is how FEAT and OPTS name them: those that are shown have the mark, and without one the others are left out.
+func (s *session) factList(mark string) string {
+	var b strings.Builder
+	for _, f := range facts {
+		switch {
+		case !slices.Contains(s.hidden, f):
+			b.WriteString(f + mark + ";")
+		case mark != "":
+			b.WriteString(f + ";")
+		}
+	}
+	return b.String()
+}
+
+// handleMlst tells of one file or directory.
+//
+// ftpserverlib: the name in its answer is the last part of the path, and "/" has the name of the directory on the disk. It can
+// go when it answers with the path.
+func (s *session) handleMlst(arg string) string {
+	var info fs.FileInfo
+	err := s.guarded(func() (err error) { info, err = s.files.Stat(s.abs(arg)); return err })
+	if err != nil {
+		return s.answer(refusal("MLST", err))
+	}
+	kind := "file"
+	if info.IsDir() {
+		kind = "dir"
+	}
+	if arg == "" {
+		arg = s.abs("")
+	}
+	entry := fmt.Sprintf("Type=%s;Size=%d;Modify=%s; %s", kind, info.Size(), info.ModTime().UTC().Format("20060102150405"), arg)
+	return s.answerRaw(block(250, "Listing", []string{withoutFacts(entry, s.hidden)}, "End"))
+}
+
+// withoutFacts is an entry of MLST or MLSD without some facts.
+func withoutFacts(entry string, hidden []string) string {
+	all, name, _ := strings.Cut(entry, " ")
+	var b strings.Builder
+	for fact := range strings.SplitAfterSeq(all, ";") {
+		if key, _, _ := strings.Cut(fact, "="); !slices.Contains(hidden, key) {
+			b.WriteString(fact)
+		}
+	}
+	return b.String() + " " + name
+}
+
+// factConn is a data connection for MLSD, of which the library writes an entry at a time.
+type factConn struct {
+	net.Conn
+	hidden []string
+}
+
+func (c *factConn) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return c.Conn.Write(p)
+	}
+	if _, err := c.Conn.Write([]byte(withoutFacts(string(p), c.hidden))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
 // handleList is for LIST and NLST, whose options, as in "LIST -al name", change nothing here.
 func (s *session) handleList(arg string) string {
 	for strings.HasPrefix(arg, "-") {
@@ -188,6 +268,32 @@ func (s *session) handleList(arg string) string {
 		arg = strings.TrimLeft(rest, " ")
 	}
 	return s.handleTransfer(arg)
+}
+
+// handleRnfr keeps the file to rename for RNTO.
+//
+// ftpserverlib: it remembers a former file when another RNFR or an RNTO has failed. It never hears of the two. It can go
+// when both forget it.
+func (s *session) handleRnfr(arg string) string {
+	s.renaming = ""
+	name := s.abs(arg)
+	if err := s.guarded(func() error { _, err := s.files.Stat(name); return err }); err != nil {
+		return s.answer(refusal("RNFR", err))
+	}
+	s.renaming = name
+	return s.answer(350, "Ready for RNTO.")
+}
+
+func (s *session) handleRnto(arg string) string {
+	from := s.renaming
+	s.renaming = ""
+	if from == "" {
+		return s.answer(503, "RNFR required first.")
+	}
+	if err := s.guarded(func() error { return s.files.Rename(from, s.abs(arg)) }); err != nil {
+		return s.answer(refusal("RNTO", err))
+	}
+	return s.answer(250, "Rename successful.")
 }
 
 // handleMfmt is "MFMT 20060102150405 name".
@@ -200,10 +306,11 @@ func (s *session) handleMfmt(arg string) string {
 	return s.setTime(name, t, 213, fmt.Sprintf("Modify=%s; %s", stamp, name))
 }
 
-// handleMdtm tells a time, or sets it as old clients do: "MDTM 20060102150405 name".
+// handleMdtm tells a time, or sets it as old clients do: "MDTM 20060102150405 name", or "MDTM 20060102150405+120 name" with the minutes by
+// which their clocks are ahead of UTC, as Serv-U has it.
 func (s *session) handleMdtm(arg string) string {
 	stamp, name, _ := strings.Cut(arg, " ")
-	t, err := parseStamp(stamp)
+	t, err := parseZoned(stamp)
 	if err != nil || name == "" {
 		return s.pass(arg)
 	}
@@ -248,15 +355,15 @@ func (s *session) handleSite(arg string) string {
 		if _, err := s.files.Stat(s.abs(name)); err != nil {
 			return s.answer(refusal("SITE", err))
 		}
-		return s.answer(200, "Noted; the server keeps its own permissions.")
+		return s.answer(200, "SITE CHMOD command ok; the server keeps its own permissions.")
 	case "UTIME":
 		name, t, err := parseUtime(rest)
 		if err != nil {
 			return s.answer(501, "Expected SITE UTIME YYYYMMDDHHMMSS name.")
 		}
-		return s.setTime(name, t, 200, "The time is set.")
+		return s.setTime(name, t, 200, "SITE UTIME command ok.")
 	case "UMASK", "IDLE", "CHGRP", "CHOWN":
-		return s.answer(200, "Noted; the server keeps its own.")
+		return s.answer(200, "SITE "+strings.ToUpper(sub)+" command ok; the server keeps its own.")
 	case "HELP":
 		return s.answer(214, "SITE CHMOD, UTIME, UMASK, IDLE, HELP.")
 	}
@@ -274,6 +381,20 @@ func (s *session) setTime(name string, t time.Time, code int, text string) strin
 // parseStamp reads YYYYMMDDHHMMSS, with a fraction or without.
 func parseStamp(text string) (time.Time, error) {
 	return time.Parse("20060102150405", text)
+}
+
+// parseZoned is parseStamp, with or without the minutes ahead of UTC.
+func parseZoned(text string) (time.Time, error) {
+	i := strings.IndexAny(text, "+-")
+	if i < 0 {
+		return parseStamp(text)
+	}
+	t, err := parseStamp(text[:i])
+	if err != nil {
+		return t, err
+	}
+	minutes, err := strconv.ParseInt(text[i:], 10, 16)
+	return t.Add(-time.Duration(minutes) * time.Minute), err
 }
 
 // parseUtime reads "YYYYMMDDHHMM[SS] name" and "name atime mtime ctime UTC".

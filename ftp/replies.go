@@ -14,9 +14,10 @@ import (
 	"github.com/ftpnode/ftpnode/ftp/drop"
 )
 
-// What clients read. Rules: one short sentence that says what happened and, if it helps, what to do; the
-// code decides what a client does next (4xx: it tries again, 5xx: it does not); no path of the volume,
-// no text of the library or the operating system, and no control characters, whatever a name holds.
+// What clients read. Rules: the code decides what a client does next (4xx: it tries again, 5xx: it does not); many
+// scripts match the words, so they begin with what vsftpd says at that place (TestReplyTexts), and go on, behind a colon or a
+// semicolon, with the reason or what to do; no path of the volume, no text of the library or the operating system, and no
+// control characters, whatever a name holds.
 
 var (
 	errStopped     = errors.New("the server stops")
@@ -62,6 +63,7 @@ type replyLine struct {
 	text  string // after the code
 	whole string
 	kind  replyKind
+	first bool // of several lines
 }
 
 type replyKind int
@@ -98,6 +100,7 @@ func (p *replyParser) parse(line string) replyLine {
 		return r
 	case len(line) > 3 && line[3] == '-':
 		p.open = code
+		r.first = true
 		return r
 	}
 	r.text = strings.TrimPrefix(line[3:], " ")
@@ -122,9 +125,14 @@ func (s *session) relay(r replyLine) {
 		if entry, ok := strings.CutPrefix(line, " %s"); ok && c.verb == "STAT" {
 			line = " " + entry
 		}
+		switch {
+		case r.first:
+			line = fmt.Sprintf("%d-Status follows:", r.code)
+		case r.kind == replyLast:
+			line = fmt.Sprintf("%d End of status", r.code)
+		}
 		s.send(printable(line) + "\r\n")
-	case replyPreliminary:
-		s.send(reply(r.code, s.preliminary(c)))
+	case replyPreliminary: // announce has sent it
 	case replyFinal:
 		code, text := s.translate(c, r)
 		if c.upload != nil {
@@ -138,14 +146,22 @@ func (s *session) relay(r replyLine) {
 	}
 }
 
+// announce says that the transfer is about to begin.
+func (s *session) announce(c *command) {
+	c.began = true
+	s.send(reply(150, s.preliminary(c)))
+}
+
 func (s *session) preliminary(c *command) string {
 	switch c.verb {
 	case "STOU":
 		return "FILE: " + c.name // RFC 1123, 4.1.2.9
 	case "STOR", "APPE":
-		return "Send the file."
+		return "Ok to send data."
+	case "RETR":
+		return "Opening BINARY mode data connection for " + c.arg + "."
 	default:
-		return "Here it comes."
+		return "Here comes the directory listing."
 	}
 }
 
@@ -155,7 +171,7 @@ func (s *session) preliminary(c *command) string {
 // said. It can go when an error can bring its own code.
 func (s *session) translate(c *command, r replyLine) (int, string) {
 	s.mu.Lock()
-	err, aborted, bytes, waits := c.err, c.aborted, c.bytes, c.waits
+	err, aborted, waits := c.err, c.aborted, c.waits
 	s.mu.Unlock()
 	if r.code >= 400 {
 		if aborted {
@@ -169,63 +185,104 @@ func (s *session) translate(c *command, r replyLine) (int, string) {
 	switch c.verb {
 	case "STOR", "APPE", "STOU":
 		if waits {
-			return 226, fmt.Sprintf("Received %s bytes; kept until the file is renamed.", grouped(bytes))
+			return 226, "Transfer complete; the file waits for its last name."
 		}
-		return 226, fmt.Sprintf("Received %s bytes; on its way.", grouped(bytes))
+		return 226, "Transfer complete."
 	case "RETR":
-		return 226, fmt.Sprintf("Sent %s bytes.", grouped(bytes))
+		return 226, "Transfer complete."
 	case "LIST", "NLST", "MLSD":
-		return 226, "End of the list."
+		return 226, "Directory send OK."
 	case "PASS":
-		return 230, "Welcome; send your files."
+		return 230, "Login successful."
 	case "CWD", "CDUP":
-		return 250, fmt.Sprintf("Now in %s.", quoted(s.cc.Path()))
+		return 250, "Directory successfully changed."
+	case "PWD":
+		return 257, fmt.Sprintf("%s is the current directory", quoted(s.cc.Path()))
 	case "MKD":
 		// ftpserverlib: its 257 does not begin with the path (RFC 959, appendix II). It can go when it does.
-		return 257, fmt.Sprintf("%s is made.", quoted(s.abs(c.arg)))
+		return 257, fmt.Sprintf("%s created", quoted(s.abs(c.arg)))
 	case "RMD":
-		return 250, "The directory is removed."
+		return 250, "Remove directory operation successful."
 	case "DELE":
-		return 250, "The file is deleted."
-	case "RNFR":
-		return 350, "Send the new name with RNTO."
-	case "RNTO":
-		return 250, "Renamed."
+		return 250, "Delete operation successful."
 	case "PASV", "EPSV", "PORT", "EPRT":
 		return s.data.reply(c.verb)
 	}
-	return r.code, r.text
+	return r.code, r.text // of SIZE and MDTM: a number
 }
 
-// libraryRefusal is for what the library refused by itself.
+// libraryRefusal is for what the library refused by itself. Nothing of its text is told.
 func libraryRefusal(c *command, r replyLine) (int, string) {
 	switch {
 	case r.code == 500: // a panic, or a driver's error that it did not expect
 		return 451, "Internal error; try again later."
 	case r.code == 425:
-		return 425, "The data connection did not come; check that the passive ports can be reached."
-	case r.code == 503 && c.verb == "RNTO":
-		return 503, "Send RNFR first."
+		return 425, "Failed to establish connection: the data connection did not come; check that the passive ports can be reached."
 	case c.verb == "PASV" || c.verb == "EPSV" || c.verb == "PORT" || c.verb == "EPRT":
 		return 425, "No data connection can be opened now; try again later."
 	case c.verb == "SIZE":
-		return 550, "It is a directory."
-	case c.verb == "CWD" || c.verb == "MLSD":
-		return 550, "It is not a directory."
+		return failed(c.verb, "It is a directory.")
+	case c.verb == "CWD":
+		return failed(c.verb, "Not a directory.")
+	case c.verb == "MLSD" && r.code == 550 && !c.began:
+		return failed(c.verb, "Not a directory.")
+	case isTransfer(c.verb):
+		return 426, broken(c.verb)
 	}
-	return r.code, r.text
+	return 451, "Trouble on the server; try again later."
 }
+
+// failures are how vsftpd says that a command failed. Scripts look for these words, and for those of the reason.
+var failures = map[string]string{
+	"CWD":  "Failed to change directory",
+	"CDUP": "Failed to change directory",
+	"MKD":  "Create directory operation failed",
+	"RMD":  "Remove directory operation failed",
+	"DELE": "Delete operation failed",
+	"RNFR": "RNFR command failed",
+	"RNTO": "Rename failed",
+	"SIZE": "Could not get file size",
+	"MDTM": "Could not get file modification time",
+	"RETR": "Failed to open file",
+	"STOR": "Could not create file",
+	"APPE": "Could not create file",
+	"STOU": "Could not create file",
+}
+
+// failed is the reply 550 to a command, with the reason.
+func failed(verb, reason string) (int, string) {
+	if what := failures[verb]; what != "" {
+		return 550, what + ": " + reason
+	}
+	return 550, reason
+}
+
+// broken says that a transfer broke. What a client sent can be resumed.
+func broken(verb string) string {
+	if isUpload(verb) {
+		return "Failure reading network stream" + andKept
+	}
+	return "Failure writing network stream."
+}
+
+const andKept = "; what came so far is kept and can be resumed."
 
 // refusal is the one place that says how errors are told to clients.
 func refusal(verb string, err error) (int, string) {
 	is := func(target error) bool { return errors.Is(err, target) }
+	ending := "." // of a transfer
+	if isUpload(verb) {
+		ending = andKept
+	}
 	var hangup hangupError
 	var network net.Error
 	switch {
 	case is(errAborted):
-		return 426, "Aborted; what came so far is kept and can be resumed."
+		return 426, "Transfer aborted" + ending
 	case is(errStopped):
-		return 426, "The server stops; what came so far is kept and can be resumed."
+		return 426, "Transfer aborted: the server stops" + ending
+	case is(errNoTLS):
+		return 425, "Failed to establish connection: TLS did not begin on the data connection, as PROT P demands."
 	case errors.As(err, &hangup):
 		return 426, "Interrupted: " + hangup.Error() + "."
 	case is(drop.ErrFull):
@@ -247,36 +304,45 @@ func refusal(verb string, err error) (int, string) {
 	case is(drop.ErrOffset):
 		return 554, "The offset is beyond what was received; ask SIZE."
 	case is(drop.ErrIncomplete) && isUpload(verb):
-		return 426, "The file is shorter than declared; what came so far is kept and can be resumed."
+		return 426, "The file is shorter than declared" + andKept
 	case is(drop.ErrIncomplete):
-		return 550, "The upload of this file is not complete."
+		return failed(verb, "The upload of this file is not complete.")
 	case is(drop.ErrSuperseded):
 		return 426, "A newer upload of the same name took its place."
 	case is(errNotReadable):
-		return 550, "Files cannot be read here, only sent."
+		return failed(verb, "Files cannot be read here, only sent.")
 	case is(errUnsupported):
 		return 504, "That is not supported."
 	case is(fs.ErrNotExist):
-		return 550, "There is no such file or directory."
+		return failed(verb, "No such file or directory.")
 	case is(syscall.ENOTEMPTY):
-		return 550, "The directory is not empty."
+		return failed(verb, "Directory not empty.")
 	case is(syscall.ENOTDIR):
-		return 550, "It is not a directory."
+		return failed(verb, "Not a directory.")
 	case is(syscall.EISDIR):
-		return 550, "It is a directory."
+		return failed(verb, "It is a directory.")
 	case is(fs.ErrExist):
-		return 550, "There is a file or directory of that name."
+		return failed(verb, "There is a file or directory of that name.")
 	case is(syscall.ENAMETOOLONG):
 		return 553, "This name is too long."
 	case is(syscall.ELOOP), is(fs.ErrPermission):
-		return 550, "It cannot be reached."
+		return failed(verb, "Permission denied.")
 	case is(os.ErrDeadlineExceeded):
-		return 426, "Nothing came for too long; what came so far is kept and can be resumed."
+		return 426, "Nothing came for too long" + ending
 	case errors.As(err, &network), is(net.ErrClosed):
-		return 426, "The data connection broke."
+		return 426, broken(verb)
 	default:
 		return 451, "Trouble on the server; try again later."
 	}
+}
+
+// isTransfer reports whether the verb opens a data connection.
+func isTransfer(verb string) bool {
+	switch verb {
+	case "RETR", "LIST", "NLST", "MLSD":
+		return true
+	}
+	return isUpload(verb)
 }
 
 func isUpload(verb string) bool { return verb == "STOR" || verb == "APPE" || verb == "STOU" }

@@ -7,7 +7,7 @@ import "strings"
 // ftpserverlib: it would wrap the bridge, and its replies could not be rewritten. The session does TLS itself.
 // It can go when all replies of the library can be ours, so that there is no bridge.
 func (s *session) handleAuth(arg string) string {
-	mechanism := strings.ToUpper(arg)
+	mechanism := strings.ToUpper(strings.TrimSpace(arg))
 	switch mechanism {
 	case "TLS", "TLS-C", "SSL", "TLS-P":
 	default:
@@ -20,7 +20,7 @@ func (s *session) handleAuth(arg string) string {
 		return s.answer(503, "The connection is encrypted already.")
 	}
 	c := s.current()
-	s.send(reply(234, "Begin with TLS."))
+	s.send(reply(234, "Proceed with negotiation."))
 	if err := s.startTLS(); err != nil {
 		s.kill("TLS handshake: " + err.Error())
 		s.finish(c)
@@ -44,23 +44,23 @@ func (s *session) handlePbsz(string) string {
 	if !s.secure {
 		return s.answer(503, "Send AUTH TLS first.")
 	}
-	return s.answer(200, "PBSZ=0")
+	return s.answer(200, "PBSZ set to 0.")
 }
 
 func (s *session) handleProt(arg string) string {
 	if !s.secure {
 		return s.answer(503, "Send AUTH TLS first.")
 	}
-	switch strings.ToUpper(arg) {
+	switch strings.ToUpper(strings.TrimSpace(arg)) {
 	case "P":
 		s.protected = true
-		return s.answer(200, "Data connections are encrypted.")
+		return s.answer(200, "PROT now Private.")
 	case "C":
 		if s.mustProtect() {
 			return s.answer(534, "Data connections must be encrypted here.")
 		}
 		s.protected = false
-		return s.answer(200, "Data connections are in the clear.")
+		return s.answer(200, "PROT now Clear.")
 	}
 	return s.answer(536, "Only PROT P and PROT C are supported.")
 }

@@ -34,6 +34,8 @@ type Server struct {
 	lastID  atomic.Uint64
 	witness *evidence.Witness
 
+	declarations declarations
+
 	dirsMu sync.Mutex
 	dirs   map[string]*drop.UserDir
 

@@ -80,9 +80,11 @@ type state struct {
 	budget       budget
 	account      *User
 	files        *drop.Session
-	offset       int64 // REST
-	declared     int64 // ALLO; -1 if it was not sent
-	abortReplies int   // ABORs to answer after the transfer
+	renaming     string   // RNFR; "" if there is none
+	offset       int64    // REST
+	declared     int64    // ALLO; -1 if it was not sent
+	hidden       []string // facts that OPTS MLST has left out
+	abortReplies int      // ABORs to answer after the transfer
 }
 
 // command is one that is under way, from its line to its last reply.
@@ -91,6 +93,7 @@ type command struct {
 	offset    int64  // REST
 	declared  int64  // ALLO; -1 if it was not sent
 	name      string // made up for STOU
+	began     bool   // its 150 is sent. Of the goroutine that replies
 
 	// Guarded by session.mu.
 	err     error // why the driver refused or failed it
@@ -117,8 +120,13 @@ func newSession(srv *Server, conn net.Conn, remote netip.Addr) *session {
 		ended:   make(chan struct{}),
 	}
 	s.declared = -1
-	s.log = srv.lines.Logger(guard.Network(remote)).With("session", s.id, "remote", remote)
+	s.log = s.clientLog()
 	return s
+}
+
+// clientLog is the log before a log-in.
+func (s *session) clientLog() *slog.Logger {
+	return s.srv.lines.Logger(guard.Network(s.remote)).With("session", s.id, "remote", s.remote)
 }
 
 // run serves the client until either side ends the session and all its goroutines have ended.
@@ -134,7 +142,7 @@ func (s *session) run() {
 	s.login = time.AfterFunc(s.srv.opts.LoginTimeout, func() { s.bye(true, 421, "Too long without a login; goodbye.") })
 	defer s.login.Stop()
 	s.idle = time.AfterFunc(s.srv.opts.IdleTimeout, func() {
-		s.bye(false, 421, fmt.Sprintf("Idle for %v; goodbye.", s.srv.opts.IdleTimeout))
+		s.bye(false, 421, fmt.Sprintf("Timeout: idle for %v; goodbye.", s.srv.opts.IdleTimeout))
 	})
 	defer s.idle.Stop()
 
@@ -175,6 +183,7 @@ func (s *session) read() {
 	defer s.recovered()
 	r := bufio.NewReaderSize(s.conn, maxLine)
 	late := false // lines that came long before they are looked at say nothing about a reply that went out meanwhile
+	var t telnet
 	for {
 		line, err := r.ReadSlice('\n')
 		switch {
@@ -186,7 +195,7 @@ func (s *session) read() {
 			s.hangUp(err)
 			return
 		}
-		text := commandLine(line)
+		text := t.single(commandLine(line))
 		verb, _ := parse(text)
 		if !late || verb == "ABOR" {
 			s.tcp.Line(verb)
@@ -369,7 +378,7 @@ func (s *session) ending() bool {
 
 // begin makes a line the command under way; false if the session is closing.
 func (s *session) begin(verb, arg string) bool {
-	c := &command{verb: verb, arg: arg, done: make(chan struct{})}
+	c := &command{verb: verb, arg: arg, declared: -1, done: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {

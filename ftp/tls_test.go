@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -69,7 +70,7 @@ func TestRequiredTLS(t *testing.T) {
 // TestOldNamesOfAuth: AUTH SSL and TLS-P mean that data connections are encrypted, too, as in the drafts before RFC 4217
 // and in vsftpd and ProFTPD. PROT C takes it back where it may.
 func TestOldNamesOfAuth(t *testing.T) {
-	for name, protected := range map[string]bool{"SSL": true, "ssl": true, "TLS-P": true, "TLS": false, "TLS-C": false} {
+	for name, protected := range map[string]bool{"SSL": true, "ssl": true, "TLS-P": true, "TLS": false, "TLS-C": false, "TLS  ": false} {
 		t.Run(name, func(t *testing.T) {
 			n := start(t, withTLS(TLSOptional))
 			c := n.dial(t)
@@ -146,6 +147,35 @@ func TestHandshake(t *testing.T) {
 	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	_, err := handshake(old)
 	require.Error(t, err)
+}
+
+// TestOldDevices know TLS 1.2 with RSA certificates only. CLIENTS.md names the oldest suite.
+func TestOldDevices(t *testing.T) {
+	n := start(t, withTLS(TLSRequired))
+	config := insecure()
+	config.MaxVersion = tls.VersionTLS12
+	config.CipherSuites = []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA}
+	c := n.dial(t)
+	c.expect(220)
+	s, _ := c.secure(config)
+	s.login("dock", "pass")
+	s.do(200, "PROT P")
+	for _, name := range []string{"a", "b"} {
+		data := tls.Client(s.passive(), config)
+		s.do(150, "STOR %s", name)
+		_, err := data.Write(noise(1000))
+		require.NoError(t, err)
+		require.NoError(t, data.Close())
+		s.expect(226)
+		n.requireFile(t, name, noise(1000))
+	}
+
+	c = n.dial(t)
+	c.expect(220)
+	c.do(234, "AUTH TLS")
+	config = config.Clone()
+	config.CipherSuites = []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}
+	require.Error(t, tls.Client(c.conn, config).Handshake(), "a suite without forward secrecy")
 }
 
 // TestDataConnectionsResume is what FileZilla and others do: the data connection resumes the TLS session of
@@ -254,19 +284,75 @@ func TestCloseNotify(t *testing.T) {
 		raw.CloseWrite()
 		s.expect(code)
 	}
-	raw := s.passive()
-	s.send("STOR no handshake")
-	s.expect(150)
-	require.NoError(t, raw.Close())
-	s.expect(426)
-	n.requireNoFile(t, "no handshake")
-
 	send("never did", false, 226)
 	send("does", true, 226)
 	send("does not", false, 426)
 	n.requireFile(t, "never did", noise(1000))
 	n.requireFile(t, "does", noise(1000))
 	n.requireNoFile(t, "does not")
+}
+
+// TestNoTLSOnTheDataConnection: clients that sent PROT P and do not begin TLS. Nothing of theirs is taken for a file.
+func TestNoTLSOnTheDataConnection(t *testing.T) {
+	for name, send := range map[string]func(data *net.TCPConn){
+		"an empty file": func(*net.TCPConn) {},
+		"plain data":    func(data *net.TCPConn) { _, _ = data.Write(noise(1000)) },
+		"half a hello":  func(data *net.TCPConn) { _, _ = data.Write([]byte{22, 3, 1, 2, 0, 1}) },
+		"a reset":       func(data *net.TCPConn) { _ = data.SetLinger(0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := start(t, withTLS(TLSRequired))
+			s := n.loginTLS(t)
+			for _, command := range []string{"STOR x", "LIST"} {
+				data := s.passive()
+				s.do(150, command)
+				send(data)
+				require.NoError(t, data.Close())
+				require.Contains(t, s.expect(425), "TLS did not begin")
+			}
+			n.requireNoFile(t, "x")
+			data := s.passiveTLS()
+			s.do(150, "STOR x")
+			_, err := data.Write([]byte("x"))
+			require.NoError(t, err)
+			require.NoError(t, data.Close())
+			s.expect(226)
+			n.requireFile(t, "x", []byte("x"))
+		})
+	}
+}
+
+// TestTLSBeforeTheCommand is a client that sends its command only when TLS has begun on the data connection, as Python's asyncio has it, and
+// one that connects, and begins with TLS after 150, later than a stalled transfer would be cut.
+func TestTLSBeforeTheCommand(t *testing.T) {
+	t.Parallel()
+	n := start(t, func(o *Options, _ *drop.Options) { o.TLS = TLSRequired; o.StallTimeout = 2 * time.Second })
+	s := n.loginTLS(t)
+	for _, early := range []bool{true, false} {
+		raw := s.passive()
+		data := tls.Client(raw, insecure())
+		if early {
+			require.NoError(t, data.Handshake())
+		} else {
+			time.Sleep(2500 * time.Millisecond) // nothing is waited for: the client is slow
+		}
+		s.do(150, "STOR x")
+		_, err := data.Write(noise(1000))
+		require.NoError(t, err)
+		require.NoError(t, data.Close())
+		s.expect(226)
+		n.requireFile(t, "x", noise(1000))
+		s.do(250, "DELE x")
+	}
+	// One that begins nothing is cut, from the command on.
+	raw := s.passive()
+	s.do(150, "STOR x")
+	require.Contains(t, s.expect(425), "TLS did not begin")
+	raw.Close()
+	// One that connects and goes leaves nothing behind.
+	s.passive()
+	s.do(221, "QUIT")
+	eventually(t, func() bool { return n.sessionCount() == 0 }, "the session ends")
 }
 
 // TestCloseNotifyIsNoWitness: a client that gives up ends its data as TLS demands, and shows only then that it has.
@@ -335,7 +421,7 @@ func TestRenegotiation(t *testing.T) {
 	require.NoError(t, cmd.Start())
 	_, err = io.WriteString(stdin, "USER dock\nPASS pass\n")
 	require.NoError(t, err)
-	eventually(t, func() bool { return strings.Contains(out.String(), "230 Welcome") }, "openssl has logged in")
+	eventually(t, func() bool { return strings.Contains(out.String(), "230 Login successful.") }, "openssl has logged in")
 	_, err = io.WriteString(stdin, "R\n") // at the beginning of what it reads this is openssl's own command
 	require.NoError(t, err)
 	require.Error(t, cmd.Wait(), out.String())

@@ -37,8 +37,11 @@ type upload struct {
 	file     *drop.Upload
 	evidence *evidence.Upload
 	received int64
-	sum      uint32 // CRC-32C of what was received, over TLS only
+	sum      uint32 // CRC-32C of what was received, over TLS and of a declared size only
 	err      error  // why it broke
+
+	name    string
+	resumed bool
 }
 
 var (
@@ -49,12 +52,19 @@ var (
 
 func (s *session) openUpload(name string, appending bool) (ftpserver.FileTransfer, error) {
 	c := s.current()
-	file, err := s.files.Create(name, drop.Write{Offset: c.offset, Append: appending, Declared: max(c.declared, 0), Unread: true})
+	w := drop.Write{Offset: c.offset, Append: appending, Unread: true}
+	if c.declared > 0 && s.srv.declarations.counts(s.declaration(c, name)) {
+		w.Declared = c.declared // else Close finds out what it is worth
+	}
+	file, err := s.files.Create(name, w)
 	if err != nil {
 		return nil, err
 	}
-	return &upload{s: s, c: c, file: file, evidence: s.tcp.Upload()}, nil
+	return &upload{s: s, c: c, file: file, evidence: s.tcp.Upload(), name: name, resumed: c.offset > 0 || appending}, nil
 }
+
+// declaredSize reports whether the upload has the very size that was declared: it is all there, whatever became of the client.
+func (u *upload) declaredSize() bool { return !u.resumed && u.file.Size() == u.c.declared }
 
 // ReadFrom copies what the client sends.
 //
@@ -82,12 +92,12 @@ func (u *upload) ReadFrom(r io.Reader) (n int64, err error) {
 			}
 			n += int64(got)
 			u.received += int64(got)
-			if encrypted {
+			if encrypted || u.c.declared > 0 {
 				u.sum = crc32.Update(u.sum, castagnoli, buffer[:got])
 			}
 			u.s.count(u.c, got)
 		}
-		if errors.Is(readErr, io.EOF) {
+		if errors.Is(readErr, io.EOF) || (readErr != nil && u.declaredSize()) {
 			return n, nil
 		}
 		if readErr != nil {
@@ -129,6 +139,9 @@ func (u *upload) Close() error {
 		}
 		if reason == nil {
 			reason = u.left()
+		}
+		if reason == nil {
+			reason = u.short()
 		}
 		if reason != nil {
 			if err := u.file.Interrupt(reason); err != nil {
@@ -173,9 +186,9 @@ const kept = "; the upload is kept and can be resumed"
 // TLS is no witness of the whole: a client that gives up in an orderly way (curl at its --max-time, one that
 // sends ABOR) ends its data with close_notify as after the last byte. But one that did so before and does not now has died.
 func (u *upload) truncated() error {
-	if u.c.offset == 0 && u.file.Size() == u.c.declared {
+	if u.declaredSize() {
 		u.evidence.Trust()
-		return nil // it is all there, whoever has died
+		return nil
 	}
 	if u.s.srv.opts.TrustHangups {
 		u.evidence.Trust()
@@ -183,9 +196,6 @@ func (u *upload) truncated() error {
 	conn := u.s.data.connection()
 	if conn == nil || conn.tls == nil {
 		return nil
-	}
-	if !conn.tls.ConnectionState().HandshakeComplete { // crypto/tls reports that as an ordinary end, too
-		return hangupError("the data connection ended before TLS began" + kept)
 	}
 	if err := u.evidence.EndTLS(conn.endedByAlert(), u.received, u.sum); err != nil {
 		return hangupError(err.Error() + kept)

@@ -135,10 +135,108 @@ func TestShorterThanDeclared(t *testing.T) {
 	c.upload(226, "STOR y", noise(5)) // ALLO is for one transfer
 }
 
+// TestALargerDeclaration: ALLO only reserves. The first short upload is refused, since it may be a broken one; the same again is whole, and the client is known
+// from then on.
+func TestALargerDeclaration(t *testing.T) {
+	for name, again := range map[string]func(c *client, code int){
+		"STOR": func(c *client, code int) { c.upload(code, "STOR x", noise(99)) },
+		"REST": func(c *client, code int) { c.do(350, "REST 99"); c.upload(code, "STOR x", nil) },
+		"APPE": func(c *client, code int) { c.upload(code, "APPE x", nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := start(t, func(_ *Options, d *drop.Options) { d.MaxSize = 1000 })
+			c := n.login(t)
+			const known = "declares more than its files have"
+			c.do(200, "ALLO 512")
+			require.Contains(t, c.upload(426, "STOR x", noise(99)), "shorter than declared")
+			c.do(200, "ALLO 512")
+			c.upload(426, "STOR y", noise(99)) // another file says nothing of this one
+			n.requireNoFile(t, "x")
+			require.Contains(t, n.log.String(), "ALLO declared 512 bytes, and 99 came")
+			require.NotContains(t, n.log.String(), known)
+			c = n.login(t)
+			c.do(200, "ALLO 512")
+			again(c, 226)
+			n.requireFile(t, "x", noise(99))
+			require.Contains(t, n.log.String(), known)
+			c = n.login(t)
+			c.do(200, "ALLO 5000") // also more than would be taken
+			c.upload(226, "STOR z", noise(100))
+			n.requireFile(t, "z", noise(100))
+			require.Equal(t, 1, strings.Count(n.log.String(), known))
+
+			other := n.dial(t)
+			other.expect(220)
+			other.login("blind", "pass")
+			other.do(200, "ALLO 512")
+			other.upload(426, "STOR z", noise(100))
+		})
+	}
+	// Broken uploads differ: where they end, or what they hold.
+	n := start(t, nil)
+	c := n.login(t)
+	for _, content := range [][]byte{noise(99), noise(98), make([]byte, 98), noise(97)} {
+		c.do(200, "ALLO 512")
+		c.upload(426, "STOR x", content)
+		n.requireNoFile(t, "x")
+	}
+	c.do(200, "ALLO 512")
+	c.do(350, "REST 97")
+	c.upload(426, "STOR x", []byte("a piece more"))
+	c.do(200, "ALLO 512")
+	c.do(350, "REST 97")
+	c.upload(226, "STOR x", noise(512)[97:])
+	n.requireFile(t, "x", noise(512))
+}
+
+// TestDeclaredSizeAndReset: what has the very size that was declared is whole, also if its connection ends in a RST, or not at all.
+func TestDeclaredSizeAndReset(t *testing.T) {
+	for name, end := range map[string]func(data *net.TCPConn){
+		"reset": func(data *net.TCPConn) { data.SetLinger(0); data.Close() },
+		"open":  func(*net.TCPConn) {},
+	} {
+		for size, code := range map[int]int{1000: 226, 999: 426, 1001: 426} {
+			t.Run(fmt.Sprint(name, " ", size), func(t *testing.T) {
+				n := start(t, func(o *Options, _ *drop.Options) { o.StallTimeout = 500 * time.Millisecond })
+				c := n.login(t)
+				c.do(200, "ALLO 1000")
+				data := c.passive()
+				c.do(150, "STOR x")
+				_, err := data.Write(noise(size))
+				require.NoError(t, err)
+				require.Eventually(t, func() bool {
+					return strings.Contains(c.do(211, "STAT"), fmt.Sprintf("%s bytes so far", grouped(int64(size))))
+				}, patience, time.Millisecond)
+				end(data)
+				c.expect(code)
+				if code == 226 {
+					n.requireFile(t, "x", noise(size))
+				} else {
+					n.requireNoFile(t, "x")
+				}
+			})
+		}
+	}
+	// With REST what was declared may be the rest only.
+	n := start(t, nil)
+	c := n.login(t)
+	c.interrupt("STOR x", noise(20))
+	c.do(200, "ALLO 80")
+	c.do(350, "REST 20")
+	data := c.passive()
+	c.do(150, "STOR x")
+	_, err := data.Write(noise(80)[20:])
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return strings.Contains(c.do(211, "STAT"), "60 bytes so far") }, patience, time.Millisecond)
+	require.NoError(t, data.SetLinger(0))
+	data.Close()
+	c.expect(426)
+}
+
 func TestAbort(t *testing.T) {
 	n := start(t, nil)
 	c := n.login(t)
-	for _, abort := range []string{"ABOR", "\xff\xf4\xff\xf2ABOR", "\xf2ABOR"} {
+	for _, abort := range []string{"ABOR", "\xff\xf4\xff\xf2ABOR", "\xf2ABOR", "\xff\xfd\x06ABOR"} {
 		data := c.passive()
 		c.do(150, "STOR x")
 		_, err := data.Write(noise(1000))
@@ -169,7 +267,12 @@ func TestAbort(t *testing.T) {
 	c.do(229, "EPSV")
 	c.send("STOR z")
 	c.send("ABOR")
-	c.expect(426)
+	code, _, err = c.text.ReadResponse(0)
+	if err == nil && code == 150 {
+		code, _, err = c.text.ReadResponse(0)
+	}
+	require.NoError(t, err)
+	require.Equal(t, 426, code)
 	c.expect(226)
 	c.store("z", []byte("z"))
 	n.requireFile(t, "z", []byte("z"))
@@ -286,12 +389,13 @@ func TestStall(t *testing.T) {
 
 	absent := n.login(t)
 	absent.do(229, "EPSV")
-	require.Contains(t, absent.do(425, "STOR absent"), "passive ports")
+	absent.do(150, "STOR absent")
+	require.Contains(t, absent.expect(425), "passive ports")
 	require.Contains(t, n.log.String(), "no data connection came: the passive port does not get through")
 	eventually(t, func() bool { // the file is closed behind the reply
 		return strings.Contains(n.log.String(), `name=absent bytes=0 remote=127.0.0.1 reason="no data connection came"`)
 	}, "the reason is told")
-	require.Contains(t, absent.expect(421), "Idle for 300ms")
+	require.Contains(t, absent.expect(421), "idle for 300ms")
 	absent.requireClosed()
 }
 

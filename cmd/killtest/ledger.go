@@ -19,7 +19,10 @@ type file struct {
 	// wholes is how many uploads of it may have been finished: those with a 226, and those that were sent whole and whose
 	// reply was not read. An upload that was refused, or of which a piece was sent, is none of them.
 	wholes int
-	acked  bool // its 226 was read (and that of its renaming, if it was uploaded under a temporary name)
+	// pieces of content may have been uploaded, too, since the client ended that many uploads by itself, with a 226: see noteShortened.
+	content []byte
+	pieces  int
+	acked   bool // its 226 was read (and that of its renaming, if it was uploaded under a temporary name)
 	// once is how often it may arrive, if that is not wholes: it was published by one rename, or deleted.
 	once *int
 	// It was finished between from and to. Zero if that is not known.
@@ -65,8 +68,7 @@ type ledger struct {
 
 // add notes a file before anything of it is sent. Only its client changes it, until it has ended.
 func (l *ledger) add(f *file, content []byte) *file {
-	sum := sha256.Sum256(content)
-	f.size, f.sha256 = int64(len(content)), hex.EncodeToString(sum[:])
+	f.size, f.sha256 = int64(len(content)), sumOf(content)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.files = append(l.files, f)
@@ -84,4 +86,9 @@ func (l *ledger) started() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.files)
+}
+
+func sumOf(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
 }

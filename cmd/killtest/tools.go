@@ -7,8 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -92,35 +90,27 @@ func (t *tool) upload(ctx context.Context, number int) error {
 	return nil
 }
 
-// noteShortened adds what lftp has uploaded of a file in other lengths. When its connection was lost at the end of an upload,
-// lftp 4.9 may end the data connection of its next try after a piece, by itself, read the 226 for that, and send
+// noteShortened notes how often lftp has read 226 for an upload of a file more than once. When its connection was lost at the
+// end of an upload, lftp 4.9 may end the data connection of its next try after a piece, by itself, read the 226 for that, and send
 // the file once more. It was alive and said no ALLO: for the node such a piece is an upload as complete as any.
 func (t *tool) noteShortened(f *file, bytes []byte) {
 	log, err := os.ReadFile(filepath.Join(t.dir, "lftp.log"))
 	if err != nil {
 		return // not lftp
 	}
-	for _, size := range acknowledged(string(log), f.names[0]) {
-		if size < len(bytes) {
-			t.ledger.add(&file{what: t.name + " upload that it ended early itself", names: f.names, wholes: 1}, bytes[:size])
-		}
+	if n := acknowledged(string(log), f.names[0]); n > 0 {
+		f.content, f.pieces = bytes, n
 	}
 }
 
-var received = regexp.MustCompile(`<--- 226 Received ([0-9,]+) bytes`)
-
-// acknowledged is the number of bytes in each 226 that lftp's log shows for uploads of name.
-func acknowledged(log, name string) (sizes []int) {
+// acknowledged is how many uploads of name have a 226 in lftp's log.
+func acknowledged(log, name string) (n int) {
 	for command := range strings.SplitSeq(log, "---> ") {
-		if first, replies, _ := strings.Cut(command, "\n"); first == "STOR "+name {
-			if m := received.FindStringSubmatch(replies); m != nil {
-				if size, err := strconv.Atoi(strings.ReplaceAll(m[1], ",", "")); err == nil {
-					sizes = append(sizes, size)
-				}
-			}
+		if first, replies, _ := strings.Cut(command, "\n"); first == "STOR "+name && strings.Contains(replies, "<--- 226 Transfer complete") {
+			n++
 		}
 	}
-	return sizes
+	return n
 }
 
 // runOrKill runs a command to its end, or kills it when ctx ends. The error says that it could not be started.

@@ -79,7 +79,7 @@ func TestMatrix(t *testing.T) {
 	if t.Failed() {
 		return // the table is of a run without a failure
 	}
-	checkTable(t, table(t, passed))
+	checkTable(t, "table", table(t, passed))
 }
 
 func (cl *client) reason(cell string) string {
@@ -138,14 +138,12 @@ func table(t *testing.T, passed *results) string {
 	return b.String()
 }
 
-const (
-	document = "../CLIENTS.md"
-	begin    = "<!-- table: written by go test -tags matrix ./ftp/matrix -update -->\n"
-	end      = "<!-- end of the table -->\n"
-)
+const document = "../CLIENTS.md"
 
-// checkTable compares the table with the one in the document, or puts it there.
-func checkTable(t *testing.T, table string) {
+// checkTable compares a table with the one in the document, or puts it there.
+func checkTable(t *testing.T, name, table string) {
+	begin := "<!-- " + name + ": written by go test -tags matrix ./ftp/matrix -update -->\n"
+	const end = "<!-- end of the table -->\n"
 	text, err := os.ReadFile(document)
 	require.NoError(t, err)
 	before, rest, ok := strings.Cut(string(text), begin)

@@ -1,8 +1,8 @@
 // Package certs gives the server its TLS certificate.
 //
 // It comes from PEM texts, from files that are read again when they change (a broken new pair is reported
-// once and the old one stays), or, without either and until the files can be used, from a self-signed certificate that is
-// made once and kept, with its key, in one file of mode 0600.
+// once and the old one stays), or, without either and until the files can be used, from self-signed certificates that are
+// made once and kept, each with its key in one file of mode 0600: an ECDSA one, and an RSA one for clients that know no other.
 //
 //	source, err := certs.New(certs.Options{FS: volume, Hosts: []string{"ftp.example.com"}})
 //	config := &tls.Config{GetCertificate: source.Get}
@@ -10,9 +10,11 @@ package certs
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -33,8 +35,13 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
-// SelfSignedFile is the name that the self-signed certificate and its key are kept under.
-const SelfSignedFile = "ftp-certificate.pem"
+// The names that the self-signed certificates and their keys are kept under.
+const (
+	SelfSignedFile    = "ftp-certificate.pem"
+	SelfSignedRSAFile = "ftp-certificate-rsa.pem"
+)
+
+const rsaBits = 2048 // what devices that know RSA only can do
 
 // Options of a source.
 type Options struct {
@@ -51,6 +58,7 @@ type Source struct {
 	reload              func() error // nil if there are no files
 	mu                  sync.Mutex
 	current             *tls.Certificate
+	rsa                 *tls.Certificate // self-signed, for clients that cannot use current; nil if that is of files
 	certStamp, keyStamp stamp
 }
 
@@ -70,11 +78,9 @@ func New(opts Options) (*Source, error) {
 	}
 	switch {
 	case opts.Certificate == "" && opts.PrivateKey == "":
-		c, err := selfSigned(opts)
-		if err != nil {
+		if err := s.selfSigned(opts); err != nil {
 			return nil, fmt.Errorf("self-signed certificate: %w", err)
 		}
-		s.current = c
 	case opts.Certificate == "" || opts.PrivateKey == "":
 		return nil, errors.New("certificate and privateKey belong together; expected both or none")
 	default:
@@ -91,7 +97,7 @@ func New(opts Options) (*Source, error) {
 			if err != nil && opts.FS != nil {
 				// A mount may come late, or the two files may just be being renewed.
 				s.log.Error("the certificate cannot be used; a self-signed one is, until its files change", "path", "ftp.certificate", "error", err)
-				s.current, err = selfSigned(opts)
+				err = s.selfSigned(opts)
 			}
 		}
 		if err != nil {
@@ -103,16 +109,22 @@ func New(opts Options) (*Source, error) {
 }
 
 // Get is for tls.Config.GetCertificate.
-func (s *Source) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (s *Source) Get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reload == nil || (stampOf(s.certPath) == s.certStamp && stampOf(s.keyPath) == s.keyStamp) {
-		return s.current, nil
+	if s.reload != nil && (stampOf(s.certPath) != s.certStamp || stampOf(s.keyPath) != s.keyStamp) {
+		if err := s.reload(); err != nil {
+			s.log.Warn("the changed TLS certificate cannot be used, the former one stays", "error", err)
+		} else {
+			s.report("TLS certificate changed")
+		}
 	}
-	if err := s.reload(); err != nil {
-		s.log.Warn("the changed TLS certificate cannot be used, the former one stays", "error", err)
-	} else {
-		s.report("TLS certificate changed")
+	if s.rsa != nil && hello != nil {
+		unnamed := *hello
+		unnamed.ServerName = "" // both are for the same names, which may not be those that clients use
+		if unnamed.SupportsCertificate(s.current) != nil {
+			return s.rsa, nil
+		}
 	}
 	return s.current, nil
 }
@@ -126,6 +138,9 @@ func (s *Source) Fingerprint() string {
 
 func (s *Source) report(message string) {
 	attrs := []any{"sha256", fingerprint(s.current)}
+	if s.rsa != nil {
+		attrs = append(attrs, "sha256OfRSA", fingerprint(s.rsa))
+	}
 	if leaf := s.current.Leaf; leaf != nil {
 		attrs = append(attrs, "subject", leaf.Subject.String(), "notAfter", leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
@@ -157,7 +172,7 @@ func (s *Source) load(cert, key string) error {
 	if err != nil {
 		return fmt.Errorf("certificate and privateKey: %w", err)
 	}
-	s.current = &pair
+	s.current, s.rsa = &pair, nil
 	return nil
 }
 
@@ -176,11 +191,22 @@ func fingerprint(c *tls.Certificate) string {
 	return strings.ReplaceAll(fmt.Sprintf("% X", sum), " ", ":")
 }
 
-func selfSigned(opts Options) (*tls.Certificate, error) {
+// selfSigned loads the self-signed certificates, and makes those that are not there or have expired.
+func (s *Source) selfSigned(opts Options) error {
 	if opts.FS == nil {
-		return nil, errors.New("there is no directory to keep it in")
+		return errors.New("there is no directory to keep it in")
 	}
-	text, err := readFile(opts.FS, SelfSignedFile)
+	var err error
+	if s.current, err = kept(opts, SelfSignedFile, func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }); err != nil {
+		return err
+	}
+	s.rsa, err = kept(opts, SelfSignedRSAFile, func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, rsaBits) })
+	return err
+}
+
+// kept is the certificate that the file holds, or a new one with a key by newKey.
+func kept(opts Options, name string, newKey func() (crypto.Signer, error)) (*tls.Certificate, error) {
+	text, err := readFile(opts.FS, name)
 	if err == nil {
 		pair, err := tls.X509KeyPair(text, text)
 		if err == nil && time.Now().Before(pair.Leaf.NotAfter) {
@@ -189,10 +215,14 @@ func selfSigned(opts Options) (*tls.Certificate, error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if text, err = generate(opts.Hosts); err != nil {
+	key, err := newKey()
+	if err != nil {
 		return nil, err
 	}
-	if err := disk.WriteFile(opts.FS, SelfSignedFile, text, 0o600); err != nil {
+	if text, err = generate(opts.Hosts, key); err != nil {
+		return nil, err
+	}
+	if err := disk.WriteFile(opts.FS, name, text, 0o600); err != nil {
 		return nil, err
 	}
 	pair, err := tls.X509KeyPair(text, text)
@@ -208,11 +238,8 @@ func readFile(fsys disk.FS, name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, 1<<20))
 }
 
-func generate(hosts []string) ([]byte, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
+// generate makes a certificate, as the PEM of it and its key.
+func generate(hosts []string, key crypto.Signer) ([]byte, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
 		return nil, err
@@ -240,7 +267,7 @@ func generate(hosts []string) ([]byte, error) {
 			break
 		}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		return nil, err
 	}

@@ -2,8 +2,13 @@ package certs
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -26,7 +31,9 @@ func openDir(t *testing.T) (*disk.OS, string) {
 // pairOf makes a certificate for host, as the PEM of both.
 func pairOf(t *testing.T, host string) string {
 	t.Helper()
-	text, err := generate([]string{host})
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	text, err := generate([]string{host}, key)
 	require.NoError(t, err)
 	return string(text)
 }
@@ -63,6 +70,58 @@ func TestSelfSignedIsMadeOnceAndKept(t *testing.T) {
 	c, err := New(opts)
 	require.NoError(t, err)
 	require.NotEqual(t, a.Fingerprint(), c.Fingerprint())
+}
+
+// TestBothKinds: a client that knows RSA only gets the RSA certificate, others the ECDSA one, and both stay. A volume that has only the former
+// keeps it.
+func TestBothKinds(t *testing.T) {
+	fsys, dir := openDir(t)
+	opts := Options{FS: fsys, Hosts: []string{"ftp.example.com"}}
+	old := pairOf(t, "old")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, SelfSignedFile), []byte(old), 0o600))
+	serve := func(s *Source, name string, suites ...uint16) (x509.PublicKeyAlgorithm, []byte) {
+		t.Helper()
+		near, far := net.Pipe()
+		defer near.Close()
+		go func() { _ = tls.Server(far, &tls.Config{GetCertificate: s.Get}).Handshake(); far.Close() }()
+		config := &tls.Config{InsecureSkipVerify: true, CipherSuites: suites, ServerName: name}
+		if suites != nil {
+			config.MaxVersion = tls.VersionTLS12
+		}
+		c := tls.Client(near, config)
+		require.NoError(t, c.Handshake())
+		leaf := c.ConnectionState().PeerCertificates[0]
+		return leaf.PublicKeyAlgorithm, leaf.Raw
+	}
+	s, err := New(opts)
+	require.NoError(t, err)
+	require.Equal(t, "old", subject(t, s))
+	kind, ecdsaCert := serve(s, "")
+	require.Equal(t, x509.ECDSA, kind)
+	kind, _ = serve(s, "another.example.com")
+	require.Equal(t, x509.ECDSA, kind, "a name that is not the certificate's is no reason")
+	kind, rsaCert := serve(s, "", tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA)
+	require.Equal(t, x509.RSA, kind)
+	info, err := os.Stat(filepath.Join(dir, SelfSignedRSAFile))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
+
+	var log bytes.Buffer
+	opts.Log = slog.New(slog.NewTextHandler(&log, nil))
+	s, err = New(opts)
+	require.NoError(t, err)
+	_, again := serve(s, "")
+	require.Equal(t, ecdsaCert, again)
+	_, again = serve(s, "", tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA)
+	require.Equal(t, rsaCert, again)
+	require.Contains(t, log.String(), fingerprint(&tls.Certificate{Certificate: [][]byte{rsaCert}}))
+
+	// A certificate of one's own is the only one.
+	s, err = New(Options{Certificate: old, PrivateKey: old, FS: fsys})
+	require.NoError(t, err)
+	c, err := s.Get(&tls.ClientHelloInfo{})
+	require.NoError(t, err)
+	require.Equal(t, ecdsaCert, c.Certificate[0])
 }
 
 func TestFilesAreReadAgain(t *testing.T) {

@@ -1,0 +1,40 @@
+"""A pytest plugin that runs pyftpdlib's functional suite against a node that is served already.
+
+NODE_PORT is its port, the working directory is the directory of its user (USER and PASSWD of the suite), and NODE_RESULTS is a file for the results: a
+line for each test, "passed" or "failed" and its name. The texts of replies are not compared, only whether a command is refused.
+"""
+import ftplib
+import os
+
+import pytest
+import pyftpdlib.test
+from pyftpdlib.handlers import FTPHandler
+
+
+class Node:
+    """In place of the suite's server in a thread."""
+
+    handler = FTPHandler
+    port = int(os.environ["NODE_PORT"])
+
+    def __init__(self, addr=("127.0.0.1", 0)):
+        self.host = addr[0] or "127.0.0.1"
+
+    def start(self):
+        pass
+
+    def stop(self):
+        pass
+
+
+pyftpdlib.test.FtpdThreadWrapper = Node
+
+raises = pytest.raises
+pytest.raises = lambda *args, match=None, **kwargs: raises(*args, **kwargs)
+
+
+def pytest_runtest_logreport(report):
+    if report.when == "call" or report.failed:
+        name = "::".join(report.nodeid.split("::")[1:])
+        with open(os.environ["NODE_RESULTS"], "a") as f:
+            f.write(report.outcome + " " + name + "\n")
