@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 )
@@ -155,7 +154,7 @@ func (c *Cloud) appObject(app App) object {
 				"expiration":      v.Expires.UTC().Format("2006-01-02T15:04:05.000Z"),
 			}}, nil
 		}),
-		"auditRecordsEndpoint": c.url(Audit) + auditPath + url.PathEscape(c.tenant.Name) + "/" + url.PathEscape(app.Name),
+		"auditRecordsEndpoint": c.url(Audit) + auditPath + auditID(app.Name),
 		"config":               orNil(app.Config),
 		"name":                 app.Name,
 		"tableAccess":          app.TableAccess,

@@ -130,7 +130,7 @@ func TestAuditSignature(t *testing.T) {
 		"secret":  func(_ *echotest.Cloud, a *auditor) { a.creds.SecretAccessKey += "x" },
 		"expired": func(c *echotest.Cloud, _ *auditor) { c.Clock().Advance(2 * time.Hour) },
 		"node":    func(_ *echotest.Cloud, a *auditor) { a.url += "2" },
-		"app":     func(_ *echotest.Cloud, a *auditor) { a.url = strings.Replace(a.url, "ftp-app", "other", 1) },
+		"app":     func(_ *echotest.Cloud, a *auditor) { a.url = strings.Replace(a.url, "/audit/", "/audit/0", 1) },
 		"no node": func(_ *echotest.Cloud, a *auditor) { a.url = strings.TrimSuffix(a.url, "/my%20node") },
 		"fault":   func(c *echotest.Cloud, _ *auditor) { c.Fault(echotest.Fault{Kind: echotest.ExpiredCredentials}) },
 		"no right": func(c *echotest.Cloud, _ *auditor) {

@@ -19,9 +19,10 @@
 // credentials of its app, those of GetAwsCredentials, or for a CrossAccountApp those of the machine; audit records take
 // those of GetAwsCredentials for every kind of app.
 //
-// Limits: one region and one tenant; no access rules beyond these, so that the nodes of one app are one; no KMS, no
-// dead-letter queues, no multipart uploads, no DynamoDB; the throughput quotas of AWS are not enforced. Messages are
-// kept in memory, unless Options.DropBodies; objects are kept in a temporary directory that Close removes.
+// Limits: one region and one tenant; no access rules beyond these, so that the nodes of one app are one; no keys of KMS
+// (but a fault of them); dead letters are listed and in no queue; no multipart uploads, no DynamoDB; the throughput quotas of
+// AWS are not enforced. Messages are kept in memory, unless Options.DropBodies; objects are kept in a temporary
+// directory that Close removes.
 //
 //	cloud := echotest.NewCloud(echotest.Options{Targets: []string{"archive", "erp"}})
 //	defer cloud.Close()

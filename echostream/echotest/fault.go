@@ -31,6 +31,8 @@ const (
 	ExpiredCredentials FaultKind = "expired-credentials"
 	// ExpiredURL refuses a presigned URL as expired: S3.
 	ExpiredURL FaultKind = "expired-url"
+	// KMS answers for SQS that the key of the queue's encryption cannot be used.
+	KMS FaultKind = "kms"
 	// EdgeRemoved answers for SQS that the queue does not exist. (RemoveEdge really removes it.)
 	EdgeRemoved FaultKind = "edge-removed"
 	// Denied answers AccessDenied: SQS, S3 and the audit endpoint; the API answers Unauthorized in errors, for all
@@ -52,6 +54,7 @@ var faultKinds = []struct {
 	{ExpiredToken, []Service{Cognito, AppSync}},
 	{ExpiredCredentials, []Service{SQS, Audit}},
 	{ExpiredURL, []Service{S3}},
+	{KMS, []Service{SQS}},
 	{EdgeRemoved, []Service{SQS}},
 	{Denied, []Service{AppSync, SQS, S3, Audit}},
 }
@@ -162,7 +165,7 @@ type effect struct {
 	delay     time.Duration
 	down      bool
 	replyLost bool
-	refuse    FaultKind // ServerError, Throttled, Expired..., EdgeRemoved, Denied; "" is none
+	refuse    FaultKind // ServerError, Throttled, Expired..., KMS, EdgeRemoved, Denied; "" is none
 	status    int       // of ServerError
 	partial   bool
 	entries   []int           // of partial; empty is each second one

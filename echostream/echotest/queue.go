@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -35,8 +36,10 @@ type queue struct {
 	ready    list.List         // of *group: those with messages and none in flight
 	flights  flightHeap        // messages in flight, the one that becomes visible first at the top
 	handles  map[string]*queued
-	waiting  int           // messages in the queue, in flight or not
-	changed  chan struct{} // closed and replaced when a message may have become available
+	attempts map[string]*attempt // by ReceiveRequestAttemptId: those that gave messages
+	redrive  int                 // the maxReceiveCount, or 0
+	waiting  int                 // messages in the queue, in flight or not
+	changed  chan struct{}       // closed and replaced when a message may have become available
 }
 
 // dedup remembers an accepted message for the deduplication window.
@@ -45,6 +48,13 @@ type dedup struct {
 	at       time.Time
 	accepted accepted
 	received *Received
+}
+
+// attempt remembers what a ReceiveMessage gave, for one that is made again because its reply was lost.
+type attempt struct {
+	at       time.Time
+	messages []*queued
+	handles  []string
 }
 
 // accepted is what SQS tells of a message that it took.
@@ -78,7 +88,7 @@ func newQueue(c *Cloud, url, path string, log *edgeLog) *queue {
 	return &queue{
 		cloud: c, url: url, path: path, log: log,
 		dedups: make(map[string]*dedup), groups: make(map[string]*group), handles: make(map[string]*queued),
-		changed: make(chan struct{}),
+		attempts: make(map[string]*attempt), changed: make(chan struct{}),
 	}
 }
 
@@ -87,7 +97,7 @@ func (q *queue) remove() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.removed = true
-	q.groups, q.handles, q.dedups, q.flights = nil, nil, nil, nil
+	q.groups, q.handles, q.dedups, q.flights, q.attempts = nil, nil, nil, nil, nil
 	q.ready.Init()
 	q.recent.Init()
 	q.wake()
@@ -171,27 +181,35 @@ func (q *queue) enqueue(m *queued) {
 }
 
 // receive takes up to n messages: as many as there are of one group, then of the next; none of a group that has
-// messages in flight. The channel is closed when it may be worth trying again, at retry at the latest if that is not zero.
-func (q *queue) receive(n int, visibility time.Duration) (out []*queued, again <-chan struct{}, retry time.Time) {
+// messages in flight. An attempt that is made again gets what it got, as long as nothing of it was touched. The channel
+// is closed when it may be worth trying again, at retry at the latest if that is not zero.
+func (q *queue) receive(n int, visibility time.Duration, attemptID string) (out []*queued, again <-chan struct{}, retry time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.cloud.clock.Now()
 	q.land(now)
+	if out = q.repeat(attemptID, visibility, now); len(out) > 0 {
+		return out, nil, time.Time{}
+	}
 	for len(out) < n {
 		front := q.ready.Front()
 		if front == nil {
 			break
 		}
 		g := front.Value.(*group)
-		for e := g.messages.Front(); e != nil && len(out) < n; e = g.messages.Front() {
-			if m := e.Value.(*queued); now.Sub(m.sent) >= retention {
+		var next *list.Element
+		for e := g.messages.Front(); e != nil && len(out) < n; e = next {
+			next = e.Next()
+			m := e.Value.(*queued)
+			if now.Sub(m.sent) >= retention {
 				q.drop(m)
 				continue
 			}
-			break
-		}
-		for e := g.messages.Front(); e != nil && len(out) < n; e = e.Next() {
-			m := e.Value.(*queued)
+			if q.redrive > 0 && m.receives >= q.redrive {
+				q.drop(m)
+				q.cloud.deadLetter(q.log, m)
+				continue
+			}
 			m.handle = randomSecret(48)
 			m.visible = now.Add(visibility)
 			m.receives++
@@ -203,13 +221,53 @@ func (q *queue) receive(n int, visibility time.Duration) (out []*queued, again <
 			heap.Push(&q.flights, m)
 			out = append(out, m)
 		}
-		q.ready.Remove(front)
-		g.ready = nil
+		if g.ready != nil { // else nothing was left of it
+			q.ready.Remove(front)
+			g.ready = nil
+		}
 	}
 	if len(q.flights) > 0 {
 		retry = q.flights[0].visible
 	}
+	if attemptID != "" && len(out) > 0 {
+		a := &attempt{at: now, messages: out}
+		for _, m := range out {
+			a.handles = append(a.handles, m.handle)
+		}
+		q.attempts[attemptID] = a
+	}
 	return out, q.changed, retry
+}
+
+// repeat gives the messages of an attempt again, and hides them anew.
+func (q *queue) repeat(attemptID string, visibility time.Duration, now time.Time) []*queued {
+	a := q.attempts[attemptID]
+	if a == nil {
+		return nil
+	}
+	if now.Sub(a.at) >= dedupWindow {
+		delete(q.attempts, attemptID)
+		return nil
+	}
+	for i, m := range a.messages {
+		if q.handles[a.handles[i]] != m {
+			return nil
+		}
+	}
+	for _, m := range a.messages {
+		m.visible = now.Add(visibility)
+		heap.Fix(&q.flights, m.flight)
+	}
+	return a.messages
+}
+
+// touch ends the attempts that gave a message: it was deleted, or its visibility changed.
+func (q *queue) touch(m *queued) {
+	for id, a := range q.attempts {
+		if slices.Contains(a.messages, m) {
+			delete(q.attempts, id)
+		}
+	}
 }
 
 // land makes messages visible again whose time is up.
@@ -251,6 +309,7 @@ func (q *queue) delete(handle string) bool {
 	if !ok {
 		return false
 	}
+	q.touch(m)
 	heap.Remove(&q.flights, m.flight)
 	q.drop(m)
 	q.settle(m)
@@ -267,6 +326,7 @@ func (q *queue) changeVisibility(handle string, d time.Duration) bool {
 	if !ok {
 		return false
 	}
+	q.touch(m)
 	m.visible = now.Add(d)
 	heap.Fix(&q.flights, m.flight)
 	q.land(now)

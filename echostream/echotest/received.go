@@ -37,13 +37,17 @@ type EdgeStats struct {
 type edgeLog struct {
 	source, target string
 	messages       []*Received
+	dead           []string // message ids
 	stats          EdgeStats
 }
 
 // record notes an accepted message and tells OnMessage. The queue's sending is held.
 func (c *Cloud) record(log *edgeLog, m sqsMessage, a accepted, now time.Time) *Received {
+	c.mu.Lock()
+	source := log.source
+	c.mu.Unlock()
 	r := Received{
-		Edge: log.target, Source: log.source,
+		Edge: log.target, Source: source,
 		MessageID: a.messageID, SequenceNumber: a.sequence,
 		GroupID: m.groupID, DedupID: m.dedupID, Body: m.body, Size: m.size(), Sent: now,
 		Attributes: make(map[string]string, len(m.attributes)),
@@ -78,6 +82,58 @@ func (c *Cloud) duplicate(log *edgeLog, r *Received) {
 	defer c.mu.Unlock()
 	log.stats.Duplicates++
 	r.Duplicates++
+}
+
+// deadLetter notes a message that was received too often. The queue's mu is held.
+func (c *Cloud) deadLetter(log *edgeLog, m *queued) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	log.dead = append(log.dead, m.messageID)
+}
+
+// SetMaxReceiveCount makes an edge set a message aside that was received n times and is to be received once more: it then
+// is one of DeadLetters. 0 is no limit, as at first. edge is named as for Messages.
+func (c *Cloud) SetMaxReceiveCount(edge string, n int) {
+	q := c.queueOf(edge)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.redrive = n
+}
+
+// DeadLetters gives what an edge set aside, in the order in which it did. edge is named as for Messages.
+func (c *Cloud) DeadLetters(edge string) []Received {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	log := c.logOf(edge)
+	if log == nil {
+		return nil
+	}
+	var out []Received
+	for _, id := range log.dead {
+		for _, r := range log.messages {
+			if r.MessageID == id {
+				out = append(out, *r)
+			}
+		}
+	}
+	return out
+}
+
+// Waiting counts the messages in an edge's queue now: those that can be received, and those that somebody received and
+// has not deleted, until they are visible again. edge is named as for Messages.
+func (c *Cloud) Waiting(edge string) (visible, inFlight int) { return c.queueOf(edge).counts() }
+
+// queueOf panics if there is no such edge: a test that asks so is wrong.
+func (c *Cloud) queueOf(edge string) *queue {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	log := c.logOf(edge)
+	for _, e := range c.edges {
+		if log != nil && e.queue.log == log {
+			return e.queue
+		}
+	}
+	panic(fmt.Sprintf("echotest: no edge %q", edge))
 }
 
 // Messages gives what an edge accepted so far, in order, duplicates left out; after a RemoveEdge and AddEdge of the
@@ -168,20 +224,47 @@ func (c *Cloud) Forget() {
 // put a moment ago is a duplicate, and Put gives the first message. It panics if there is no such edge, or if SQS would
 // refuse the message.
 func (c *Cloud) Put(source, target, body, trackingID string) Received {
+	if trackingID == "" {
+		trackingID = randomHex(16)
+	}
+	return c.put(source, target, Raw{Body: body, Attributes: map[string]string{"trackingId": trackingID}, DedupID: trackingID}.message(source), true)
+}
+
+// Raw is a message that need not be what a node would send.
+type Raw struct {
+	Body       string
+	Attributes map[string]string // of the type String. By default, none.
+	GroupID    string            // By default, the source's.
+	DedupID    string            // By default, a random one.
+}
+
+func (r Raw) message(source string) sqsMessage {
+	m := sqsMessage{body: r.Body, groupID: r.GroupID, dedupID: r.DedupID, attributes: make(map[string]attribute, len(r.Attributes))}
+	if m.groupID == "" {
+		m.groupID = groupID(source)
+	}
+	if m.dedupID == "" {
+		m.dedupID = randomHex(16)
+	}
+	for name, value := range r.Attributes {
+		m.attributes[name] = attribute{DataType: "String", StringValue: &value}
+	}
+	return m
+}
+
+// PutRaw is Put for any message whatever, also one that SQS would refuse, such as one that is too long.
+func (c *Cloud) PutRaw(source, target string, m Raw) Received {
+	return c.put(source, target, m.message(source), false)
+}
+
+func (c *Cloud) put(source, target string, m sqsMessage, checked bool) Received {
 	c.mu.Lock()
 	e, ok := c.edges[edgeName(source, target)]
 	c.mu.Unlock()
 	if !ok {
 		panic(fmt.Sprintf("echotest: no edge %q", edgeName(source, target)))
 	}
-	if trackingID == "" {
-		trackingID = randomHex(16)
-	}
-	m := sqsMessage{
-		body: body, groupID: groupID(source), dedupID: trackingID,
-		attributes: map[string]attribute{"trackingId": {DataType: "String", StringValue: &trackingID}},
-	}
-	if err := m.check(); err != nil {
+	if err := m.check(); checked && err != nil {
 		panic("echotest: put: " + err.message)
 	}
 	_, r := e.queue.send(m)

@@ -27,6 +27,7 @@ type sqsRequest struct {
 	WaitTimeSeconds             *int
 	VisibilityTimeout           *int
 	ReceiptHandle               string
+	ReceiveRequestAttemptID     string `json:"ReceiveRequestAttemptId"`
 	AttributeNames              []string
 	MessageSystemAttributeNames []string
 	MessageAttributeNames       []string
@@ -161,6 +162,8 @@ func (c *Cloud) admitSQS(r *http.Request, body []byte, op string, e *edge, f eff
 		return &sqsError{shape: "RequestThrottled", code: "RequestThrottled", message: "Rate exceeded", status: http.StatusForbidden}
 	case ExpiredCredentials:
 		return &sqsError{code: errExpiredToken.code, message: errExpiredToken.message, status: http.StatusForbidden}
+	case KMS:
+		return &sqsError{shape: "KmsDisabled", code: "KMS.DisabledException", message: "The key of the queue is disabled."}
 	case EdgeRemoved:
 		return errNoQueue()
 	case Denied:
@@ -376,7 +379,7 @@ func (c *Cloud) receive(r *http.Request, q *queue, in sqsRequest) (any, *sqsErro
 	deadline := time.NewTimer(time.Duration(wait) * time.Second)
 	defer deadline.Stop()
 	for {
-		messages, again, retry := q.receive(n, hidden)
+		messages, again, retry := q.receive(n, hidden, in.ReceiveRequestAttemptID)
 		if len(messages) > 0 || wait == 0 {
 			return receiveAnswer(messages, in), nil
 		}

@@ -273,6 +273,24 @@ func (c *Cloud) addEdge(source, target string) string {
 	return q.url
 }
 
+// MoveEdge gives an edge another source. The queue stays what it is, with its messages and its log. It panics if there
+// is no such edge, or one between these nodes already.
+func (c *Cloud) MoveEdge(source, target, newSource string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	from, to := edgeName(source, target), edgeName(newSource, target)
+	e, log := c.edges[from], c.logs[from]
+	if e == nil || c.logs[to] != nil {
+		panic(fmt.Sprintf("echotest: moving edge %q to %q: there is no such edge, or was one", from, to))
+	}
+	log.source = newSource
+	delete(c.edges, from)
+	delete(c.logs, from)
+	moved := &edge{source: newSource, target: target, queue: e.queue} // a request may be looking at e
+	c.edges[to], c.queues[e.queue.path], c.logs[to] = moved, moved, log
+	c.edgeOrder[slices.Index(c.edgeOrder, from)] = to
+}
+
 // RemoveEdge removes an edge: its queue does not exist any more and what nobody received from it is lost. What it
 // accepted stays in Messages. edge is a target's name or "source>target".
 func (c *Cloud) RemoveEdge(edge string) {
