@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/smithy-go/encoding/httpbinding"
 	"github.com/klauspost/compress/gzip"
@@ -124,39 +125,13 @@ func (c *Client) audit(ctx context.Context, node *Node, messageType string, reco
 	if err != nil {
 		return err
 	}
-	credentials := c.appCredentials(node)
-	for attempt := 1; ; attempt++ {
-		used, err := c.retrieve(ctx, credentials)
-		if err != nil {
-			return err
-		}
-		moves := c.clock.moves()
-		code, err := c.postSigned(ctx, to, header, body, func(r *http.Request) error {
+	return c.byCredentials(ctx, node, c.appCredentials(node), to.String(), func(used aws.Credentials) (string, error) {
+		return c.postSigned(ctx, to, header, body, func(r *http.Request) error {
 			sum := sha256.Sum256(body)
 			return v4.NewSigner().SignHTTP(ctx, used, r, hex.EncodeToString(sum[:]), "lambda", node.Region, c.clock.now())
 		})
-		if err == nil {
-			c.opened(to.String())
-			return nil
-		}
-		cured := false
-		switch {
-		case refusedForTime(code) && c.clock.moves() != moves:
-			cured = true
-		case credentialsRefused(code):
-			credentials.refused(used.AccessKeyID)
-			cured = true
-		case accessDenied(code), code == unexplained:
-			cured = c.renewFor(to.String(), node, used.AccessKeyID)
-		}
-		if !cured || attempt == 2 {
-			return err
-		}
-	}
+	})
 }
-
-// unexplained is the code of a refusal that has none: of the credentials, for all that is known.
-const unexplained = "(none)"
 
 // errTooMuch is in the error of a request that was too long for somebody: half of it may not be.
 var errTooMuch = errors.New("the request is too long")

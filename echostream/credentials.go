@@ -187,6 +187,45 @@ func (a *appCredentials) serialOf(accessKeyID string) int {
 	return a.serial - 1 // they were replaced meanwhile, or refused
 }
 
+// byCredentials makes a request by the credentials of a provider, and once more if what the first was refused for is cured:
+// credentials that are replaced, or a clock that the refusal set right. try also returns AWS's code of a refusal. to is the
+// queue or endpoint that credentials may be too old for; "" if access that is denied says nothing of their age.
+func (c *Client) byCredentials(ctx context.Context, node *Node, from aws.CredentialsProvider, to string, try func(aws.Credentials) (code string, err error)) error {
+	for attempt := 1; ; attempt++ {
+		used, err := c.retrieve(ctx, from)
+		if err != nil {
+			return err
+		}
+		moves := c.clock.moves()
+		code, err := try(used)
+		if err == nil {
+			if to != "" {
+				c.opened(to)
+			}
+			return nil
+		}
+		own, isOwn := from.(*appCredentials)
+		cured := false
+		switch {
+		case refusedForTime(code) && c.clock.moves() != moves:
+			cured = true
+		case !isOwn:
+			cured = credentialsRefused(code) && c.forgetMachine()
+		case credentialsRefused(code):
+			own.refused(used.AccessKeyID)
+			cured = true
+		case to != "" && (accessDenied(code) || code == unexplained):
+			cured = c.renewFor(to, node, used.AccessKeyID)
+		}
+		if !cured || attempt == 2 {
+			return err
+		}
+	}
+}
+
+// unexplained is the code of a refusal that has none: of the credentials, for all that is known.
+const unexplained = "(none)"
+
 // renewFor reports whether other credentials may open a queue or endpoint that is closed to those with this key, and
 // forgets these. They are narrowed when they are made, so that those from before an edge do not open it. But one that stays
 // closed has credentials replaced once, until [Client.Node] reads another definition: each request for new ones costs,

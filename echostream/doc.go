@@ -1,5 +1,6 @@
 // Package echostream is an SDK for EchoStream nodes: programs that join other systems to an EchoStream tenant. It logs
-// in, reads the node's definition, sends messages and bulk data to the node's targets and audits them.
+// in, reads the node's definition, sends messages and bulk data to the node's targets, receives messages from its sources, and
+// audits both.
 //
 // # What it promises
 //
@@ -12,6 +13,9 @@
 // at once: a token or credentials that were refused are replaced, a message that failed out of a batch is sent
 // again, and so is what was refused for its time. Retrying is the caller's, by one policy; package outbox has it, for what
 // must not be lost.
+//
+// [Client.Receive] is the other half: a handler gets each message, and its nil error is the acknowledgement. It does wait and try
+// again, since it runs for as long as the node does.
 //
 // Each request takes Options.CallTimeout at most, but for uploads, and a call makes several where it has to.
 // [Client.Node] takes up to twice that, whatever log-in and second try it needs. [Client.Send] and [Client.Audit] take
@@ -31,9 +35,10 @@
 //
 // # Limits
 //
-// It is for nodes that send: ManagedNodes, and ExternalNodes of an ExternalApp or a CrossAccountApp. Receiving, the
-// app's DynamoDB table and bulk data in deflate are not there. The auditor of a message type is Python; whoever sends a
-// message says what its auditor would have found ([AuditRecord]). Messages are text of at most 256 KiB.
+// It is for ManagedNodes, and for ExternalNodes of an ExternalApp or a CrossAccountApp. Bulk data is uploaded in gzip, never in
+// deflate. The auditor of a message type is Python; whoever sends a message says what its auditor would have found ([AuditRecord]), and whoever
+// receives it has an [Auditor] in Go. Messages to send are text of at most 256 KiB. A message can be received more than once: see
+// [Handler].
 //
 // # A bridge
 //
@@ -47,6 +52,12 @@
 //	for _, target := range node.Targets {
 //		errs := client.Send(ctx, node, target.Queue, []echostream.Message{message})
 //	}
+//
+// And one that receives:
+//
+//	err = client.Receive(ctx, echostream.ReceiveOptions{}, func(ctx context.Context, m echostream.ReceivedMessage) error {
+//		return store(ctx, m.ID, m.Body)
+//	})
 //
 // A managed node's log handler is [NewLogHandler]. The standard AWS variables (AWS_ENDPOINT_URL and its kin, HTTPS_PROXY,
 // SSL_CERT_FILE, AWS_CA_BUNDLE) are honoured, so that the same program runs against an emulator; package echotest is one for

@@ -213,40 +213,18 @@ func (s *sending) post(ctx context.Context, batch []int) (map[int]error, error) 
 	return failed, nil
 }
 
-// request asks once more if what the first request was refused for is cured: credentials that are replaced, or a clock
-// that the refusal set right.
-func (s *sending) request(ctx context.Context, entries []types.SendMessageBatchRequestEntry) (*sqs.SendMessageBatchOutput, error) {
-	for attempt := 1; ; attempt++ {
-		used, err := s.client.retrieve(ctx, s.client.Credentials(s.node))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", opSendMessages, err)
-		}
-		moves := s.client.clock.moves()
-		answer, err := s.call(ctx, entries)
-		if err == nil {
-			s.client.opened(s.queue)
-			return answer, nil
-		}
-		cured := false
-		switch code := errorCode(err); {
-		case refusedForTime(code) && s.client.clock.moves() != moves:
-			cured = true
-		case s.node.CrossAccount:
-			cured = credentialsRefused(code) && s.client.forgetMachine()
-		case credentialsRefused(code):
-			s.client.appCredentials(s.node).refused(used.AccessKeyID)
-			cured = true
-		case accessDenied(code):
-			cured = s.client.renewFor(s.queue, s.node, used.AccessKeyID)
-		}
-		if !cured || attempt == 2 {
-			return nil, withHint(err, s.hint(err))
-		}
-	}
+// request sends entries by the credentials of the node.
+func (s *sending) request(ctx context.Context, entries []types.SendMessageBatchRequestEntry) (answer *sqs.SendMessageBatchOutput, err error) {
+	credentials := s.client.Credentials(s.node)
+	err = s.client.byCredentials(ctx, s.node, credentials, s.queue, func(aws.Credentials) (code string, err error) {
+		answer, err = s.call(ctx, entries)
+		return errorCode(err), withHint(err, queueHint(s.node, err))
+	})
+	return answer, err
 }
 
-// hint is what a person should look at after SQS's answer, or "".
-func (s *sending) hint(err error) string {
+// queueHint is what a person should look at after SQS's answer, or "".
+func queueHint(node *Node, err error) string {
 	var answer *serviceError
 	if !errors.As(err, &answer) || edgeMissing(answer.code) || aboutContent(err) || retryLater(answer.status, answer.code) {
 		return ""
@@ -254,8 +232,8 @@ func (s *sending) hint(err error) string {
 	switch code := answer.code; {
 	case strings.HasPrefix(strings.ToLower(code), "kms"):
 		return "look at the KMS key of the edge in EchoStream"
-	case accessDenied(code) && s.node.CrossAccount, credentialsRefused(code) && s.node.CrossAccount:
-		return "check the AWS credentials of this machine, and that they may send to the edge's queue"
+	case accessDenied(code) && node.CrossAccount, credentialsRefused(code) && node.CrossAccount:
+		return "check the AWS credentials of this machine, and that they may use the edge's queue"
 	case accessDenied(code), credentialsRefused(code):
 		return "new credentials were refused too: look at the edge and at the app in EchoStream"
 	case refusedForTime(code):
