@@ -113,13 +113,13 @@ func (o ReceiveOptions) withDefaults() (ReceiveOptions, error) {
 	}
 	switch {
 	case o.Concurrency < 0:
-		return o, fmt.Errorf("Concurrency is %d, expected 1 or more", o.Concurrency)
+		return o, fmt.Errorf("option Concurrency is %d, expected 1 or more", o.Concurrency)
 	case o.Visibility < time.Second || o.Visibility > maxVisibility || o.Visibility%time.Second != 0:
-		return o, fmt.Errorf("Visibility is %s, expected whole seconds from 1s to 12h", o.Visibility)
+		return o, fmt.Errorf("option Visibility is %s, expected whole seconds from 1s to 12h", o.Visibility)
 	case o.Grace < 0:
-		return o, fmt.Errorf("Grace is %s, expected 0 or more", o.Grace)
+		return o, fmt.Errorf("option Grace is %s, expected 0 or more", o.Grace)
 	case o.Refresh < 0:
-		return o, fmt.Errorf("Refresh is %s, expected 0 or more", o.Refresh)
+		return o, fmt.Errorf("option Refresh is %s, expected 0 or more", o.Refresh)
 	}
 	return o, nil
 }

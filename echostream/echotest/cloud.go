@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -388,7 +389,7 @@ func (c *Cloud) handle(w http.ResponseWriter, r *http.Request, s Service, op, ed
 		c.log.Debug("cut", "service", s, "operation", op)
 		panic(http.ErrAbortHandler)
 	}
-	rec := &response{ResponseWriter: w, lost: e.replyLost}
+	rec := &response{ResponseWriter: w, lost: e.replyLost, cut: e.replyCut}
 	do(rec, e)
 	c.log.Debug("answered", "service", s, "operation", op, "edge", edge, "status", rec.status, "took", time.Since(start), "lost", e.replyLost)
 	if e.replyLost {
@@ -417,12 +418,14 @@ func (d *datedResponse) Write(b []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (d *datedResponse) Unwrap() http.ResponseWriter { return d.ResponseWriter }
 
-// response remembers the status, and drops the whole answer if it is to be lost.
+// response remembers the status, and drops the whole answer if it is to be lost, or half of it if it is to be cut.
 type response struct {
 	http.ResponseWriter
 	lost   bool
+	cut    bool
 	status int
 	header http.Header
+	left   int64 // until the cut, once there was a Write
 }
 
 func (r *response) Header() http.Header {
@@ -445,9 +448,20 @@ func (r *response) WriteHeader(status int) {
 }
 
 func (r *response) Write(b []byte) (int, error) {
+	first := r.left == 0
 	if r.status == 0 {
 		r.status = http.StatusOK
 	}
+	if r.cut && first {
+		length, _ := strconv.ParseInt(r.Header().Get("Content-Length"), 10, 64)
+		r.left = max(length/2, 1)
+	}
+	if r.cut && int64(len(b)) >= r.left {
+		_, _ = r.ResponseWriter.Write(b[:r.left])
+		_ = http.NewResponseController(r.ResponseWriter).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	r.left -= int64(len(b))
 	if r.lost {
 		return len(b), nil
 	}

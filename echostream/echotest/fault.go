@@ -25,6 +25,8 @@ const (
 	Partial FaultKind = "partial"
 	// ReplyLost does what was asked, then cuts the connection instead of answering.
 	ReplyLost FaultKind = "reply-lost"
+	// ReplyCut does what was asked and cuts the connection in the middle of the answer: a download, S3.
+	ReplyCut FaultKind = "reply-cut"
 	// ExpiredToken refuses the token: a 401 of the API, and of Cognito a refresh token that ended.
 	ExpiredToken FaultKind = "expired-token"
 	// ExpiredCredentials refuses a signature's credentials as expired: SQS and the audit endpoint.
@@ -51,6 +53,7 @@ var faultKinds = []struct {
 	{Throttled, nil},
 	{Partial, []Service{SQS}},
 	{ReplyLost, nil},
+	{ReplyCut, []Service{S3}},
 	{ExpiredToken, []Service{Cognito, AppSync}},
 	{ExpiredCredentials, []Service{SQS, Audit}},
 	{ExpiredURL, []Service{S3}},
@@ -165,6 +168,7 @@ type effect struct {
 	delay     time.Duration
 	down      bool
 	replyLost bool
+	replyCut  bool
 	refuse    FaultKind // ServerError, Throttled, Expired..., KMS, EdgeRemoved, Denied; "" is none
 	status    int       // of ServerError
 	partial   bool
@@ -205,6 +209,8 @@ func (f *faults) attempt(service Service, op, edge string) effect {
 			e.entries = s.fault.Entries
 		case ReplyLost:
 			e.replyLost = true
+		case ReplyCut:
+			e.replyCut = true
 		case Denied:
 			if s.fault.Field != "" {
 				if e.denied == nil {

@@ -14,8 +14,8 @@ import (
 //
 //	fault   = service [ "/" operation ] ":" kind [ ":" option { "," option } ]
 //	service = "cognito" | "appsync" | "sqs" | "s3" | "audit" | "*"
-//	kind    = "down" | "slow" | "error" | "throttled" | "partial" | "reply-lost" | "expired-token" |
-//	          "expired-credentials" | "expired-url" | "kms" | "edge-removed" | "denied"
+//	kind    = "down" | "slow" | "error" | "throttled" | "partial" | "reply-lost" | "reply-cut" |
+//	          "expired-token" | "expired-credentials" | "expired-url" | "kms" | "edge-removed" | "denied"
 //	option  = name "=" value
 //
 // operation is as in AWS or in the API: SendMessageBatch, PutObject, GetNode... (see Cloud.Requests). The options:

@@ -47,6 +47,7 @@ func (c *Cloud) serveS3(w http.ResponseWriter, r *http.Request) {
 	}
 	key := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/"+bucket), "/")
 	c.handle(w, r, S3, op, "", func(w http.ResponseWriter, e effect) {
+		w.Header().Set("Date", c.clock.Now().UTC().Format(http.TimeFormat))
 		w.Header().Set("X-Amz-Request-Id", strings.ToUpper(randomHex(8)))
 		err := refuseS3(e)
 		if err == nil {
@@ -119,7 +120,7 @@ func (c *Cloud) putObject(w http.ResponseWriter, r *http.Request, key string) *s
 		return cutUpload(err)
 	}
 	c.storage.put(o)
-	w.Header().Set("Etag", `"`+randomHex(16)+`"`)
+	w.Header().Set("Etag", o.etag)
 	w.WriteHeader(http.StatusOK)
 	return nil
 }
@@ -186,7 +187,7 @@ func (c *Cloud) postFile(w http.ResponseWriter, fields map[string]string, file i
 		return &s3Error{http.StatusBadRequest, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size"}
 	}
 	c.storage.put(o)
-	w.Header().Set("Etag", `"`+randomHex(16)+`"`)
+	w.Header().Set("Etag", o.etag)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -209,11 +210,8 @@ func (c *Cloud) getObject(w http.ResponseWriter, r *http.Request, key string) *s
 		w.Header().Set("Content-Encoding", o.encoding)
 	}
 	w.Header().Set("Content-Type", "binary/octet-stream")
+	w.Header().Set("Etag", o.etag)
 	w.Header().Set("Content-Length", strconv.FormatInt(o.size, 10))
-	w.Header().Set("Last-Modified", o.at.UTC().Format(http.TimeFormat))
-	w.WriteHeader(http.StatusOK)
-	if r.Method == http.MethodGet {
-		_, _ = io.Copy(w, f)
-	}
+	http.ServeContent(w, r, "", o.at.UTC(), f) // knows Range, If-Match and their kin
 	return nil
 }

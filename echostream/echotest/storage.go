@@ -36,6 +36,7 @@ type storage struct {
 // storedObject is an object as it was uploaded.
 type storedObject struct {
 	key      string
+	etag     string
 	file     string // "" if discarded
 	encoding string
 	size     int64
@@ -58,7 +59,7 @@ func newStorage(c *Cloud) (*storage, error) {
 
 // receive reads an upload of size bytes into a new file, or just its hash. It is not visible until put.
 func (s *storage) receive(key, encoding string, body io.Reader) (*storedObject, error) {
-	o := &storedObject{key: key, encoding: encoding}
+	o := &storedObject{key: key, etag: `"` + randomHex(16) + `"`, encoding: encoding}
 	if s.cloud.opts.DiscardObjects {
 		return o, o.discard(body)
 	}
