@@ -104,10 +104,8 @@ func (d *download) Read(b []byte) (int, error) {
 		switch {
 		case err == nil:
 			continue
-		case err == io.EOF && (d.length < 0 || d.offset == d.length):
-			return 0, io.EOF
 		case err == io.EOF:
-			err = io.ErrUnexpectedEOF
+			return 0, io.EOF // net/http gives another error if there is less than it was told
 		}
 		d.disconnect()
 		if err := d.failed(err); err != nil {

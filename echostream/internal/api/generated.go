@@ -905,6 +905,417 @@ func (v *GetNodeResponse) __premarshalJSON() (*__premarshalGetNodeResponse, erro
 	return &retval, nil
 }
 
+// GetTableGetNode includes the requested fields of the GraphQL interface Node.
+//
+// GetTableGetNode is implemented by the following types:
+// GetTableGetNodeExternalNode
+// GetTableGetNodeManagedNode
+// GetTableGetNodeProcessorNode
+// GetTableGetNodeWebhookNode
+type GetTableGetNode interface {
+	implementsGraphQLInterfaceGetTableGetNode()
+	// GetTypename returns the receiver's concrete GraphQL type-name (see interface doc for possible values).
+	GetTypename() *string
+	// GetTenant returns the interface-field "tenant" from its implementation.
+	GetTenant() TableTenant
+}
+
+func (v *GetTableGetNodeExternalNode) implementsGraphQLInterfaceGetTableGetNode()  {}
+func (v *GetTableGetNodeManagedNode) implementsGraphQLInterfaceGetTableGetNode()   {}
+func (v *GetTableGetNodeProcessorNode) implementsGraphQLInterfaceGetTableGetNode() {}
+func (v *GetTableGetNodeWebhookNode) implementsGraphQLInterfaceGetTableGetNode()   {}
+
+func __unmarshalGetTableGetNode(b []byte, v *GetTableGetNode) error {
+	if string(b) == "null" {
+		return nil
+	}
+
+	var tn struct {
+		TypeName string `json:"__typename"`
+	}
+	err := json.Unmarshal(b, &tn)
+	if err != nil {
+		return err
+	}
+
+	switch tn.TypeName {
+	case "ExternalNode":
+		*v = new(GetTableGetNodeExternalNode)
+		return json.Unmarshal(b, *v)
+	case "ManagedNode":
+		*v = new(GetTableGetNodeManagedNode)
+		return json.Unmarshal(b, *v)
+	case "ProcessorNode":
+		*v = new(GetTableGetNodeProcessorNode)
+		return json.Unmarshal(b, *v)
+	case "WebhookNode":
+		*v = new(GetTableGetNodeWebhookNode)
+		return json.Unmarshal(b, *v)
+	case "":
+		return fmt.Errorf(
+			"response was missing Node.__typename")
+	default:
+		return fmt.Errorf(
+			`unexpected concrete type for GetTableGetNode: "%v"`, tn.TypeName)
+	}
+}
+
+func __marshalGetTableGetNode(v *GetTableGetNode) ([]byte, error) {
+
+	var typename string
+	switch v := (*v).(type) {
+	case *GetTableGetNodeExternalNode:
+		typename = "ExternalNode"
+
+		premarshaled, err := v.__premarshalJSON()
+		if err != nil {
+			return nil, err
+		}
+		result := struct {
+			TypeName string `json:"__typename"`
+			*__premarshalGetTableGetNodeExternalNode
+		}{typename, premarshaled}
+		return json.Marshal(result)
+	case *GetTableGetNodeManagedNode:
+		typename = "ManagedNode"
+
+		result := struct {
+			TypeName string `json:"__typename"`
+			*GetTableGetNodeManagedNode
+		}{typename, v}
+		return json.Marshal(result)
+	case *GetTableGetNodeProcessorNode:
+		typename = "ProcessorNode"
+
+		result := struct {
+			TypeName string `json:"__typename"`
+			*GetTableGetNodeProcessorNode
+		}{typename, v}
+		return json.Marshal(result)
+	case *GetTableGetNodeWebhookNode:
+		typename = "WebhookNode"
+
+		result := struct {
+			TypeName string `json:"__typename"`
+			*GetTableGetNodeWebhookNode
+		}{typename, v}
+		return json.Marshal(result)
+	case nil:
+		return []byte("null"), nil
+	default:
+		return nil, fmt.Errorf(
+			`unexpected concrete type for GetTableGetNode: "%T"`, v)
+	}
+}
+
+// GetTableGetNodeExternalNode includes the requested fields of the GraphQL type ExternalNode.
+type GetTableGetNodeExternalNode struct {
+	Typename *string                                 `json:"__typename"`
+	Tenant   TableTenant                             `json:"tenant"`
+	App      GetTableGetNodeExternalNodeAppRemoteApp `json:"-"`
+}
+
+// GetTypename returns GetTableGetNodeExternalNode.Typename, and is useful for accessing the field via an interface.
+func (v *GetTableGetNodeExternalNode) GetTypename() *string { return v.Typename }
+
+// GetTenant returns GetTableGetNodeExternalNode.Tenant, and is useful for accessing the field via an interface.
+func (v *GetTableGetNodeExternalNode) GetTenant() TableTenant { return v.Tenant }
+
+// GetApp returns GetTableGetNodeExternalNode.App, and is useful for accessing the field via an interface.
+func (v *GetTableGetNodeExternalNode) GetApp() GetTableGetNodeExternalNodeAppRemoteApp { return v.App }
+
+func (v *GetTableGetNodeExternalNode) UnmarshalJSON(b []byte) error {
+
+	if string(b) == "null" {
+		return nil
+	}
+
+	var firstPass struct {
+		*GetTableGetNodeExternalNode
+		App json.RawMessage `json:"app"`
+		graphql.NoUnmarshalJSON
+	}
+	firstPass.GetTableGetNodeExternalNode = v
+
+	err := json.Unmarshal(b, &firstPass)
+	if err != nil {
+		return err
+	}
+
+	{
+		dst := &v.App
+		src := firstPass.App
+		if len(src) != 0 && string(src) != "null" {
+			err = __unmarshalGetTableGetNodeExternalNodeAppRemoteApp(
+				src, dst)
+			if err != nil {
+				return fmt.Errorf(
+					"unable to unmarshal GetTableGetNodeExternalNode.App: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+type __premarshalGetTableGetNodeExternalNode struct {
+	Typename *string `json:"__typename"`
+
+	Tenant TableTenant `json:"tenant"`
+
+	App json.RawMessage `json:"app"`
+}
+
+func (v *GetTableGetNodeExternalNode) MarshalJSON() ([]byte, error) {
+	premarshaled, err := v.__premarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(premarshaled)
+}
+
+func (v *GetTableGetNodeExternalNode) __premarshalJSON() (*__premarshalGetTableGetNodeExternalNode, error) {
+	var retval __premarshalGetTableGetNodeExternalNode
+
+	retval.Typename = v.Typename
+	retval.Tenant = v.Tenant
+	{
+
+		dst := &retval.App
+		src := v.App
+		var err error
+		*dst, err = __marshalGetTableGetNodeExternalNodeAppRemoteApp(
+			&src)
+		if err != nil {
+			return nil, fmt.Errorf(
+				"unable to marshal GetTableGetNodeExternalNode.App: %w", err)
+		}
+	}
+	return &retval, nil
+}
+
+// GetTableGetNodeExternalNodeAppCrossAccountApp includes the requested fields of the GraphQL type CrossAccountApp.
+type GetTableGetNodeExternalNodeAppCrossAccountApp struct {
+	Typename    *string `json:"__typename"`
+	TableAccess *bool   `json:"tableAccess"`
+}
+
+// GetTypename returns GetTableGetNodeExternalNodeAppCrossAccountApp.Typename, and is useful for accessing the field via an interface.
+func (v *GetTableGetNodeExternalNodeAppCrossAccountApp) GetTypename() *string { return v.Typename }
+
+// GetTableAccess returns GetTableGetNodeExternalNodeAppCrossAccountApp.TableAccess, and is useful for accessing the field via an interface.
+func (v *GetTableGetNodeExternalNodeAppCrossAccountApp) GetTableAccess() *bool { return v.TableAccess }
+
+// GetTableGetNodeExternalNodeAppExternalApp includes the requested fields of the GraphQL type ExternalApp.
+type GetTableGetNodeExternalNodeAppExternalApp struct {
+	Typename    *string `json:"__typename"`
+	TableAccess *bool   `json:"tableAccess"`
+}
+
+// GetTypename returns GetTableGetNodeExternalNodeAppExternalApp.Typename, and is useful for accessing the field via an interface.
+func (v *GetTableGetNodeExternalNodeAppExternalApp) GetTypename() *string { return v.Typename }
+
+// GetTableAccess returns GetTableGetNodeExternalNodeAppExternalApp.TableAccess, and is useful for accessing the field via an interface.
+func (v *GetTableGetNodeExternalNodeAppExternalApp) GetTableAccess() *bool { return v.TableAccess }
+
+// GetTableGetNodeExternalNodeAppRemoteApp includes the requested fields of the GraphQL interface RemoteApp.
+//
+// GetTableGetNodeExternalNodeAppRemoteApp is implemented by the following types:
+// GetTableGetNodeExternalNodeAppCrossAccountApp
+// GetTableGetNodeExternalNodeAppExternalApp
+// The GraphQL type's documentation follows.
+//
+// The apps that an ExternalNode can belong to.
+type GetTableGetNodeExternalNodeAppRemoteApp interface {
+	implementsGraphQLInterfaceGetTableGetNodeExternalNodeAppRemoteApp()
+	// GetTypename returns the receiver's concrete GraphQL type-name (see interface doc for possible values).
+	GetTypename() *string
+}
+
+func (v *GetTableGetNodeExternalNodeAppCrossAccountApp) implementsGraphQLInterfaceGetTableGetNodeExternalNodeAppRemoteApp() {
+}
+func (v *GetTableGetNodeExternalNodeAppExternalApp) implementsGraphQLInterfaceGetTableGetNodeExternalNodeAppRemoteApp() {
+}
+
+func __unmarshalGetTableGetNodeExternalNodeAppRemoteApp(b []byte, v *GetTableGetNodeExternalNodeAppRemoteApp) error {
+	if string(b) == "null" {
+		return nil
+	}
+
+	var tn struct {
+		TypeName string `json:"__typename"`
+	}
+	err := json.Unmarshal(b, &tn)
+	if err != nil {
+		return err
+	}
+
+	switch tn.TypeName {
+	case "CrossAccountApp":
+		*v = new(GetTableGetNodeExternalNodeAppCrossAccountApp)
+		return json.Unmarshal(b, *v)
+	case "ExternalApp":
+		*v = new(GetTableGetNodeExternalNodeAppExternalApp)
+		return json.Unmarshal(b, *v)
+	case "":
+		return fmt.Errorf(
+			"response was missing RemoteApp.__typename")
+	default:
+		return fmt.Errorf(
+			`unexpected concrete type for GetTableGetNodeExternalNodeAppRemoteApp: "%v"`, tn.TypeName)
+	}
+}
+
+func __marshalGetTableGetNodeExternalNodeAppRemoteApp(v *GetTableGetNodeExternalNodeAppRemoteApp) ([]byte, error) {
+
+	var typename string
+	switch v := (*v).(type) {
+	case *GetTableGetNodeExternalNodeAppCrossAccountApp:
+		typename = "CrossAccountApp"
+
+		result := struct {
+			TypeName string `json:"__typename"`
+			*GetTableGetNodeExternalNodeAppCrossAccountApp
+		}{typename, v}
+		return json.Marshal(result)
+	case *GetTableGetNodeExternalNodeAppExternalApp:
+		typename = "ExternalApp"
+
+		result := struct {
+			TypeName string `json:"__typename"`
+			*GetTableGetNodeExternalNodeAppExternalApp
+		}{typename, v}
+		return json.Marshal(result)
+	case nil:
+		return []byte("null"), nil
+	default:
+		return nil, fmt.Errorf(
+			`unexpected concrete type for GetTableGetNodeExternalNodeAppRemoteApp: "%T"`, v)
+	}
+}
+
+// GetTableGetNodeManagedNode includes the requested fields of the GraphQL type ManagedNode.
+type GetTableGetNodeManagedNode struct {
+	Typename *string                                 `json:"__typename"`
+	Tenant   TableTenant                             `json:"tenant"`
+	App      GetTableGetNodeManagedNodeAppManagedApp `json:"app"`
+}
+
+// GetTypename returns GetTableGetNodeManagedNode.Typename, and is useful for accessing the field via an interface.
+func (v *GetTableGetNodeManagedNode) GetTypename() *string { return v.Typename }
+
+// GetTenant returns GetTableGetNodeManagedNode.Tenant, and is useful for accessing the field via an interface.
+func (v *GetTableGetNodeManagedNode) GetTenant() TableTenant { return v.Tenant }
+
+// GetApp returns GetTableGetNodeManagedNode.App, and is useful for accessing the field via an interface.
+func (v *GetTableGetNodeManagedNode) GetApp() GetTableGetNodeManagedNodeAppManagedApp { return v.App }
+
+// GetTableGetNodeManagedNodeAppManagedApp includes the requested fields of the GraphQL type ManagedApp.
+type GetTableGetNodeManagedNodeAppManagedApp struct {
+	TableAccess *bool `json:"tableAccess"`
+}
+
+// GetTableAccess returns GetTableGetNodeManagedNodeAppManagedApp.TableAccess, and is useful for accessing the field via an interface.
+func (v *GetTableGetNodeManagedNodeAppManagedApp) GetTableAccess() *bool { return v.TableAccess }
+
+// GetTableGetNodeProcessorNode includes the requested fields of the GraphQL type ProcessorNode.
+// The GraphQL type's documentation follows.
+//
+// Two of the kinds that stand at the other end of an edge; a node program cannot be one of them.
+type GetTableGetNodeProcessorNode struct {
+	Typename *string     `json:"__typename"`
+	Tenant   TableTenant `json:"tenant"`
+}
+
+// GetTypename returns GetTableGetNodeProcessorNode.Typename, and is useful for accessing the field via an interface.
+func (v *GetTableGetNodeProcessorNode) GetTypename() *string { return v.Typename }
+
+// GetTenant returns GetTableGetNodeProcessorNode.Tenant, and is useful for accessing the field via an interface.
+func (v *GetTableGetNodeProcessorNode) GetTenant() TableTenant { return v.Tenant }
+
+// GetTableGetNodeWebhookNode includes the requested fields of the GraphQL type WebhookNode.
+type GetTableGetNodeWebhookNode struct {
+	Typename *string     `json:"__typename"`
+	Tenant   TableTenant `json:"tenant"`
+}
+
+// GetTypename returns GetTableGetNodeWebhookNode.Typename, and is useful for accessing the field via an interface.
+func (v *GetTableGetNodeWebhookNode) GetTypename() *string { return v.Typename }
+
+// GetTenant returns GetTableGetNodeWebhookNode.Tenant, and is useful for accessing the field via an interface.
+func (v *GetTableGetNodeWebhookNode) GetTenant() TableTenant { return v.Tenant }
+
+// GetTableResponse is returned by GetTable on success.
+type GetTableResponse struct {
+	// The node, or null if there is none with this name.
+	GetNode GetTableGetNode `json:"-"`
+}
+
+// GetGetNode returns GetTableResponse.GetNode, and is useful for accessing the field via an interface.
+func (v *GetTableResponse) GetGetNode() GetTableGetNode { return v.GetNode }
+
+func (v *GetTableResponse) UnmarshalJSON(b []byte) error {
+
+	if string(b) == "null" {
+		return nil
+	}
+
+	var firstPass struct {
+		*GetTableResponse
+		GetNode json.RawMessage `json:"GetNode"`
+		graphql.NoUnmarshalJSON
+	}
+	firstPass.GetTableResponse = v
+
+	err := json.Unmarshal(b, &firstPass)
+	if err != nil {
+		return err
+	}
+
+	{
+		dst := &v.GetNode
+		src := firstPass.GetNode
+		if len(src) != 0 && string(src) != "null" {
+			err = __unmarshalGetTableGetNode(
+				src, dst)
+			if err != nil {
+				return fmt.Errorf(
+					"unable to unmarshal GetTableResponse.GetNode: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+type __premarshalGetTableResponse struct {
+	GetNode json.RawMessage `json:"GetNode"`
+}
+
+func (v *GetTableResponse) MarshalJSON() ([]byte, error) {
+	premarshaled, err := v.__premarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(premarshaled)
+}
+
+func (v *GetTableResponse) __premarshalJSON() (*__premarshalGetTableResponse, error) {
+	var retval __premarshalGetTableResponse
+
+	{
+
+		dst := &retval.GetNode
+		src := v.GetNode
+		var err error
+		*dst, err = __marshalGetTableGetNode(
+			&src)
+		if err != nil {
+			return nil, fmt.Errorf(
+				"unable to marshal GetTableResponse.GetNode: %w", err)
+		}
+	}
+	return &retval, nil
+}
+
 type LogLevel string
 
 const (
@@ -1036,6 +1447,14 @@ func (v *SourceFieldsSourceNode) GetTypename() *string { return v.Typename }
 // GetName returns SourceFieldsSourceNode.Name, and is useful for accessing the field via an interface.
 func (v *SourceFieldsSourceNode) GetName() string { return v.Name }
 
+// TableTenant includes the requested fields of the GraphQL type Tenant.
+type TableTenant struct {
+	Table string `json:"table"`
+}
+
+// GetTable returns TableTenant.Table, and is useful for accessing the field via an interface.
+func (v *TableTenant) GetTable() string { return v.Table }
+
 // TargetFields includes the GraphQL fields of Edge requested by the fragment TargetFields.
 type TargetFields struct {
 	// The URL of the SQS FIFO queue that the edge is.
@@ -1126,6 +1545,18 @@ func (v *__GetNodeInput) GetName() string { return v.Name }
 
 // GetTenant returns __GetNodeInput.Tenant, and is useful for accessing the field via an interface.
 func (v *__GetNodeInput) GetTenant() string { return v.Tenant }
+
+// __GetTableInput is used internally by genqlient
+type __GetTableInput struct {
+	Name   string `json:"name"`
+	Tenant string `json:"tenant"`
+}
+
+// GetName returns __GetTableInput.Name, and is useful for accessing the field via an interface.
+func (v *__GetTableInput) GetName() string { return v.Name }
+
+// GetTenant returns __GetTableInput.Tenant, and is useful for accessing the field via an interface.
+func (v *__GetTableInput) GetTenant() string { return v.Tenant }
 
 // The query executed by GetAwsCredentials.
 const GetAwsCredentials_Operation = `
@@ -1371,6 +1802,62 @@ func GetNode(
 	}
 
 	data_ = &GetNodeResponse{}
+	resp_ := &graphql.Response{Data: data_}
+
+	err_ = client_.MakeRequest(
+		ctx_,
+		req_,
+		resp_,
+	)
+
+	return data_, err_
+}
+
+// The query executed by GetTable.
+const GetTable_Operation = `
+query GetTable ($name: String!, $tenant: String!) {
+	GetNode(name: $name, tenant: $tenant) {
+		__typename
+		tenant {
+			table
+		}
+		... on ExternalNode {
+			app {
+				__typename
+				... on CrossAccountApp {
+					tableAccess
+				}
+				... on ExternalApp {
+					tableAccess
+				}
+			}
+		}
+		... on ManagedNode {
+			app {
+				tableAccess
+			}
+		}
+	}
+}
+`
+
+// Asked for apart from the node: a user who may not read the table's name, which cannot be null, would get no node at all.
+func GetTable(
+	ctx_ context.Context,
+	client_ graphql.Client,
+	name string,
+	tenant string,
+) (data_ *GetTableResponse, err_ error) {
+	req_ := &graphql.Request{
+		OpName: "GetTable",
+		Query:  GetTable_Operation,
+		Variables: &__GetTableInput{
+			Name:   name,
+			Tenant: tenant,
+		},
+	}
+
+	data_ = &GetTableResponse{}
 	resp_ := &graphql.Response{Data: data_}
 
 	err_ = client_.MakeRequest(
