@@ -688,6 +688,7 @@ func TestReceiveStop(t *testing.T) {
 	w.empty(t, edge)
 	w.PutRaw("source", "ftp-node", echotest.Raw{Body: "a", GroupID: "g"})
 	<-begun
+	polls := w.Requests(echotest.SQS, "ReceiveMessage")
 	w.put("b", "c")
 	r.stop()
 	close(goOn)
@@ -695,6 +696,7 @@ func TestReceiveStop(t *testing.T) {
 	visible, inFlight := w.Waiting(edge)
 	assert.Equal(t, [2]int{2, 0}, [2]int{visible, inFlight}, "what was not begun can be received at once; what was is deleted")
 	assert.Equal(t, []string{"warm up", "a"}, r.bodies())
+	assert.Equal(t, polls, w.Requests(echotest.SQS, "ReceiveMessage"), "no poll while full")
 	assert.Len(t, w.AuditRecords(), 2)
 }
 

@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -120,6 +121,52 @@ func TestNodeGetsTheEnvironmentAndEndsOnCtrlC(t *testing.T) {
 	}
 	assert.NotContains(t, out.String(), "env NAME=", "it would win over NODE")
 	assert.NotContains(t, out.String(), "env AWS_PROFILE=")
+}
+
+// The second node may be written in anything; here it is in Go.
+func TestReceiver(t *testing.T) {
+	t.Setenv("ECHOLOCAL_TEST_NODE", "environment")
+	out, _, _ := started(t, append(directories(t), "-receiver", "drop box", "-ftp", "127.0.0.1:0", "--", os.Args[0])...)
+	out.wait(t, "node is up")
+	node, receiver := map[string]string{}, map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^(env|export) (\w+)='?(.*?)'?$`).FindAllStringSubmatch(out.String(), -1) {
+		if m[1] == "env" {
+			node[m[2]] = m[3]
+		} else {
+			receiver[m[2]] = m[3]
+		}
+	}
+	assert.Equal(t, "drop box", receiver["NODE"])
+	assert.Contains(t, receiver["COGNITO_JWKS"], `"keys"`)
+	connect := func(variables map[string]string) *echostream.Client {
+		env, err := echostream.EnvironmentFrom(func(name string) string { return variables[name] })
+		require.NoError(t, err)
+		client, err := echostream.New(env, echostream.Options{AWS: []func(*config.LoadOptions) error{config.WithBaseEndpoint(variables["AWS_ENDPOINT_URL"])}})
+		require.NoError(t, err)
+		return client
+	}
+	sender := connect(node)
+	definition, err := sender.Node(t.Context())
+	require.NoError(t, err)
+	queue := ""
+	for _, target := range definition.Targets {
+		if target.Name == "drop box" {
+			queue = target.Queue
+		}
+	}
+	require.NoError(t, sender.Send(t.Context(), definition, queue, []echostream.Message{{TrackingID: echostream.NewTrackingID(), Body: "hello"}})[0])
+	ctx, cancel := context.WithTimeout(t.Context(), waitFor)
+	defer cancel()
+	var got []string
+	require.NoError(t, connect(receiver).Receive(ctx, echostream.ReceiveOptions{}, func(_ context.Context, m echostream.ReceivedMessage) error {
+		got = append(got, m.Body)
+		cancel()
+		return nil
+	}))
+	assert.Equal(t, []string{"hello"}, got)
+	for _, taken := range []string{"ftp-node", "target-1"} {
+		assert.ErrorIs(t, run(t.Context(), nil, []string{"-receiver", taken}, io.Discard, io.Discard), errUsage)
+	}
 }
 
 func TestSecondCtrlCKills(t *testing.T) {

@@ -23,6 +23,7 @@ var (
 // options are those of the command line.
 type options struct {
 	targets  []string
+	receiver string // one of targets; "" is none
 	audit    bool
 	stopped  bool
 	config   string // JSON
@@ -61,6 +62,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		flags.PrintDefaults()
 	}
 	targets := flags.String("targets", "1", "how many `target`s the node sends to, or their names with commas between; 0 is none")
+	flags.StringVar(&o.receiver, "receiver", "", "the `name` of a further target that is a node too: prints the environment for it, whatever it is written in; what is sent stays in memory until it takes it")
 	flags.BoolVar(&o.audit, "audit", false, "the tenant audits: the node sends an audit record for each message")
 	flags.BoolVar(&o.stopped, "stopped", false, "the node is stopped: it takes files and sends nothing")
 	config := flags.String("config", "", "the node's config: a JSON `file` (by default, one user \"demo\" with the password \"demo\")")
@@ -87,6 +89,12 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	var err error
 	if o.targets, err = targetNames(*targets); err != nil {
 		return o, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	if o.receiver != "" {
+		if o.receiver == nodeName() || slices.Contains(o.targets, o.receiver) {
+			return o, fmt.Errorf("%w: -receiver is %q, expected a name that no other node has", errUsage, o.receiver)
+		}
+		o.targets = append(o.targets, o.receiver)
 	}
 	if o.config, err = readConfig(*config); err != nil {
 		return o, fmt.Errorf("%w: %w", errUsage, err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,9 +36,9 @@ func run(ctx context.Context, kill <-chan struct{}, args []string, stdout, stder
 		UserPoolID: os.Getenv("USER_POOL_ID"), ClientID: os.Getenv("CLIENT_ID"),
 		Tenant: echotest.Tenant{Name: os.Getenv("TENANT"), Audit: o.audit},
 		App:    echotest.App{UserName: os.Getenv("USER_NAME"), Password: os.Getenv("PASSWORD")},
-		Node:   echotest.Node{Name: os.Getenv("NODE"), Config: o.config, Stopped: o.stopped},
-		// The bodies go to the store, and would fill the memory in a long run.
-		DropBodies: true,
+		Node:   echotest.Node{Name: nodeName(), Config: o.config, Stopped: o.stopped},
+		// The bodies go to the store, and would fill the memory in a long run. A receiver needs them.
+		DropBodies: o.receiver == "",
 		OnMessage: func(m echotest.Received) {
 			select {
 			case arrivals <- m:
@@ -53,6 +54,9 @@ func run(ctx context.Context, kill <-chan struct{}, args []string, stdout, stder
 	}
 	for _, f := range o.faults {
 		cloud.Fault(f)
+	}
+	if o.receiver != "" {
+		cloud.SetNode(echotest.Node{Name: o.receiver, ReceiveMessageType: echotest.EchoFile().Name})
 	}
 	defer cloud.Close()
 	var writing sync.WaitGroup
@@ -122,13 +126,32 @@ func alone(cloud *echotest.Cloud, o options) string {
 	if os.Getenv("NAME") != "" {
 		b.WriteString("unset NAME\n") // it would win over NODE
 	}
-	env := environment(cloud, o)
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		fmt.Fprintf(&b, "export %s=%s\n", name, shellQuote(env[name]))
-	}
+	b.WriteString(exports(environment(cloud, o)))
+	b.WriteString(receiver(cloud, o))
 	fmt.Fprintf(&b, "# What arrives is written below %s. Ctrl-C ends it.\n", o.received)
 	return b.String()
 }
+
+// receiver is what the other node has to know, if there is one.
+func receiver(cloud *echotest.Cloud, o options) string {
+	if o.receiver == "" {
+		return ""
+	}
+	env := cloud.EnvironmentOf(o.receiver)
+	env["COGNITO_JWKS"] = string(cloud.KeySet()) // for EchoStream's Python library, which would ask Cognito itself
+	return fmt.Sprintf("# The environment of %s, which receives:\n%s", o.receiver, exports(env))
+}
+
+func exports(env map[string]string) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		fmt.Fprintf(&b, "export %s=%s\n", name, shellQuote(env[name]))
+	}
+	return b.String()
+}
+
+// nodeName is what the node is called.
+func nodeName() string { return cmp.Or(os.Getenv("NODE"), "ftp-node") }
 
 // environment is the node's.
 func environment(cloud *echotest.Cloud, o options) map[string]string {
@@ -143,6 +166,7 @@ func runNode(ctx context.Context, kill <-chan struct{}, o options, cloud *echote
 	if err := os.MkdirAll(o.data, 0o750); err != nil {
 		return fmt.Errorf("the node's data directory: %w", err)
 	}
+	out.printf("%s", receiver(cloud, o))
 	out.printf("EchoStream is up; the node sends to: %s. Starting the node: %s\n", orNone(o.targets), strings.Join(o.command, " "))
 	node := newNode(o.command, inherited(environment(cloud, o)), out)
 	if err := node.start(); err != nil {

@@ -65,7 +65,7 @@ func findLibrary(dir string) (string, error) {
 	}
 	var tried []error
 	for _, c := range candidates {
-		err := command(c, "-c", "import sys, venv; assert sys.version_info[:2] == (3, 12), sys.version")
+		err := command(c, "-c", "import sys, venv; assert sys.version_info >= (3, 12), sys.version")
 		if err == nil {
 			base = c
 			break
@@ -73,7 +73,7 @@ func findLibrary(dir string) (string, error) {
 		tried = append(tried, err)
 	}
 	if base == "" {
-		return "", fmt.Errorf("no Python 3.12: %v", tried)
+		return "", fmt.Errorf("no Python of 3.12 or newer: %v", tried)
 	}
 	venv := filepath.Join(dir, "venv")
 	if err := command(base, "-m", "venv", venv); err != nil {
