@@ -36,9 +36,9 @@
 // # Limits
 //
 // It is for ManagedNodes, and for ExternalNodes of an ExternalApp or a CrossAccountApp. Bulk data is uploaded in gzip, never in
-// deflate. The auditor of a message type is Python; whoever sends a message says what its auditor would have found ([AuditRecord]), and whoever
-// receives it has an [Auditor] in Go. Messages to send are text of at most 256 KiB. A message can be received more than once: see
-// [Handler].
+// deflate. The auditor of a message type is Python; whoever sends a message says what its auditor would have found
+// ([AuditRecord]), and whoever receives it has an [Auditor] in Go. Messages to send are text of at most 256 KiB. A message can
+// be received more than once: see [Handler].
 //
 // # A bridge
 //

@@ -14,8 +14,8 @@ import (
 const maxAuditBacklog = 10_000
 
 // Auditor tells what the audit record of a message holds, as the Python auditor of the message's type would: strings, numbers,
-// booleans and nil by name. EchoStream makes columns of them, so that a name must stand for one kind of value for ever: what a message lacks, or has of another
-// kind, is left out.
+// booleans and nil by name. EchoStream makes columns of them, so that a name must stand for one kind of value for ever: what a
+// message lacks, or has of another kind, is left out.
 type Auditor func(m ReceivedMessage) map[string]any
 
 // AuditFile is the [Auditor] of echo.file: content_length, content_type, modification_datetime and name.

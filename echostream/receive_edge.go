@@ -41,13 +41,14 @@ type inbound struct {
 	room  chan struct{} // there may be room for more
 	acks  chan struct{} // there is something to delete
 
-	mu      sync.Mutex
-	held    map[string]*held         // by message id
-	waiting map[string][]*held       // by group, in order; a group is there as long as its lane runs
-	done    []*held                  // handled, and to be deleted
-	handled map[string]time.Duration // by message id: handled, the delete failed; when
-	failed  map[string]time.Duration // by message id: not handled, will come again; since when
-	extend  extending
+	mu        sync.Mutex
+	held      map[string]*held         // by message id
+	waiting   map[string][]*held       // by group, in order; a group is there as long as its lane runs
+	done      []*held                  // handled, and to be deleted
+	handled   map[string]time.Duration // by message id: handled, the delete failed; when
+	failed    map[string]time.Duration // by message id: not handled, will come again; since when
+	extend    extending
+	undeleted retry.Trouble // deletes that failed for good
 }
 
 // extending is what is known about a node's right to renew the visibility of messages.
@@ -168,9 +169,9 @@ func (e *inbound) waitForRoom() bool {
 	return false
 }
 
-// limit is how many messages to take at a time. One, as long as it is not known that they can be kept hidden for as long as they have
-// to wait for their turn; and one while a message of this edge fails: those behind it in its group would be received with it each time, and so
-// would run out of receives with it.
+// limit is how many messages to take at a time. One, as long as it is not known that they can be kept hidden for as long as they
+// have to wait for their turn; and one while a message of this edge fails: those behind it in its group would be received with
+// it each time, and so would run out of receives with it.
 func (e *inbound) limit() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -3,6 +3,7 @@ package echostream
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -59,6 +60,7 @@ func (e *inbound) deleted(batch []receipt, failed map[string]error, err error) b
 		}
 		if cause == nil {
 			delete(e.held, r.id)
+			e.undeleted.Over(time.Now(), "messages that were handled can be deleted again", "source", h.Source).To(e.r.log)
 			continue
 		}
 		h.deletes++
@@ -70,8 +72,8 @@ func (e *inbound) deleted(batch []receipt, failed map[string]error, err error) b
 		// It comes again, and then is deleted only.
 		delete(e.held, r.id)
 		e.handled[r.id] = e.now()
-		e.r.log.Warn("a message that was handled could not be deleted, it is deleted when it comes again",
-			"source", h.Source, "trackingId", h.TrackingID, "error", cause)
+		e.undeleted.Hit(time.Now(), slog.LevelWarn, "a message that was handled could not be deleted, it is deleted when it comes again", cause,
+			"source", h.Source, "trackingId", h.TrackingID).To(e.r.log)
 	}
 	e.done = slices.Concat(again, e.done)
 	return len(again) == 0

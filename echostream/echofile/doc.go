@@ -1,9 +1,9 @@
-// Package echofile is EchoStream's message type echo.file: a JSON object that describes a file and holds its content, or the URL where
-// the content is.
+// Package echofile is EchoStream's message type echo.file: a JSON object that describes a file and holds its content, or the URL
+// where the content is.
 //
-// It promises that what is read to its io.EOF is what the message says, byte for byte: one content encoding is undone, never more, and the
-// length and the SHA-256 are compared where the message has them. A download that breaks off goes on where it broke off. No
-// URL of bulk data storage, which is as good as a password, stands in an error or a log value.
+// It promises that what is read to its io.EOF is what the message says, byte for byte: one content encoding is undone, never
+// more, and the length and the SHA-256 are compared where the message has them. A download that breaks off goes on where it
+// broke off. No URL of bulk data storage, which is as good as a password, stands in an error or a log value.
 //
 // It does not say where a file goes or what its name means: a name is text from elsewhere.
 //

@@ -35,8 +35,9 @@ type Reader struct {
 	// ContentField is the key of content inside a message, URLField that of the URL where it is. Under either both are
 	// recognised. By default, DefaultContentField and DefaultURLField.
 	ContentField, URLField string
-	// HTTPClient fetches what is in bulk data storage. It must leave the content's encoding alone when it was asked for explicitly, as
-	// net/http does. By default, one that keeps connections, honours the machine's proxies, and tells no other host the URL when it is redirected.
+	// HTTPClient fetches what is in bulk data storage. It must leave the content's encoding alone when it was asked for
+	// explicitly, as net/http does. By default, one that keeps connections, honours the machine's proxies, and tells no other
+	// host the URL when it is redirected.
 	HTTPClient aws.HTTPClient
 	// StallTimeout ends a try that makes no progress. By default, 60 s. There is no limit on the whole.
 	StallTimeout time.Duration
@@ -164,7 +165,8 @@ func (f *File) find(r *Reader, keys map[string]json.RawMessage, sent time.Time) 
 }
 
 // Open opens the content. Read gives io.EOF only if all of it was read and is what the message says, by length and SHA-256: what
-// was read before is not to be used until then. Memory does not grow with the size. A download that breaks off is resumed where it broke off.
+// was read before is not to be used until then. Memory does not grow with the size. A download that breaks off is resumed where
+// it broke off.
 //
 // An error of Open or Read is permanent ([echostream.IsPermanent]) if a further try is of no use: the content is not what the
 // message says, its encoding is unknown or broken, or the URL or the object has ended, after seven days at the latest. Everything

@@ -1,6 +1,10 @@
 package echotest_test
 
 import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,6 +98,51 @@ func TestRawMessages(t *testing.T) {
 	assert.Empty(t, got[0].MessageAttributes)
 	assert.Equal(t, "g1", got[0].Attributes["MessageGroupId"])
 	assert.Equal(t, "no list", *got[1].MessageAttributes["prevTrackingIds"].StringValue)
+}
+
+func TestDownloadInParts(t *testing.T) {
+	c, n := start(t, echotest.Options{})
+	data := n.query(*n.tokens().AccessToken, `{ GetBulkDataStorage(tenant: "acme") { presignedGet presignedPut { headers url } } }`, nil)
+	place := data["GetBulkDataStorage"].([]any)[0].(map[string]any)
+	put := place["presignedPut"].(map[string]any)
+	do := func(method, url string, header map[string]string, body string) (*http.Response, string, error) {
+		r, err := http.NewRequestWithContext(n.ctx, method, url, strings.NewReader(body))
+		require.NoError(t, err)
+		for name, value := range header {
+			r.Header.Set(name, value)
+		}
+		answer, err := http.DefaultTransport.RoundTrip(r)
+		require.NoError(t, err)
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		return answer, string(text), err
+	}
+	var headers map[string]string
+	require.NoError(t, json.Unmarshal([]byte(put["headers"].(string)), &headers))
+	stored, _, err := do(http.MethodPut, put["url"].(string), headers, "0123456789")
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, stored.StatusCode)
+	get := place["presignedGet"].(string)
+
+	answer, text, err := do(http.MethodGet, get, map[string]string{"Accept-Encoding": "gzip"}, "")
+	require.NoError(t, err)
+	assert.Equal(t, "0123456789", text)
+	etag := answer.Header.Get("Etag")
+	assert.Equal(t, stored.Header.Get("Etag"), etag)
+	assert.Equal(t, "gzip", answer.Header.Get("Content-Encoding"))
+	assert.Equal(t, int64(10), answer.ContentLength)
+	answer, text, err = do(http.MethodGet, get, map[string]string{"Accept-Encoding": "gzip", "Range": "bytes=7-", "If-Match": etag}, "")
+	require.NoError(t, err)
+	assert.Equal(t, "789", text)
+	assert.Equal(t, http.StatusPartialContent, answer.StatusCode)
+	assert.Equal(t, "bytes 7-9/10", answer.Header.Get("Content-Range"))
+	answer, _, _ = do(http.MethodGet, get, map[string]string{"Range": "bytes=7-", "If-Match": `"other"`}, "")
+	assert.Equal(t, http.StatusPreconditionFailed, answer.StatusCode)
+
+	c.Fault(echotest.Fault{Service: echotest.S3, Kind: echotest.ReplyCut, Count: 1})
+	_, text, err = do(http.MethodGet, get, map[string]string{"Accept-Encoding": "gzip"}, "")
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	assert.Equal(t, "01234", text)
 }
 
 func TestKeyThatCannotBeUsed(t *testing.T) {
