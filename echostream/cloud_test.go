@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -111,13 +112,19 @@ func newWorldAt(t *testing.T, opts echotest.Options, ahead time.Duration) *world
 	for name, value := range cloud.Environment() {
 		t.Setenv(name, value)
 	}
-	env, err := echostream.EnvironmentFrom(os.Getenv)
+	return worldOf(t, cloud, os.Getenv, ahead)
+}
+
+// worldOf is the world of a cloud. getenv gives the variables of [echotest.Cloud.Environment].
+func worldOf(t *testing.T, cloud *echotest.Cloud, getenv func(string) string, ahead time.Duration, aws ...func(*config.LoadOptions) error) *world {
+	t.Helper()
+	env, err := echostream.EnvironmentFrom(getenv)
 	require.NoError(t, err)
 	log := &lockedBuffer{}
 	m := &machine{cloud: cloud.Clock(), start: cloud.Clock().Now(), ahead: ahead}
 	client, err := echostream.New(env, echostream.Options{
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Now: m.now, Elapsed: m.elapsed,
+		Now: m.now, Elapsed: m.elapsed, AWS: aws,
 	})
 	require.NoError(t, err)
 	return &world{cloud, m, client, nil, log}

@@ -2,6 +2,7 @@ package echostream_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -35,7 +37,41 @@ func TestMain(m *testing.M) {
 		return
 	}
 	awsenv.Clear()
-	os.Exit(m.Run())
+	sideBySide()
+	code := m.Run()
+	if left := receiversLeft(); code == 0 && left != "" {
+		fmt.Println("left behind by Receive:", left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// sideBySide lets more tests run at once than there are cores: those that run beside others wait most of the time.
+func sideBySide() {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		_ = flag.Set("test.parallel", "8")
+	}
+}
+
+// receiversLeft gives a stack of Receive that does not end, or "".
+func receiversLeft() (left string) {
+	deadline := time.Now().Add(10 * time.Second)
+	for stacks := make([]byte, 4<<20); ; time.Sleep(time.Millisecond) {
+		left = ""
+		for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			for _, mine := range []string{"echostream.(*Client).Receive", "echostream.(*receiver)", "echostream.(*inbound)", "echostream.(*auditTrail)"} {
+				if strings.Contains(stack, mine) {
+					left = stack
+				}
+			}
+		}
+		if left == "" || time.Now().After(deadline) {
+			return left
+		}
+	}
 }
 
 // child does what a node does, with what its environment says and nothing else.
