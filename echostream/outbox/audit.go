@@ -113,7 +113,7 @@ func (o *Outbox) unnotedNow() []*entry {
 func (o *Outbox) noteSent(batch []*entry) (wrote bool, err error) {
 	var r *round[lines]
 	o.locked(func() {
-		batch = slices.DeleteFunc(batch, func(e *entry) bool { return e.state != sent || e.noted })
+		batch = slices.DeleteFunc(slices.Clone(batch), func(e *entry) bool { return !e.toNote() })
 		if len(batch) > 0 {
 			r = o.write(batch...)
 		}
@@ -125,15 +125,23 @@ func (o *Outbox) noteSent(batch []*entry) (wrote bool, err error) {
 	if err := o.journal.wait(r); err != nil {
 		return true, err
 	}
-	o.locked(func() {
-		for _, e := range batch {
-			if !e.noted && e.state == sent {
-				e.noted = true
-				o.unsettled--
-				o.discard(e.prep) // the audit may be out for weeks
-			}
-		}
-		o.cond.Broadcast()
-	})
+	o.locked(func() { o.markNoted(batch) })
 	return true, nil
+}
+
+// markNoted remembers that the disk knows of what was sent.
+func (o *Outbox) markNoted(batch []*entry) {
+	for _, e := range batch {
+		if e.toNote() {
+			e.noted = true
+			o.unsettled--
+			o.discard(e.prep) // the audit may be out for weeks
+		}
+	}
+	o.cond.Broadcast()
+}
+
+// toNote reports whether e is on its way out and the disk does not know.
+func (e *entry) toNote() bool {
+	return !e.noted && (e.state == sent || e.state == leaving && !e.hidden())
 }

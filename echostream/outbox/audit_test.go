@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -120,31 +121,168 @@ func TestLateAuditHoldsNothingUp(t *testing.T) {
 	}
 }
 
-// Notes cost a sync: while the audit keeps up, an entry is written once.
+// Notes cost a sync: while nothing is behind and the audit keeps up, an entry is written once; of a backlog, each batch once more.
 func TestNoNotesWhileTheAuditKeepsUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fsys := disktest.New(1)
-		r := auditRig(t, fsys)
-		journal := func() (syncs int) {
-			for _, op := range fsys.Ops() {
-				if op.Kind == disktest.Sync && path.Ext(op.Path) == journalSuffix {
-					syncs++
+	for name, c := range map[string]struct{ at, notes int }{"one at a time": {1, 0}, "a batch": {10, 0}, "a backlog": {maxUnsettled / 2, maxUnsettled/2/10 - 1}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fsys := disktest.New(1)
+				r := auditRig(t, fsys)
+				journal := func() (syncs int) {
+					for _, op := range fsys.Ops() {
+						if op.Kind == disktest.Sync && path.Ext(op.Path) == journalSuffix {
+							syncs++
+						}
+					}
+					return syncs
 				}
-			}
-			return syncs
-		}
-		r.open()
-		names := numbered("f", maxUnsettled/2)
-		r.put(names...)
-		before := journal()
-		require.NotZero(t, before)
-		r.run()
-		synctest.Wait()
-		assert.ElementsMatch(t, names, r.cloud.audited)
-		assert.Equal(t, before, journal())
-		assert.Empty(t, r.unnoted)
-		r.halt()
-	})
+				r.open()
+				var names []string
+				puts := 0
+				for len(names) < maxUnsettled/2 {
+					more := numbered(fmt.Sprint("f", puts), c.at)
+					names = append(names, more...)
+					r.put(more...)
+					if puts++; puts == 1 {
+						r.run()
+					}
+					synctest.Wait()
+				}
+				assert.ElementsMatch(t, names, r.cloud.audited)
+				assert.LessOrEqual(t, journal(), puts+c.notes)
+				assert.Empty(t, r.unnoted)
+				r.halt()
+			})
+		})
+	}
+}
+
+// A volume that turned read-only: what it can neither remove nor note is one batch for each lane and target, and
+// is all that is sent again after a restart.
+func TestReadOnlyVolume(t *testing.T) {
+	for name, c := range map[string]struct {
+		audit   func(context.Context, []string) error
+		targets []string
+		lanes   int
+	}{
+		"one target":      {targets: []string{"a"}, lanes: 1},
+		"two":             {targets: []string{"a", "b"}, lanes: 1},
+		"three lanes":     {targets: []string{"a"}, lanes: 3},
+		"audit is out":    {audit: down, targets: []string{"a"}, lanes: 1},
+		"many lanes":      {targets: []string{"a"}, lanes: 900},
+		"due one by one":  {targets: []string{"a"}, lanes: 0},
+		"out, one by one": {audit: down, targets: []string{"a"}, lanes: 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fsys := disktest.New(1)
+				r := newRig(t, fsys, c.targets...)
+				r.opts.MinBackoff, r.opts.MaxBackoff = 0, 0 // the defaults
+				r.cloud.onAudit = c.audit
+				r.open()
+				var items []Item
+				for i, name := range numbered("f", 900) {
+					items = append(items, r.item(name, func(item *Item) {
+						item.Lane = fmt.Sprint(i % max(c.lanes, 1))
+						if c.lanes == 0 {
+							item.Wait = time.Duration(i+1) * time.Second
+						}
+					}))
+				}
+				r.take(items...)
+				fsys.Inject(disktest.Fault{Forever: true, Err: syscall.EROFS})
+				r.run()
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				sent := map[string]int{}
+				for _, target := range c.targets {
+					sent[target] = len(r.cloud.got(target))
+					assert.NotZero(t, sent[target])
+					switch {
+					case c.lanes == 900:
+						assert.LessOrEqual(t, sent[target], maxUnsettled+maxStreams, "a batch for each lane, and not without bound")
+					case c.audit != nil && c.lanes == 0:
+						assert.LessOrEqual(t, sent[target], maxUnsettled+1, "nothing is refused as nothing can leave")
+					default:
+						assert.LessOrEqual(t, sent[target], 10*max(c.lanes, 1))
+					}
+				}
+				assert.NotEmpty(t, r.log.lines("disk fails"))
+				r.stop()
+				r.stop, r.Outbox = nil, nil
+				fsys.Heal()
+				r.cloud.onAudit = nil
+				r.crash(disktest.Nothing()).run()
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				assert.Zero(t, r.Stats().Entries)
+				for _, target := range c.targets {
+					assert.LessOrEqual(t, len(r.cloud.got(target)), 900+sent[target])
+				}
+				r.halt()
+			})
+		})
+	}
+}
+
+// A full volume drains: what frees room needs no room, or the reserve.
+func TestFullVolumeDrains(t *testing.T) {
+	for name, c := range map[string]struct {
+		script  map[string][]error
+		audit   error // once
+		reserve int64
+		stuck   bool
+	}{
+		"all is well":        {},
+		"a target is behind": {script: map[string][]error{"send b f000": slices.Repeat([]error{errDown}, 8)}},
+		"the audit is late":  {audit: errDown},
+		"some are set aside": {script: map[string][]error{"send b f003": {permanent("never")}, "prepare f007": {permanent("never")}}},
+		"and has no reserve": {reserve: -1},
+		"behind, no reserve": {script: map[string][]error{"send b f000": slices.Repeat([]error{errDown}, 8)}, reserve: -1, stuck: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fsys := disktest.New(1)
+				r := newRig(t, fsys, "a", "b")
+				r.opts.Reserve = cmp.Or(c.reserve, 1<<20)
+				r.opts.MinBackoff, r.opts.MaxBackoff = 0, 0 // the defaults
+				r.open()
+				var items []Item
+				for _, name := range numbered("f", 200) {
+					items = append(items, r.item(name, nil))
+				}
+				r.take(items...)
+				r.halt() // a new process needs a new segment
+				for key, script := range c.script {
+					r.cloud.script(key, script...)
+				}
+				r.cloud.script("audit f000", c.audit)
+				fill(t, fsys)
+				r.open().run()
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				if c.stuck {
+					require.Equal(t, 10, len(r.cloud.got("a")), "the case has teeth: without the reserve nothing goes on")
+					r.halt()
+					return
+				}
+				assert.Zero(t, r.Stats().Entries)
+				assert.Empty(t, r.files("outbox", dataSuffix))
+				assert.Len(t, r.cloud.got("a"), 200-r.Stats().Failed+len(c.script[`send b f003`]))
+				r.halt()
+			})
+		})
+	}
+}
+
+// fill makes a volume full to the last byte.
+func fill(t *testing.T, fsys *disktest.FS) {
+	t.Helper()
+	used := int64(0)
+	for _, content := range fsys.Files() {
+		used += int64(len(content))
+	}
+	fsys.SetCapacity(used)
 }
 
 // A record that is refused is so by its own result: the others, which are recorded, are not sent again.
@@ -210,11 +348,15 @@ func TestCleanStopRecordsWhatWaitsForItsAudit(t *testing.T) {
 				}
 				r.run()
 				synctest.Wait()
-				require.Equal(t, names, r.cloud.got("a"))
+				sent := names
+				if c.disk != nil {
+					sent = names[:10] // neither removed nor noted: no more than one batch
+				}
+				require.Equal(t, sent, r.cloud.got("a"))
 				fsys.Heal()
 				sending := make(chan struct{})
 				r.cloud.onSend = func(_ context.Context, _ string, names []string) error {
-					if names[0] == "last" {
+					if slices.Contains(names, "last") {
 						close(sending)
 						time.Sleep(time.Second) // it is sent while Run stops
 					}

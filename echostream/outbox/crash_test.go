@@ -148,7 +148,7 @@ func (w *world) live(fsys *disktest.FS, put func(o *Outbox) error) error {
 	defer cancel()
 	fsys.OnCut(cancel)
 	changed := make(chan struct{}, 1)
-	o, err := Open(Options{FS: fsys, Deliverer: w, Batch: 2, Grace: time.Millisecond,
+	o, err := Open(Options{FS: fsys, Deliverer: w, Batch: 2, Reserve: 1, Grace: time.Millisecond,
 		MinBackoff: 50 * time.Microsecond, MaxBackoff: 200 * time.Microsecond,
 		Gone: func(e Entry, why Gone) {
 			w.gone(e, why)
@@ -186,7 +186,7 @@ func (w *world) first(fsys *disktest.FS) error {
 	if err := disk.MkdirAll(fsys, "drop", 0o700); err != nil {
 		return err
 	}
-	o, err := Open(Options{FS: fsys, Deliverer: w})
+	o, err := Open(Options{FS: fsys, Deliverer: w, Reserve: 1})
 	if err != nil {
 		return err
 	}
@@ -286,7 +286,7 @@ func (w *world) check(fsys *disktest.FS) error {
 	for name := range files {
 		if dir := path.Dir(name); strings.HasSuffix(name, "/") {
 			continue
-		} else if dir == "outbox" && path.Ext(name) != journalSuffix || dir == "failed" && disk.IsTemp(name) {
+		} else if dir == "outbox" && path.Ext(name) != journalSuffix && path.Base(name) != reserveName || dir == "failed" && disk.IsTemp(name) {
 			w.wrongf("%s is left", name)
 		}
 	}

@@ -62,12 +62,17 @@ func (opts *Options) backoff(failures int) time.Duration {
 
 // pause waits for d, or until Wake, and reports whether to go on: false when Run has gone beyond the phase.
 func (o *Outbox) pause(d time.Duration, in phase) bool {
+	return o.pauseUntil(d, in, func() bool { return false })
+}
+
+// pauseUntil ends, too, when done, called with the lock held, says so.
+func (o *Outbox) pauseUntil(d time.Duration, in phase, done func() bool) bool {
 	end := time.Now().Add(d)
 	timer := time.AfterFunc(d, func() { o.locked(o.cond.Broadcast) })
 	defer timer.Stop()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for wakes := o.wakes; o.phase == in && o.wakes == wakes && time.Now().Before(end); {
+	for wakes := o.wakes; o.phase == in && o.wakes == wakes && time.Now().Before(end) && !done(); {
 		o.cond.Wait()
 	}
 	return o.phase == in

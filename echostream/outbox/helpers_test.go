@@ -240,7 +240,7 @@ func onEachVolume(t *testing.T, test func(t *testing.T, fsys disk.FS)) {
 func newRig(t testing.TB, fsys disk.FS, targets ...string) *rig {
 	r := &rig{t: t, fs: fsys, cloud: newCloud(targets...), log: &logBuffer{}}
 	require.NoError(t, disk.MkdirAll(fsys, "drop", 0o700))
-	r.opts = Options{FS: fsys, Deliverer: r.cloud, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond,
+	r.opts = Options{FS: fsys, Deliverer: r.cloud, Reserve: 4096, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond,
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Gone: func(e Entry, why Gone) {
 			r.mu.Lock()

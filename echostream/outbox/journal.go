@@ -25,11 +25,12 @@ const (
 // journal holds the records of the entries, in segments that are only ever appended to. One write and one sync serve
 // all who want something recorded at the same time.
 type journal struct {
-	fs     disk.FS
-	dir    string
-	header func() header // for a new segment
-	mu     sync.Locker   // Outbox.mu
-	rounds *shared[lines]
+	fs      disk.FS
+	dir     string
+	header  func() header // for a new segment
+	mu      sync.Locker   // Outbox.mu
+	rounds  *shared[lines]
+	reserve *reserve
 
 	// Guarded by mu.
 	segments []*segment // in their order; the last one is kept even if nothing in it lives
@@ -91,7 +92,7 @@ func (j *journal) write(l *lines) error {
 	if len(l.data) == 0 {
 		return nil
 	}
-	if err := j.append(l.data); err != nil {
+	if err := j.reserve.use(func() error { return j.append(l.data) }); err != nil {
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		for _, line := range l.of {

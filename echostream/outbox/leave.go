@@ -23,11 +23,11 @@ func (o *Outbox) leaveAs(e *entry, how exit) {
 func (o *Outbox) retire(e *entry, how exit) {
 	o.leaveLane(e)
 	o.wakeLane(e.lane)
-	if e.state != sent {
-		o.unsettled++
-	}
 	if how.kind == withdrawn {
 		o.unlinkKey(e) // its owner sees it no more
+		e.noted = true // by its own line, or by the record of what replaces it
+	} else if e.state != sent {
+		o.unsettled++
 	}
 	e.state, e.exit = leaving, how
 }
@@ -102,7 +102,17 @@ func (o *Outbox) remove(work removals) (did bool, remaining []*entry, err error)
 		}
 	}
 	stuck, err := o.removeFiles(ready)
+	errs = append(errs, err)
 	remaining = append(stuck, remaining...)
+	// What cannot be removed is noted, so that it is not sent again. If that is refused, too, nothing more is sent for now.
+	_, err = o.noteSent(stuck)
+	o.locked(func() {
+		o.refused = slices.ContainsFunc(stuck, func(e *entry) bool { return !e.noted && !e.hidden() })
+		o.cond.Broadcast()
+	})
+	if len(ready) > len(stuck) && o.reserve.spent.Load() {
+		o.reserve.make()
+	}
 	return did || len(ready) > 0, remaining, errors.Join(append(errs, err, o.tidy())...)
 }
 
@@ -167,7 +177,7 @@ func (o *Outbox) removeFile(e *entry) error {
 	o.locked(func() { r, how, name = o.recordOf(e), e.exit, o.pathOf(e) })
 	switch {
 	case how.kind == asideKind:
-		return o.storeAside(setAside{Format: format, record: r, Failure: how.why}, name)
+		return o.reserve.use(func() error { return o.storeAside(setAside{Format: format, record: r, Failure: how.why}, name) })
 	case how.to != "":
 		return o.moveBack(name, how.to)
 	}

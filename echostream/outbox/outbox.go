@@ -145,6 +145,10 @@ type Options struct {
 	// Memory bounds the payloads that are kept ready, in bytes, as far as sizes are known. By default, 16 MiB.
 	Memory int64
 
+	// Reserve is the size, in bytes, of a file that is removed when the volume is full, so that what was sent can still be noted. By
+	// default, 1 MiB; none if it is negative.
+	Reserve int64
+
 	// MinBackoff and MaxBackoff bound the pauses between attempts, which double after each failure and
 	// are then shortened at random (full jitter). By default, 1 s and 5 min.
 	MinBackoff, MaxBackoff time.Duration
@@ -176,6 +180,10 @@ func (opts Options) withDefaults() (Options, error) {
 	orDefault(&opts.AuditBatch, 500)
 	orDefault(&opts.Workers, 4)
 	orDefault(&opts.Memory, 16<<20)
+	if opts.Reserve == 0 {
+		opts.Reserve = 1 << 20
+	}
+	opts.Reserve = max(opts.Reserve, 0)
 	orDefault(&opts.MinBackoff, time.Second)
 	orDefault(&opts.MaxBackoff, 5*time.Minute)
 	orDefault(&opts.Grace, 5*time.Second)
@@ -201,6 +209,7 @@ type Stats struct {
 type Outbox struct {
 	opts    Options
 	journal *journal
+	reserve *reserve
 	dirSync *shared[struct{}] // SyncDir of Options.Dir, shared by all who need it at the same time
 	streams sync.WaitGroup    // of Run: streams and preparations
 
@@ -240,6 +249,7 @@ type Outbox struct {
 	noteFirst    bool // an audit has failed: what was sent is noted before it is tried again
 	auditTrouble retry.Trouble
 	leavers      []*entry // whose files are to go
+	refused      bool     // the disk has refused to remove what was sent, and to note it: nothing is sent until it does either
 	unsettled    int      // neither gone from the disk nor noted there as sent, and not to be sent any more
 	disk         retry.Trouble
 }

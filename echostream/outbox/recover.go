@@ -35,7 +35,9 @@ func Open(opts Options) (*Outbox, error) {
 	o.cond.L, o.work.L = &o.mu, &o.mu
 	o.preparing = preparing{gates: [2]gate{{limit: opts.Workers}, {limit: opts.Workers}}, all: map[*preparation]bool{}}
 	o.dirSync = newShared(func(*struct{}) error { return opts.FS.SyncDir(opts.Dir) })
+	o.reserve = &reserve{fs: opts.FS, dir: opts.Dir, size: opts.Reserve}
 	o.journal = newJournal(opts.FS, opts.Dir, o.header, &o.mu)
+	o.journal.reserve = o.reserve
 
 	r := recovery{Outbox: o, found: map[key]*found{}, movedTo: map[string]bool{}}
 	if err = r.read(); err == nil {
@@ -123,6 +125,9 @@ func (r *recovery) read() error {
 		}
 		if disk.IsTemp(name) {
 			r.leftover = append(r.leftover, path.Join(r.opts.Dir, name))
+			continue
+		}
+		if name == reserveName {
 			continue
 		}
 		r.opts.Log.Warn("A file in the outbox is none of its own and is left alone", "file", path.Join(r.opts.Dir, name))
@@ -368,6 +373,7 @@ func (r *recovery) repair() error {
 		}
 	}
 	r.locked(func() { r.admit() })
+	r.reserve.make()
 	return r.journal.remove(append(r.journal.takeDead(), r.unused...))
 }
 

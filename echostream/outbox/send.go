@@ -46,7 +46,7 @@ func (o *Outbox) runStream(s *stream) {
 		failed, line := o.finish(s, b, results)
 		line.To(o.opts.Log)
 		if b.err == nil {
-			o.noteProgress(b.entries)
+			o.noteProgress(s, b.entries)
 		}
 		if len(failed) == 0 {
 			failures = 0
@@ -123,7 +123,7 @@ func (o *Outbox) claimBatch(s *stream, mayYield bool) *batch {
 			o.endStream(s)
 			return nil
 		}
-		if o.unsettled < maxUnsettled {
+		if o.unsettled < maxUnsettled && !o.refused {
 			b := &batch{}
 			for i, e := range next {
 				p := o.want(e)
@@ -255,36 +255,51 @@ func (o *Outbox) complete(e *entry) {
 	o.work.Broadcast()
 }
 
-// noteProgress makes what came of a Send durable for the entries that have more targets to wait for. It goes on
-// until it succeeds or Run ends.
-func (o *Outbox) noteProgress(entries []*entry) {
+// noteProgress makes what came of a Send durable: for the entries that have more targets to wait for, and, if the stream has more to send, for
+// those that have not left meanwhile. So a disk that fails has one batch sent again, not more. It goes on until there is nothing to note or
+// Run ends.
+func (o *Outbox) noteProgress(s *stream, entries []*entry) {
 	for failures := 1; ; failures++ {
-		r := o.addProgress(entries)
-		if r == nil {
+		r, sent := o.addProgress(s, entries)
+		var err error
+		if r != nil {
+			// Protects: a target must not get an entry again because the node forgot that it had it.
+			err = o.journal.wait(r)
+			o.diskOutcome(err)
+		}
+		if err == nil {
+			o.locked(func() { o.markNoted(sent) })
 			return
 		}
-		// Protects: a target must not get an entry again because the node forgot that it had it.
-		err := o.journal.wait(r)
-		o.diskOutcome(err)
-		if err == nil || !o.pause(o.opts.backoff(failures), sending) {
+		settled := func() bool {
+			return !slices.ContainsFunc(entries, func(e *entry) bool { return e.inProgress() || e.toNote() })
+		}
+		if !o.pauseUntil(o.opts.backoff(failures), sending, settled) {
 			return
 		}
 	}
 }
 
-func (o *Outbox) addProgress(entries []*entry) *round[lines] {
+// inProgress reports whether some targets have e and others have not.
+func (e *entry) inProgress() bool { return e.state == due && len(e.acked) > 0 }
+
+func (o *Outbox) addProgress(s *stream, entries []*entry) (r *round[lines], sent []*entry) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var more []*entry
+	goesOn := len(s.upcoming(1)) > 0
+	var lines []*entry
 	for _, e := range entries {
-		if e.state == due && len(e.acked) > 0 {
-			more = append(more, e)
+		if goesOn && e.toNote() {
+			sent = append(sent, e)
+		} else if !e.inProgress() {
+			continue
 		}
+		lines = append(lines, e)
 	}
-	if len(more) == 0 {
-		return nil
+	if len(lines) == 0 {
+		return nil, nil
 	}
-	return o.write(more...)
+	return o.write(lines...), sent
 }
 
 // setTargets replaces the current targets.
