@@ -312,13 +312,16 @@ func (w *world) scenario() disktest.Scenario {
 	return disktest.Scenario{Run: w.first, Recover: w.again, Check: w.check}
 }
 
+// twoNames has a power cut leave a renamed file both its names, until both directories are synced.
+func twoNames(fsys *disktest.FS) { fsys.SetTwoNames(true) }
+
 // TestEveryCrash tries few mixtures; -crash.seeds=20 tries more.
 func TestEveryCrash(t *testing.T) {
-	disktest.EveryCrash(t, disktest.Options{Seeds: 3}, crashScenario)
+	disktest.EveryCrash(t, disktest.Options{Seeds: 3, Setup: twoNames}, crashScenario)
 }
 
 func TestEveryFault(t *testing.T) {
-	disktest.EveryFault(t, disktest.Options{}, func() disktest.Scenario {
+	disktest.EveryFault(t, disktest.Options{Setup: twoNames}, func() disktest.Scenario {
 		w := newWorld()
 		return disktest.Scenario{
 			Run: func(fsys *disktest.FS) error {

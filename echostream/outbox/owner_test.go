@@ -276,11 +276,11 @@ func ownerScenario() disktest.Scenario {
 }
 
 func TestEveryCrashOfAnOwner(t *testing.T) {
-	disktest.EveryCrash(t, disktest.Options{Seeds: 3}, ownerScenario)
+	disktest.EveryCrash(t, disktest.Options{Seeds: 10, Setup: twoNames}, ownerScenario)
 }
 
 func TestEveryFaultOfAnOwner(t *testing.T) {
-	disktest.EveryFault(t, disktest.Options{}, func() disktest.Scenario {
+	disktest.EveryFault(t, disktest.Options{Setup: twoNames}, func() disktest.Scenario {
 		w := newOwner()
 		return disktest.Scenario{Recover: w.deliver, Check: w.check, Run: func(fsys *disktest.FS) error {
 			o, err := w.open(fsys)

@@ -187,8 +187,12 @@ func TestReplaces(t *testing.T) {
 func TestEveryCrashOfReplaces(t *testing.T) {
 	for _, withdraw := range []bool{false, true} {
 		for name, drive := range map[string]func(t *testing.T, scenario func() disktest.Scenario){
-			"crash": func(t *testing.T, s func() disktest.Scenario) { disktest.EveryCrash(t, disktest.Options{Seeds: 10}, s) },
-			"fault": func(t *testing.T, s func() disktest.Scenario) { disktest.EveryFault(t, disktest.Options{}, s) },
+			"crash": func(t *testing.T, s func() disktest.Scenario) {
+				disktest.EveryCrash(t, disktest.Options{Seeds: 10, Setup: twoNames}, s)
+			},
+			"fault": func(t *testing.T, s func() disktest.Scenario) {
+				disktest.EveryFault(t, disktest.Options{Setup: twoNames}, s)
+			},
 		} {
 			t.Run(fmt.Sprint(name, withdraw), func(t *testing.T) {
 				drive(t, func() disktest.Scenario { return replaces(withdraw) })

@@ -420,7 +420,7 @@ func (r *recovery) finishMoves() error {
 func (r *recovery) removeSecondNames() error {
 	dirs := map[string]bool{}
 	for _, f := range r.found {
-		if f.record == nil || f.record.Void || f.record.Withdrawn {
+		if f.record == nil || f.record.Void || f.record.Withdrawn && f.record.To == f.record.From {
 			continue
 		}
 		same, err := r.isSame(r.nameOf(f), f.record.From)
