@@ -7,57 +7,97 @@
 //
 // # What it promises
 //
-// An entry has one tracking id, durable before the first attempt. It leaves when all targets of the [Deliverer] have
-// acknowledged it and it is audited; or, if that can never be, it is set aside in failed/ with the reason, once
-// every target has either taken or refused it. All else is tried again for ever, with growing pauses. Lanes do not
+// An entry is durable when Put returns: its bytes, its record and its place in the order. It has one tracking id. It leaves when all
+// targets of the [Deliverer] have acknowledged it and it is audited; or, if that can never be, it is set aside in failed/ with the
+// reason, once every target has either taken or refused it. All else is tried again for ever, with growing pauses. Lanes do not
 // wait for each other, nor do targets: each lane has one batch in flight for each target, and nothing goes to
 // a target before what failed ahead of it in its lane was tried again.
 //
+// Until an entry is due it is its owner's, who may give it a Wait, find it by its Key, and Edit, Suspend, replace and Withdraw it. Each of
+// these is durable when its call returns, except Suspend; after an error the entry is as before. Put alone, without a Key and a Wait, is all
+// that most bridges need.
+//
+// Damaged bytes are never sent if the checksum is known and the Deliverer reads the file from its start to its end. A file that the disk cannot read (EIO)
+// is set aside after some minutes; what the machine is short of for now (descriptors, memory) is tried again for ever.
+//
 // # Its limits
 //
-// A target gets an entry a second time, with the same tracking id, if the power is cut between its acknowledgement and
-// the note of it: at most one batch for each lane and target, and 500 entries that all targets have. Entries whose
-// audit is late are noted as sent, so neither an outage of the audit nor what it leaves to catch up with holds
-// anything up, and a restart in it sends nothing again.
-// A target that is far behind the others has files prepared again for it, since payloads are not kept for
-// long. There is one process to an outbox.
+// A target gets an entry a second time, with the same tracking id, if the power is cut, or the disk fails, between its acknowledgement and
+// the note of it: at most one batch for each lane and target, and at most 500 entries that all targets have. A stream notes
+// its batch before it sends the next one. If the disk refuses both to remove an entry and to note it, nothing more is
+// sent until it does either. On a full volume removing works, and the file "reserve" makes room for notes.
 //
-// # On the disk
+// An error of the journal whose line has reached the disk all the same, and the end of the process before the next line, can leave a change
+// that was refused. An error of Put can leave an entry that is delivered, which the log then says.
+//
+// A target that is far behind the others has files prepared again for it, since payloads are not kept for
+// long. There is one process to an outbox; nothing here keeps a second one out.
+//
+// # On the disk (format 2)
 //
 //	outbox/0000000000000042-<tracking id>.data   a waiting file, by its sequence number
-//	outbox/0000000000000007.journal              records, a line each: CRC-32C and JSON; see type record
+//	outbox/0000000000000007.journal              records, a line each: CRC-32C and JSON; see type journalLine
+//	outbox/reserve                               see type reserve
 //	failed/0000000000000042-<tracking id>.data   a file that was set aside
 //	failed/0000000000000042-<tracking id>.json   its record, with the failure
 //
-// A file in outbox/ waits, and one that is not there does not: the journal only describes. Records share
+// A file in outbox/ waits, unless its record says that it is void, withdrawn or replaced; one that is not there does not: the journal
+// only describes. The last record of a file counts. A record without its file is void, and with it what it says of another entry. Records share
 // files, so that those of many entries are one write and one sync, and 100,000 are read in one go. A journal
-// segment goes when nothing in it is the latest about a waiting file; the few that are left in an old one are written anew.
+// segment goes when nothing in it is the latest about a waiting file; the few that are left in an old one are written anew. Format 1, without
+// keys, waits and moves, is read; a newer format is refused, and nothing changed.
 //
 // To retry what is in failed/, stop the node, move both files of an entry back to outbox/, and start it. The entry keeps its id
 // and its place in the order, and goes only to the targets that have not acknowledged it.
 //
+// # The states of an entry
+//
+//	accepting   Put is not done with it: it is not to be found
+//	waiting     its owner may change it; it holds back its lane unless it yields, or is suspended beyond its Wait
+//	due         it may be sent, and can no longer be changed
+//	sent        all targets have it, or have refused it; its audit is to come
+//	leaving     its file is to be removed, set aside, or moved to where its owner wants it
+//	left        it is gone, durably
+//
 // # Syncs, and what each protects
 //
-//   - journal.write syncs the segment: the record of a file is durable before its rename, and an
-//     acknowledgement before the next batch goes to the same target.
+//   - Put syncs the file: the bytes, before the rename.
+//   - journal.append syncs the segment: the record of a file, before its rename; an Edit, before it returns; and an
+//     acknowledgement, before the next batch goes to the same target.
 //   - journal.create syncs outbox/: a new segment's name, before anything in it is relied on.
-//   - Put syncs outbox/ (syncArrivals, shared by all who ask at the same time): the rename is durable before the first attempt, or a power cut could
-//     bring the file back to drop/ and have it sent again with another id.
-//   - removeDelivered syncs outbox/: the removal is durable before the journal forgets the entry, and before
-//     Options.Gone tells of it. So a file without a record is never one that was delivered.
+//   - Put syncs outbox/ (syncDir, shared by all who ask at the same time): the rename, before the entry is acknowledged or sent. A power cut could
+//     bring the file back to where it stood.
+//   - removeFiles syncs the directories that files came from (syncSources): on btrfs a renamed file can have both names after a power cut until both
+//     directories are synced, and the old one must not be what is left.
+//   - removeFiles syncs outbox/: the removal, before the journal forgets the entry, before Options.Gone tells of it, and before the removal of what
+//     has replaced it. So a file without a record is never one that was delivered.
+//   - moveBack syncs the directory to which a withdrawn file went, before outbox/.
+//   - Edit syncs both parents of a Move, before the journal says that it is done.
 //   - storeAside syncs the record and failed/ (disk.WriteFile), then failed/ again: the record before the file,
 //     and both before the journal forgets the entry.
-//   - Open syncs the segments and outbox/: what a killed process had written and not synced is relied on from then on.
+//   - Open syncs the segments, outbox/, and the directories of moves and withdrawals: what a killed process had done and not synced is relied on from then on.
 //
 // # What a crash leaves, and what Open makes of it
 //
-//   - A record without a file, the file unchanged where Put found it, and a later one in outbox/: the power cut has kept
-//     the later rename only. The earlier one is done again, so that the file keeps its place.
-//   - Any other record without a file: it was delivered, or the claim never was. It is passed over.
+//   - A record without a file: it was delivered, or withdrawn, or its Put never ended. It is passed over.
 //   - A torn line: never acknowledged. It is passed over.
-//   - A file and its record: it waits, and goes to the targets that the record does not name.
+//   - A file and its record: it waits, for no longer than it was asked to, and goes to the targets that the record does not name.
+//   - A file that has its old name, too: that one is removed; of a void entry, or one withdrawn to there, the one in outbox/.
+//   - A file that was replaced, withdrawn or given up by Put: it is removed or moved, what was replaced first.
+//   - A Move without the line that says it is done: the directory is renamed, if it has its old name and the new one is free.
 //   - A file in outbox/ and a record in failed/: setting it aside was cut short. The file still waits.
 //   - A removal that came undone: the entry is sent again, with the same tracking id.
 //   - Temporary files, old segments: removed.
 //   - A file without a record: no crash leaves that, so it may not have been delivered. It is set aside with an ERROR.
+//
+// # Who owns what
+//
+// Outbox.mu guards the entries, lanes, targets, preparations and the accounts of the segments; it is never held over a call of the Deliverer, nor over work on
+// the disk but OpenFile's open. Whoever adds lines to the journal does so under mu, in the order of what they say, and waits for their round without it. The
+// goroutine that runs a round alone touches the end of the current segment (type shared has one run at a time).
+//
+// While Run runs there are: a goroutine for each lane and target that has something to send (runStream, at most 64 for a target at a time),
+// which alone changes its back-off and has one batch in flight; one for each payload in the making (prepare); one for audits
+// (auditAll); one for what leaves and for notes (removeAll), which alone removes segments; and Run's own, which asks for the targets. An entry that is busy
+// belongs to the Edit, Withdraw or Put that has made it so, and is neither sent nor changed by another.
 package outbox
