@@ -72,7 +72,7 @@ func (o *Outbox) finishAudit(batch []*entry, results []error) (line retry.Line, 
 	for i, e := range batch {
 		switch err := results[i]; {
 		case err == nil:
-			o.leaveAs(e, exit{kind: delivered})
+			o.leaveAs(e, &exit{kind: delivered})
 		case isPermanent(err):
 			e.attempts++
 			o.setAside(e, failure{Reason: "sent, but its audit record is refused", Error: err.Error()})

@@ -235,7 +235,7 @@ func (o *Outbox) Withdraw(id, to string) error {
 	}
 	if err = o.journal.wait(r); err != nil {
 		o.locked(func() {
-			e.busy, e.state, e.exit = false, waiting, exit{}
+			e.busy, e.state, e.exit = false, waiting, nil
 			o.place(e)
 			r = o.write(e)
 			o.cond.Broadcast()
@@ -248,9 +248,9 @@ func (o *Outbox) Withdraw(id, to string) error {
 		e.busy = false
 		o.cond.Broadcast()
 		if now = e.replaces == nil; now {
-			o.retire(e, exit{kind: withdrawn, to: to})
+			o.retire(e, &exit{kind: withdrawn, to: to})
 		} else {
-			o.leaveAs(e, exit{kind: withdrawn, to: to}) // behind what it replaces
+			o.leaveAs(e, &exit{kind: withdrawn, to: to}) // behind what it replaces
 		}
 	})
 	if now {
@@ -280,7 +280,7 @@ func (o *Outbox) beginWithdraw(id, to string) (*entry, *round[lines], error) {
 		return nil, nil, err
 	}
 	e := found[0]
-	e.busy, e.state, e.exit = true, leaving, exit{kind: withdrawn, to: to}
+	e.busy, e.state, e.exit = true, leaving, &exit{kind: withdrawn, to: to}
 	return e, o.write(e), nil
 }
 

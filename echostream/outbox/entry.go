@@ -44,7 +44,7 @@ type entry struct {
 	replaces   *entry // leaves before this one does
 	replacedBy *entry
 	prep       *preparation
-	exit       exit
+	exit       *exit // how it leaves, if its state is leaving
 
 	segment *segment // where its latest line stands
 	bytes   int64    // of that line
@@ -156,6 +156,9 @@ func (o *Outbox) restore(k key, r *record) *entry {
 	}
 	if e.key == "" && o.opts.KeyOf != nil {
 		e.key = o.opts.KeyOf(o.public(e))
+	}
+	if strings.HasSuffix(e.key, e.name) {
+		e.name = e.key[len(e.key)-len(e.name):] // one string in memory
 	}
 	return e
 }

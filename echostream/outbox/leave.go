@@ -13,14 +13,14 @@ import (
 )
 
 // leaveAs has Run do away with an entry's file.
-func (o *Outbox) leaveAs(e *entry, how exit) {
+func (o *Outbox) leaveAs(e *entry, how *exit) {
 	o.retire(e, how)
 	o.leavers = append(o.leavers, e)
 	o.work.Broadcast()
 }
 
 // retire takes an entry out of the delivery: from here on it is neither sent nor edited.
-func (o *Outbox) retire(e *entry, how exit) {
+func (o *Outbox) retire(e *entry, how *exit) {
 	o.leaveLane(e)
 	o.wakeLane(e.lane)
 	if how.kind == withdrawn {
@@ -35,7 +35,7 @@ func (o *Outbox) retire(e *entry, how exit) {
 // setAside has an entry moved to failed/.
 func (o *Outbox) setAside(e *entry, why failure) {
 	why.Time, why.Attempts = time.Now().UTC(), max(int(e.attempts), 1)
-	o.leaveAs(e, exit{kind: asideKind, why: why})
+	o.leaveAs(e, &exit{kind: asideKind, why: why})
 }
 
 // removals is work on the disk.
@@ -172,7 +172,7 @@ func (o *Outbox) syncSources(batch []*entry) error {
 // removeFile has one file go, as its exit says. It can be repeated.
 func (o *Outbox) removeFile(e *entry) error {
 	var r record
-	var how exit
+	var how *exit
 	var name string
 	o.locked(func() { r, how, name = o.recordOf(e), e.exit, o.pathOf(e) })
 	switch {

@@ -253,7 +253,7 @@ func (o *Outbox) take(e *entry) (public Entry, old *entry) {
 	o.link(e)
 	if old = e.replaces; old != nil {
 		e.busy, old.busy = true, false
-		o.retire(old, exit{kind: withdrawn})
+		o.retire(old, &exit{kind: withdrawn})
 	}
 	o.place(e)
 	o.placeOlder(e)
@@ -287,7 +287,7 @@ func (o *Outbox) giveUp(void []*arrival) {
 		for i, a := range void {
 			e := a.entry
 			entries[i] = e
-			e.state, e.exit = leaving, exit{kind: voided, to: a.item.Path}
+			e.state, e.exit = leaving, &exit{kind: voided, to: a.item.Path}
 			if old := e.replaces; old != nil {
 				old.busy, old.replacedBy, e.replaces = false, nil, nil
 				o.place(old)

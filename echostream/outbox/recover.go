@@ -420,22 +420,22 @@ func (r *recovery) finishMoves() error {
 func (r *recovery) removeSecondNames() error {
 	dirs := map[string]bool{}
 	for _, f := range r.found {
-		if f.record == nil || f.record.Void || f.record.Withdrawn && f.record.To == f.record.From {
+		if f.record == nil || f.record.From == "" || f.record.Void || f.record.Withdrawn && f.record.To == f.record.From {
 			continue
 		}
 		same, err := r.isSame(r.nameOf(f), f.record.From)
 		if err != nil {
 			return err
 		}
-		if !same {
-			continue
-		}
-		if err := r.opts.FS.Remove(f.record.From); err != nil {
-			return err
+		if same {
+			if err := r.opts.FS.Remove(f.record.From); err != nil {
+				return err
+			}
 		}
 		dirs[path.Dir(f.record.From)] = true
+		f.record.From = "" // from here on it has one name
 	}
-	// Protects: the removal. The record that tells of it may be gone before the name is.
+	// Protects: that it has one name. See syncSources.
 	return r.syncDirs(slices.Collect(maps.Keys(dirs))...)
 }
 
