@@ -438,3 +438,14 @@ func TestNumbersAreGivenOnce(t *testing.T) {
 		}
 	}
 }
+
+// The segment that knew the last number by its records may be gone: the header of the one that is left knows it.
+func TestNumbersAreGivenOnceThoughTheirSegmentIsGone(t *testing.T) {
+	r := newRig(t, disktest.New(1), "t").open()
+	entries := r.take(r.item("a", held), r.item("b", nil))
+	r.open()
+	require.NoError(t, r.Withdraw(entries[0].ID, "")) // a line about the first in a new segment
+	r.run().empty()
+	r.eventually(func() bool { return len(r.files("outbox", journalSuffix)) == 1 }, "the old segment is kept")
+	assert.Greater(t, r.open().take(r.item("c", nil))[0].Path[:len("outbox/0000000000000003")], entries[1].Path[:len("outbox/0000000000000003")])
+}

@@ -3,6 +3,7 @@ package outbox
 import (
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,10 +73,13 @@ func TestSentIsRemembered(t *testing.T) {
 // What is added while a run goes on is covered by the next one only: its bytes may have come too late for the sync.
 func TestSharedRunBeginsAfterWhatItCovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var runs [][]int
 		s := newShared(func(work *[]int) error {
 			covered := slices.Clone(*work) // as the sync begins
 			time.Sleep(time.Second)
+			mu.Lock()
+			defer mu.Unlock()
 			runs = append(runs, covered)
 			return nil
 		})
@@ -83,10 +87,14 @@ func TestSharedRunBeginsAfterWhatItCovers(t *testing.T) {
 			go func() {
 				time.Sleep(time.Duration(i) * 300 * time.Millisecond)
 				_ = s.wait(s.add(func(work *[]int) { *work = append(*work, i) }))
+				mu.Lock()
+				defer mu.Unlock()
 				assert.True(t, slices.ContainsFunc(runs, func(run []int) bool { return slices.Contains(run, i) }), "%d is covered", i)
 			}()
 		}
 		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
 		assert.Equal(t, [][]int{{0}, {1, 2, 3}}, runs)
 	})
 }
