@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -377,4 +378,25 @@ func TestWithdrawOfWhatIsDue(t *testing.T) {
 	r.Resume(e.ID)
 	r.Resume("x")
 	assert.Equal(t, []string{"a"}, r.names())
+}
+
+// What was moved to its owner stays there when the journal has forgotten it.
+func TestWithdrawIsDurable(t *testing.T) {
+	r := newRig(t, disktest.New(1), "t").open()
+	e := r.take(r.item("a", held))[0]
+	require.NoError(t, r.Withdraw(e.ID, "drop/back"))
+	first := r.files("outbox", journalSuffix)[0]
+	r.run()
+	for _, name := range numbered("f", 6) {
+		r.take(r.item(name, func(i *Item) { i.Meta = json.RawMessage(`"` + strings.Repeat("m", 1<<20) + `"`) }))
+	}
+	r.empty()
+	r.eventually(func() bool { return !slices.Contains(r.files("outbox", journalSuffix), first) }, "the segment that tells of it is kept")
+	r.stop()
+	r.stop = nil
+	r.crash(disktest.Nothing())
+	data, err := readFile(r.fs, "drop/back")
+	require.NoError(t, err)
+	assert.Equal(t, "content of a", data)
+	assert.Equal(t, Stats{}, r.Stats())
 }
