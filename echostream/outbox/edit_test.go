@@ -383,8 +383,9 @@ func TestWithdrawOfWhatIsDue(t *testing.T) {
 // What was moved to its owner stays there when the journal has forgotten it.
 func TestWithdrawIsDurable(t *testing.T) {
 	r := newRig(t, disktest.New(1), "t").open()
+	require.NoError(t, disk.MkdirAll(r.fs, "partial", 0o700)) // nobody else syncs it
 	e := r.take(r.item("a", held))[0]
-	require.NoError(t, r.Withdraw(e.ID, "drop/back"))
+	require.NoError(t, r.Withdraw(e.ID, "partial/back"))
 	first := r.files("outbox", journalSuffix)[0]
 	r.run()
 	for _, name := range numbered("f", 6) {
@@ -395,7 +396,7 @@ func TestWithdrawIsDurable(t *testing.T) {
 	r.stop()
 	r.stop = nil
 	r.crash(disktest.Nothing())
-	data, err := readFile(r.fs, "drop/back")
+	data, err := readFile(r.fs, "partial/back")
 	require.NoError(t, err)
 	assert.Equal(t, "content of a", data)
 	assert.Equal(t, Stats{}, r.Stats())
