@@ -380,24 +380,36 @@ func TestWithdrawOfWhatIsDue(t *testing.T) {
 	assert.Equal(t, []string{"a"}, r.names())
 }
 
-// What was moved to its owner stays there when the journal has forgotten it.
+// What was moved to its owner stays there when the journal has forgotten it; also if the process was killed before it synced the move.
 func TestWithdrawIsDurable(t *testing.T) {
-	r := newRig(t, disktest.New(1), "t").open()
-	require.NoError(t, disk.MkdirAll(r.fs, "partial", 0o700)) // nobody else syncs it
-	e := r.take(r.item("a", held))[0]
-	require.NoError(t, r.Withdraw(e.ID, "partial/back"))
-	first := r.files("outbox", journalSuffix)[0]
-	r.run()
-	for _, name := range numbered("f", 6) {
-		r.take(r.item(name, func(i *Item) { i.Meta = json.RawMessage(`"` + strings.Repeat("m", 1<<20) + `"`) }))
+	for name, killed := range map[string]bool{"": false, "killed": true} {
+		t.Run(name, func(t *testing.T) {
+			fsys := disktest.New(1)
+			r := newRig(t, fsys, "t").open()
+			require.NoError(t, disk.MkdirAll(r.fs, "partial", 0o700)) // nobody else syncs it
+			e := r.take(r.item("a", held))[0]
+			if killed {
+				fsys.DropSync(func(op disktest.Op) bool { return op.Kind == disktest.SyncDir })
+			}
+			require.NoError(t, r.Withdraw(e.ID, "partial/back"))
+			first := r.files("outbox", journalSuffix)[0]
+			if killed {
+				fsys.DropSync(nil)
+				r.crash(disktest.Killed())
+			}
+			r.run()
+			for _, name := range numbered("f", 6) {
+				r.take(r.item(name, func(i *Item) { i.Meta = json.RawMessage(`"` + strings.Repeat("m", 1<<20) + `"`) }))
+			}
+			r.empty()
+			r.eventually(func() bool { return !slices.Contains(r.files("outbox", journalSuffix), first) }, "the segment that tells of it is kept")
+			r.stop()
+			r.stop = nil
+			r.crash(disktest.Nothing())
+			data, err := readFile(r.fs, "partial/back")
+			require.NoError(t, err)
+			assert.Equal(t, "content of a", data)
+			assert.Equal(t, Stats{}, r.Stats())
+		})
 	}
-	r.empty()
-	r.eventually(func() bool { return !slices.Contains(r.files("outbox", journalSuffix), first) }, "the segment that tells of it is kept")
-	r.stop()
-	r.stop = nil
-	r.crash(disktest.Nothing())
-	data, err := readFile(r.fs, "partial/back")
-	require.NoError(t, err)
-	assert.Equal(t, "content of a", data)
-	assert.Equal(t, Stats{}, r.Stats())
 }
