@@ -449,3 +449,46 @@ func TestNumbersAreGivenOnceThoughTheirSegmentIsGone(t *testing.T) {
 	r.eventually(func() bool { return len(r.files("outbox", journalSuffix)) == 1 }, "the old segment is kept")
 	assert.Greater(t, r.open().take(r.item("c", nil))[0].Path[:len("outbox/0000000000000003")], entries[1].Path[:len("outbox/0000000000000003")])
 }
+
+// A place that an Edit has given is not given again, either.
+func TestPlaceOfAnEditIsGivenOnce(t *testing.T) {
+	r := newRig(t, disktest.New(1)).open()
+	entries := r.take(r.item("a", held), r.item("b", held))
+	require.NoError(t, r.Edit([]Edit{{ID: entries[0].ID, Last: true}}, nil))
+	r.crash(disktest.Nothing())
+	c := r.take(r.item("c", func(i *Item) { held(i); i.Key = "user/a" }))[0]
+	assert.Equal(t, c.ID, r.lookup("user/a").ID, "the newest version")
+	assert.Equal(t, []string{"b", "a", "c"}, r.names())
+}
+
+// What an operator has moved back from failed/ is an entry, whenever the power is cut while Open takes it over.
+func TestEveryCrashOfTakingBack(t *testing.T) {
+	for cut := 0; ; cut++ {
+		for _, policy := range []disktest.Policy{disktest.Nothing(), disktest.Everything(), disktest.Killed(), disktest.Mixture(1), disktest.Mixture(2)} {
+			fsys := disktest.New(1)
+			r := newRig(t, fsys, "t").open()
+			r.cloud.script("send t a", permanent("never"))
+			r.put("a")
+			r.run().empty()
+			r.open().put("z") // in a new segment: the journal forgets a
+			r.run().empty()
+			r.eventually(func() bool { return len(r.files("outbox", journalSuffix)) == 1 }, "the old segment is kept")
+			r.halt()
+			for _, name := range r.files("failed", "") {
+				require.NoError(t, fsys.Rename("failed/"+name, "outbox/"+name))
+			}
+			require.NoError(t, fsys.SyncDir("outbox"))
+			require.NoError(t, fsys.SyncDir("failed"))
+			fsys.CutAt(fsys.Len() + cut)
+			if o, err := Open(r.opts); err == nil && !fsys.IsCut() {
+				require.NoError(t, o.Close())
+				require.Greater(t, cut, 5)
+				return
+			}
+			r.crash(policy).crash(disktest.Nothing()).run().empty()
+			require.Equal(t, []string{"z", "a"}, r.cloud.got("t"), "cut before operation %d, %v", cut, policy)
+			require.Equal(t, Stats{}, r.Stats())
+			r.halt()
+		}
+	}
+}
