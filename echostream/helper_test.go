@@ -59,7 +59,7 @@ func (c *clock) advance(d time.Duration) {
 }
 
 // noMachine keeps what is configured on this machine out of a test.
-func noMachine(t *testing.T) {
+func noMachine(t testing.TB) {
 	t.Helper()
 	for _, name := range []string{
 		"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER",

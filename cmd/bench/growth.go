@@ -106,14 +106,13 @@ func growthEdges(ctx context.Context, b *bench, name string) error {
 func (b *bench) growthPanels() (panels []panel) {
 	for _, g := range []struct {
 		row, title, x, time string
-		label               func(float64) string
 	}{
-		{"growth-size", "Size of a file", "bytes", "until its 226", byteText},
-		{"growth-waiting", "Files that wait", "files", "a start", countText},
-		{"growth-sessions", "Sessions that upload 4 KiB files", "sessions", "a file", countText},
-		{"growth-edges", "Target edges of 4 KiB files", "edges", "a file, to its last edge", countText},
+		{"growth-size", "Size of a file", "bytes", "until its 226"},
+		{"growth-waiting", "Files that wait", "files", "a start"},
+		{"growth-sessions", "Sessions that upload 4 KiB files", "sessions", "a file"},
+		{"growth-edges", "Target edges of 4 KiB files", "edges", "a file, to its last edge"},
 	} {
-		p := panel{title: g.title, xUnit: g.x, timeOf: g.time, xLabel: g.label}
+		p := panel{title: g.title, xUnit: g.x, timeOf: g.time, xLabel: growthLabel(g.row)}
 		for _, who := range b.results.contenders(g.row) {
 			x, err := strconv.ParseFloat(who, 64)
 			seconds, ok := b.results.median(g.row, who, growthTime)
@@ -126,6 +125,14 @@ func (b *bench) growthPanels() (panels []panel) {
 		}
 	}
 	return panels
+}
+
+// growthLabel writes a value of a growth row's x.
+func growthLabel(row string) func(float64) string {
+	if row == "growth-size" {
+		return byteText
+	}
+	return countText
 }
 
 func byteText(n float64) string {

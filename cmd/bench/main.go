@@ -188,12 +188,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
-		return fmt.Errorf("bench needs Linux and root (this is %s, user %d): the peers change their user, and /proc is read", runtime.GOOS, os.Geteuid())
+	b := &bench{options: o, results: newResults(), filled: map[int]string{}, out: stderr}
+	if runtime.GOOS != "linux" {
+		return fmt.Errorf("bench reads /proc of Linux, and this is %s", runtime.GOOS)
+	}
+	if (b.has(vsftpd) || b.has(pure)) && os.Geteuid() != 0 {
+		return errors.New("vsftpd and pure-ftpd change their user: run bench as root, or -without vsftpd,pure-ftpd")
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("-timeout of %v is over", o.timeout))
 	defer cancel()
-	b := &bench{options: o, results: newResults(), filled: map[int]string{}, out: stderr}
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}

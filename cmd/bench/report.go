@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -188,6 +189,9 @@ func (b *bench) report(machine string, at time.Time) string {
 					v, _ := b.results.median(k.row, k.who, k.metric)
 					figures = append(figures, fmt.Sprintf("%s %s", k.metric, k.metric.text(v)))
 				}
+			}
+			if x, err := strconv.ParseFloat(who, 64); err == nil { // a point of growth
+				who = ours + " at " + growthLabel(r.name)(x)
 			}
 			fmt.Fprintf(&t, "| %s | %s | %s |\n", r.about, who, strings.Join(figures, ", "))
 		}

@@ -180,11 +180,6 @@ func (s *server) memory() (now, peak int64, err error) {
 	return now, peak, err
 }
 
-// resetPeak makes the peak begin anew (proc(5), clear_refs).
-func (s *server) resetPeak() error {
-	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.cmd.Process.Pid), []byte("5"), 0)
-}
-
 // switches counts how often a thread of the server's own process gave up a core so far: each is followed by a wake-up.
 func (s *server) switches() (n int64) {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", s.cmd.Process.Pid))
