@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -8,6 +9,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -251,4 +253,36 @@ func TestStopsWhenAsked(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(dir, "run-*"))
 	require.NoError(t, err)
 	require.Empty(t, left)
+}
+
+// TestClientTellsRefusals: what a server says no to is an error with its words.
+func TestClientTellsRefusals(t *testing.T) {
+	control, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer control.Close()
+	data, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer data.Close()
+	go func() {
+		conn, err := control.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		lines := bufio.NewScanner(conn)
+		_, _ = io.WriteString(conn, "220-two\r\n220 lines\r\n")
+		for lines.Scan() {
+			verb, _, _ := strings.Cut(lines.Text(), " ")
+			answer := map[string]string{"USER": "331 who", "PASS": "230 in", "TYPE": "200 ok", "STOR": "452 full",
+				"EPSV": fmt.Sprintf("229 (|||%d|)", data.Addr().(*net.TCPAddr).Port)}[verb]
+			if answer == "" {
+				return
+			}
+			_, _ = io.WriteString(conn, answer+"\r\n")
+		}
+	}()
+	c, err := dial(t.Context(), &server{name: "scripted", address: control.Addr().String(), user: "u", password: "p"})
+	require.NoError(t, err)
+	defer c.close()
+	require.ErrorContains(t, c.store("a.dat", content("a.dat", 10)), `STOR a.dat: expected 150, got "452 full"`)
 }

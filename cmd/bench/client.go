@@ -171,7 +171,7 @@ func (c *client) transfer(verb, arg string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.send(verb, arg); err == nil {
+	if err = c.send(verb, arg); err == nil {
 		_, err = c.reply(150)
 	}
 	if err != nil {
