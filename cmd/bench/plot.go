@@ -79,7 +79,7 @@ func svg(panels []panel, caption string) string {
 func (p panel) draw(b *strings.Builder) {
 	base := 10.0
 	if p.xUnit == "bytes" {
-		base = 16
+		base = 4
 	} else if p.x[len(p.x)-1] < 100 {
 		base = 2
 	}

@@ -172,6 +172,9 @@ func (t target) line(r *results) string {
 func (b *bench) report(machine string, at time.Time) string {
 	var t strings.Builder
 	kind := fmt.Sprintf("medians of %d runs in turn", b.runs)
+	if b.runs == 1 {
+		kind = "one run"
+	}
 	if b.quick {
 		kind = "a reduced run (-quick): it shows that all of it works, not how fast it is"
 	}
