@@ -113,7 +113,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
 	if o.quick {
 		for name, reduce := range map[string]func(){
-			"runs": func() { o.runs = 1 }, "files": func() { o.files = 200 }, "limit": func() { o.limit = 2 * time.Second },
+			"runs": func() { o.runs = 1 }, "files": func() { o.files = 200 }, "limit": func() { o.limit = time.Second },
 			"samples": func() { o.samples = 10 }, "large": func() { o.large = 32 << 20 }, "bulk": func() { o.bulk = 32 << 20 },
 			"waiting": func() { *waiting = "1000" }, "watch": func() { o.watch = 2 * time.Second },
 			"timeout": func() { o.timeout = 5 * time.Minute },
