@@ -50,6 +50,8 @@ type Options struct {
 	// Harmless names, for EverySync, the mutations that may stay unseen, each with the reason. The names are
 	// those that EverySync prints. One that is seen all the same, or does not occur, is an error.
 	Harmless map[string]string
+	// MinOps is how many operations the scenario has at least; with fewer it has lost some of its steps, which is an error. By default, 1.
+	MinOps int
 	// Setup prepares each new disk: its clock, its capacity. By default, nothing.
 	Setup func(fsys *FS)
 }
@@ -83,13 +85,29 @@ func (o Options) newFS() *FS {
 	return f
 }
 
+// raceOps is about how many operations are tried under the race detector, evenly spread. It makes each state ten times as slow, and
+// sees in some of them what it sees in all. -crash.seeds has all tried.
+const raceOps = 32
+
+// tries reports whether an operation, of total, is to be tried.
+func tries(op, total int) bool {
+	switch {
+	case *onlyOp >= 0:
+		return op == *onlyOp
+	case underRace && *seeds == 0:
+		return op%max(1, total/raceOps) == 0
+	}
+	return true
+}
+
 // maxFailures is how many broken states a driver reports before it gives up.
 const maxFailures = 3
 
 // EveryCrash runs the scenario once to the end, and then for every operation of that run and every policy
 // (nothing kept, everything kept, killed, and the mixtures) twice with a crash before that operation: the first time it
 // recovers and checks; the second time the power is cut once more in the middle of the recovery, or right after
-// it, and it recovers again and checks. It gives the number of states checked.
+// it, and it recovers again and checks. It gives the number of states checked. Under the race detector it tries about 32 of the
+// operations, unless -crash.seeds is given.
 //
 // A failure tells the operation and the policy, the trace of the run, and the flags that repeat it alone:
 //
@@ -111,7 +129,7 @@ func EveryCrash(t testing.TB, opts Options, scenario func() Scenario) (states in
 	}
 	failures := 0
 	for op := range total + 1 {
-		if *onlyOp >= 0 && op != *onlyOp {
+		if !tries(op, total) {
 			continue
 		}
 		for _, policy := range policies {
@@ -142,6 +160,9 @@ func (o Options) dryRun(scenario func() Scenario) (int, error) {
 	f, sc := o.newFS(), scenario()
 	if err := sc.Run(f); err != nil {
 		return 0, fmt.Errorf("running: %w", err)
+	}
+	if f.Len() < max(o.MinOps, 1) {
+		return 0, fmt.Errorf("the scenario has %d operations, expected at least %d", f.Len(), max(o.MinOps, 1))
 	}
 	return f.Len(), sc.check(f)
 }
@@ -241,7 +262,8 @@ func (e *stateError) Unwrap() error { return e.err }
 // EveryFault runs the scenario once to the end, and then for every operation of that run once with each fault: EIO,
 // ENOSPC and, for a write, a short write with ENOSPC; each once, and from then on until the scenario's Run has
 // ended. Then the disk is sound again and the program goes on with Recover and Check; once as a
-// new process, and once after a power cut that keeps nothing unsynced. It gives the number of states checked.
+// new process, and once after a power cut that keeps nothing unsynced. It gives the number of states checked. Under the race
+// detector it tries as many operations as EveryCrash.
 //
 // The flag -crash.op repeats the faults of one operation.
 func EveryFault(t testing.TB, opts Options, scenario func() Scenario) (states int) {
@@ -253,7 +275,7 @@ func EveryFault(t testing.TB, opts Options, scenario func() Scenario) (states in
 	}
 	failures := 0
 	for _, op := range f.Ops() {
-		if *onlyOp >= 0 && op.Index != *onlyOp {
+		if !tries(op.Index, f.Len()) {
 			continue
 		}
 		for _, fault := range faultsOf(op) {
