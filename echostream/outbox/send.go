@@ -43,11 +43,9 @@ func (o *Outbox) runStream(s *stream) {
 			}
 			results = o.callSend(s.target.name, b)
 		}
-		failed, line := o.finish(s, b, results)
+		settled, failed, line := o.finish(s, b, results)
 		line.To(o.opts.Log)
-		if b.err == nil {
-			o.noteProgress(s, b.entries)
-		}
+		o.noteProgress(s, settled)
 		if len(failed) == 0 {
 			failures = 0
 			continue
@@ -174,8 +172,9 @@ func results(method string, n int, call func() []error) (errs []error) {
 	return errs
 }
 
-// finish notes the results of an attempt and returns the errors of those that are to be tried again.
-func (o *Outbox) finish(s *stream, b *batch, results []error) (failed []error, line retry.Line) {
+// finish takes in the results of an attempt. It returns the entries that the target has taken or refused, and the errors of those that are to be
+// tried again.
+func (o *Outbox) finish(s *stream, b *batch, results []error) (settled []*entry, failed []error, line retry.Line) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	t := s.target
@@ -196,6 +195,7 @@ func (o *Outbox) finish(s *stream, b *batch, results []error) (failed []error, l
 			}
 			continue
 		}
+		settled = append(settled, e)
 		if e.state == due && o.settledForAll(e) {
 			o.complete(e)
 		}
@@ -210,7 +210,7 @@ func (o *Outbox) finish(s *stream, b *batch, results []error) (failed []error, l
 		if o.suffer(s, false); t.suffers == 0 {
 			line = t.trouble.Over(time.Now(), "Sending works again", "target", t.name)
 		}
-		return failed, line
+		return settled, failed, line
 	}
 	o.suffer(s, true)
 	o.retarget = true // the edges may have changed
@@ -220,7 +220,7 @@ func (o *Outbox) finish(s *stream, b *batch, results []error) (failed []error, l
 		what = "Preparing files fails"
 	}
 	first := b.entries[slices.IndexFunc(results, func(err error) bool { return err != nil && !isPermanent(err) })]
-	return failed, t.trouble.Hit(time.Now(), slog.LevelWarn, what+goesOn, failed[0], "target", t.name, "trackingId", first.id.String(), "name", first.name)
+	return settled, failed, t.trouble.Hit(time.Now(), slog.LevelWarn, what+goesOn, failed[0], "target", t.name, "trackingId", first.id.String(), "name", first.name)
 }
 
 // discardDistant forgets the payloads that no other stream will need soon.
@@ -257,7 +257,7 @@ func (o *Outbox) complete(e *entry) {
 
 // noteProgress makes what came of a Send durable: for the entries that have more targets to wait for, and, if the stream has more to send, for
 // those that have not left meanwhile. So a disk that fails has one batch sent again, not more. It goes on until there is nothing to note or
-// Run ends.
+// Run ends. An attempt that settled none writes nothing: a target may refuse for weeks.
 func (o *Outbox) noteProgress(s *stream, entries []*entry) {
 	for failures := 1; ; failures++ {
 		r, sent := o.addProgress(s, entries)
