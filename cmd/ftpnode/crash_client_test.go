@@ -202,8 +202,6 @@ func (w *world) firstLife(s *drop.Session) error {
 		func() error { return c.remove(s, text("deleted")) },
 		put("/d", refusedByB+text(" d")),
 		settle,
-	}
-	longer := []func() error{
 		// Interrupted, begun anew with another content, interrupted, and resumed by REST.
 		func() error { return c.part(s, "/g", text("version 1"), 900) },
 		func() error { return c.part(s, "/g", text("version 2"), 100) },
@@ -230,9 +228,6 @@ func (w *world) firstLife(s *drop.Session) error {
 		// Left behind in the middle.
 		func() error { return c.part(s, "/h", text("version 3"), 700) },
 		func() error { return c.part(s, "/h", text("version 4"), 100) },
-	}
-	if !underRace {
-		steps = append(steps, longer...)
 	}
 	var errs []error
 	for _, step := range steps {
