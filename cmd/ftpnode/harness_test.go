@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"sync"
@@ -29,7 +30,13 @@ var quick = pace{
 
 const waitFor, tick = 30 * time.Second, 10 * time.Millisecond
 
+// asNode has the test binary be the node, so that it can be killed.
+const asNode = "FTPNODE_TEST_AS_NODE"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(asNode) != "" {
+		main()
+	}
 	awsenv.Clear()
 	os.Exit(m.Run())
 }
@@ -107,6 +114,28 @@ func (r *rig) begin() {
 			assert.Fail(r.t, "the node does not stop")
 		}
 	}
+}
+
+// startProcess is start with the node in a process of its own, which shutdown kills.
+func (r *rig) startProcess() *rig {
+	r.t.Helper()
+	require.Nil(r.t, r.stop, "it runs already")
+	r.log.reset()
+	program, err := os.Executable()
+	require.NoError(r.t, err)
+	process := exec.Command(program)
+	process.Env = append(os.Environ(), asNode+"=1")
+	for name, value := range r.env {
+		process.Env = append(process.Env, name+"="+value)
+	}
+	process.Stdout, process.Stderr = r.log, r.log
+	require.NoError(r.t, process.Start())
+	r.stop = func() {
+		assert.NoError(r.t, process.Process.Kill())
+		assert.ErrorContains(r.t, process.Wait(), "killed")
+	}
+	r.log.wait(r.t, "FTP is served")
+	return r
 }
 
 // shutdown stops the node, if it runs.
