@@ -13,35 +13,37 @@ func TestEverySync(t *testing.T) {
 	opts := crashOptions()
 	opts.Seeds = 1
 	const (
-		unrelated = "two different things"
-		ownOutbox = "the outbox's own proof shows it"
-		ownDrop   = "ftp/drop's own proof shows it"
-		inOutbox  = "TestRecoveryMakesDurableWhatItReliesOn of the outbox shows it; it takes a kill and then a power cut at one moment"
+		ownOutbox  = "the outbox's own proof shows it"
+		ownDrop    = "ftp/drop's own proof shows it"
+		inRecovery = "TestRecoveryMakesDurableWhatItReliesOn of the outbox shows it; it takes a kill and then a power cut at one moment"
+		remade     = "it is made again at the next start, and what was acknowledged is in outbox/"
+		apart      = "two things: what an earlier life left, and a directory of this one"
 	)
 	opts.Harmless = map[string]string{
-		"rename in drop.(*Drop).keep ahead of sync in drop.(*Upload).sync": ownDrop,
-		"without sync in drop.(*Upload).sync":                              ownDrop,
-		"without sync in drop.(*Drop).syncFile":                            "it is for files of other programs; " + ownDrop,
-		"without sync in drop.(*Upload).syncSoFar":                         "Commit syncs again; this one only saves time",
-		"without syncdir in drop.(*Drop).User via disk.MkdirAll":           "Commit syncs it again; this is for other programs, which may sync only what they put there",
-		"without syncdir in drop.Open via disk.MkdirAll":                   "User syncs drop again, and what is lost with partial was not acknowledged",
-		"without sync in outbox.(*recovery).repair":                        inOutbox,
-		"without syncdir in outbox.(*recovery).repair via disk.MkdirAll":   "drop.Open syncs the top of the volume again, before a file can come",
-		"without syncdir in outbox.(*Outbox).storeAside":                   "until the journal forgets the entry it is set aside again: see the unlink of journal.remove ahead of it",
+		"without sync in drop.(*Upload).Sync":                            "Put syncs again; this one only saves time",
+		"without sync in drop.(*Upload).sync":                            ownDrop,
+		"without syncdir in drop.(*Session).mkdir":                       ownDrop,
+		"without syncdir in drop.(*Upload).resume":                       ownDrop,
+		"without syncdir in drop.(*uploads).void":                        ownDrop,
+		"without syncdir in drop.(*Drop).User via disk.MkdirAll":         remade,
+		"without syncdir in drop.Open via disk.MkdirAll":                 remade,
+		"without sync in outbox.(*recovery).repair":                      inRecovery,
+		"without syncdir in outbox.(*recovery).repair":                   inRecovery,
+		"without syncdir in outbox.(*recovery).repair via disk.MkdirAll": "drop.Open syncs the top of the volume again, before a file can come",
+		"without syncdir in outbox.(*recovery).removeFound":              "the next Open removes it again as long as the record stands",
+		"without syncdir in outbox.(*Outbox).storeAside":                 ownOutbox,
+		"without syncdir in outbox.(*Outbox).syncSources":                ownOutbox + ", with two names",
 		"rename in outbox.(*Outbox).storeAside via disk.WriteFile ahead of sync in outbox.(*Outbox).storeAside via disk.WriteFile": "the record is written again while the file stands in outbox/",
-		"rename in drop.(*Session).resume ahead of syncdir in drop.(*Drop).User via disk.MkdirAll":                                 unrelated,
-		"unlink in drop.(*Drop).clearOpen ahead of syncdir in drop.Open via disk.MkdirAll":                                         unrelated,
-		"unlink in drop.(*Drop).remove ahead of syncdir in drop.(*dirSyncs).sync":                                                  "the deleted file need not be durable before",
-		"unlink in drop.(*Drop).removeKept ahead of syncdir in drop.(*Drop).User via disk.MkdirAll":                                unrelated,
-		"unlink in drop.(*Drop).removeKept ahead of syncdir in drop.Open via disk.MkdirAll":                                        unrelated,
-		"unlink in outbox.(*Outbox).removeDelivered ahead of syncdir in drop.(*Drop).User via disk.MkdirAll":                       unrelated,
-		"unlink in outbox.(*Outbox).removeDelivered ahead of syncdir in outbox.(*Outbox).storeAside":                               "two entries",
-		"unlink in outbox.(*Outbox).removeDelivered ahead of syncdir in outbox.(*Outbox).syncArrivals":                             "two entries: one that leaves, one that comes",
-		"unlink in outbox.(*journal).remove ahead of sync in outbox.(*journal).write":                                              ownOutbox,
-		"unlink in outbox.(*journal).remove ahead of syncdir in outbox.(*Outbox).storeAside":                                       ownOutbox,
-		"unlink in outbox.(*Outbox).removeDelivered ahead of sync in outbox.(*journal).write":                                      ownOutbox,
-		"unlink in outbox.(*journal).remove ahead of syncdir in outbox.(*Outbox).syncArrivals":                                     "it only lets a removed file come back, with its id; the entry is sent again, as one that SQS knows",
+		"rename in drop.(*uploads).keep ahead of sync in drop.(*Upload).sync":                                                      "ftp/drop's own proof shows that the sync is needed",
+		"rename in drop.(*Upload).resume ahead of syncdir in drop.(*Drop).User via disk.MkdirAll":                                  apart,
+		"unlink in drop.(*uploads).clear ahead of syncdir in drop.Open via disk.MkdirAll":                                          apart,
+		"unlink in drop.(*uploads).removeKept ahead of syncdir in drop.(*Drop).User via disk.MkdirAll":                             apart,
+		"unlink in drop.(*uploads).removeKept ahead of syncdir in drop.Open via disk.MkdirAll":                                     apart,
+		"unlink in outbox.(*Outbox).removeFile ahead of syncdir in outbox.(*Outbox).syncSources":                                   ownOutbox + ", with two names",
+		"unlink in outbox.(*journal).remove ahead of syncdir in outbox.Open.func1":                                                 ownOutbox,
 		"unlink in outbox.(*journal).remove ahead of syncdir in outbox.(*recovery).repair":                                         "nothing lives in what is removed",
+		"unlink in outbox.(*recovery).finishWithdrawals.func1 ahead of syncdir in outbox.(*recovery).repair":                       "only a kill between the rename and the sync of what replaces it, and then a power cut at one moment",
+		"unlink in outbox.(*recovery).finishWithdrawals.func2 ahead of syncdir in outbox.(*recovery).repair":                       ownOutbox,
 		"unlink in outbox.(*recovery).repair ahead of syncdir in outbox.(*recovery).repair":                                        "a temporary file",
 	}
 	disktest.InOrder(t, func(t *testing.T) {
