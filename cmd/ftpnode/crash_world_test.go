@@ -255,7 +255,7 @@ func (w *world) start(fsys *disktest.FS) (*nodeLife, error) {
 	})
 	var err error
 	n.box, err = outbox.Open(outbox.Options{
-		FS: fsys, Deliverer: d, Batch: 3, MinBackoff: w.retry, MaxBackoff: w.longest, Grace: 10 * w.retry,
+		FS: fsys, Reserve: -1, Deliverer: d, Batch: 3, MinBackoff: w.retry, MaxBackoff: w.longest, Grace: 10 * w.retry,
 	})
 	if err != nil {
 		n.cancel()

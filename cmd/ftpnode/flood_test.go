@@ -167,7 +167,7 @@ func serve(t *testing.T, opts drop.Options) *served {
 	s.fs.SetClock(time.Now)
 	fsys := disk.FS(slowClaims{s.fs})
 	var err error
-	s.outbox, err = outbox.Open(outbox.Options{FS: fsys, Deliverer: s.shelf, MinBackoff: time.Millisecond, MaxBackoff: 10 * time.Millisecond})
+	s.outbox, err = outbox.Open(outbox.Options{FS: fsys, Reserve: -1, Deliverer: s.shelf, MinBackoff: time.Millisecond, MaxBackoff: 10 * time.Millisecond})
 	require.NoError(t, err)
 	opts.FS, opts.Outbox, opts.Describe = fsys, s.outbox, describer("node")
 	s.drop, err = drop.Open(opts)

@@ -101,7 +101,7 @@ func (r *outageRig) start() {
 	}
 	d := &definitions{read: client.Node, got: n.got, failed: n.missed, log: log, pace: p, again: make(chan struct{}, 1)}
 	n.deliverer = &deliverer{cloud: client, now: time.Now, outdated: d.readAgain}
-	n.outbox, err = outbox.Open(outbox.Options{
+	n.outbox, err = outbox.Open(outbox.Options{Reserve: -1,
 		FS: r.disk, Deliverer: n.deliverer, Log: log, Grace: flushTime, MinBackoff: p.firstRetry, MaxBackoff: p.slowRetry,
 	})
 	require.NoError(r.t, err)

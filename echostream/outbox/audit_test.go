@@ -233,12 +233,12 @@ func TestFullVolumeDrains(t *testing.T) {
 		reserve int64
 		stuck   bool
 	}{
-		"all is well":        {},
-		"a target is behind": {script: map[string][]error{"send b f000": slices.Repeat([]error{errDown}, 8)}},
-		"the audit is late":  {audit: errDown},
-		"some are set aside": {script: map[string][]error{"send b f003": {permanent("never")}, "prepare f007": {permanent("never")}}},
-		"and has no reserve": {reserve: -1},
-		"behind, no reserve": {script: map[string][]error{"send b f000": slices.Repeat([]error{errDown}, 8)}, reserve: -1, stuck: true},
+		"all is well":                   {},
+		"a target is behind":            {script: map[string][]error{"send b f000": slices.Repeat([]error{errDown}, 8)}},
+		"the audit is late":             {audit: errDown},
+		"some are set aside":            {script: map[string][]error{"send b f003": {permanent("never")}, "prepare f007": {permanent("never")}}},
+		"and has no reserve":            {reserve: -1},
+		"far behind, without a reserve": {script: map[string][]error{"send b f000": slices.Repeat([]error{errDown}, 100_000)}, reserve: -1, stuck: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

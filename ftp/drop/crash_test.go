@@ -143,7 +143,7 @@ func (l *life) with(fsys *disktest.FS, client func(*Drop, *Session) error) error
 		return disktest.ErrCrashed
 	}
 	l.begin(fsys)
-	box, err := outbox.Open(outbox.Options{FS: fsys, Deliverer: l, MinBackoff: l.retry, MaxBackoff: l.retry, Grace: l.retry})
+	box, err := outbox.Open(outbox.Options{FS: fsys, Reserve: -1, Deliverer: l, MinBackoff: l.retry, MaxBackoff: l.retry, Grace: l.retry})
 	if err != nil {
 		return err
 	}

@@ -167,7 +167,7 @@ func bubble(t *testing.T, change func(*Options), test func(r *rig)) {
 
 // start opens the outbox and the Drop (again) and runs them.
 func (r *rig) start() {
-	box, err := outbox.Open(outbox.Options{FS: r.opts.FS, Deliverer: r.sink, Log: r.opts.Log, MaxBackoff: time.Second})
+	box, err := outbox.Open(outbox.Options{FS: r.opts.FS, Reserve: -1, Deliverer: r.sink, Log: r.opts.Log, MaxBackoff: time.Second})
 	require.NoError(r, err)
 	r.opts.Outbox, r.box = box, box
 	ctx, cancel := context.WithCancel(r.Context())
