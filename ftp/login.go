@@ -23,13 +23,11 @@ func (s *session) handleUser(arg string) string {
 	case len(s.srv.users) == 0:
 		// Nobody's password is wrong: the device is to come again.
 		return s.dismiss("No user is known here yet; try again later.")
-	case s.account != nil && arg == s.account.Name:
-		return s.answer(331, "Already logged in; any password will do.")
-	case s.account != nil:
-		return s.answer(530, "Already logged in as another user.")
+	case s.account != nil: // as this user: handleAnyUser
+		return s.answer(331, "Any password will do.")
 	}
 	s.user = arg
-	return s.answer(331, "Send the password.")
+	return s.answer(331, "Please specify the password.")
 }
 
 func (s *session) mustSecure() bool {
@@ -49,7 +47,7 @@ func (s *session) handlePass(password string) string {
 	case s.account != nil:
 		return s.answer(230, "Already logged in.")
 	case s.user == "":
-		return s.answer(503, "Send USER first.")
+		return s.answer(503, "Login with USER first.")
 	case s.mustSecure():
 		return s.refusePlain()
 	}
@@ -130,7 +128,7 @@ func (s *session) refuseLogin(ctx context.Context, name string, right bool) stri
 	if banned || s.failures >= maxFailures {
 		return s.dismiss("Too many failed logins; goodbye.")
 	}
-	return s.answer(530, "The name or the password is wrong.")
+	return s.answer(530, "Login incorrect.")
 }
 
 // context ends with the session.

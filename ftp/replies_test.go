@@ -24,8 +24,15 @@ func TestReplyTexts(t *testing.T) {
 		data    string   // what is sent there
 	}{
 		{"PWD", []string{"530 Please login with USER and PASS."}, false, ""},
-		{"USER dock", []string{"331"}, false, ""},
+		{"PASS pass", []string{"503 Login with USER first."}, false, ""},
+		{"USER dock", []string{"331 Please specify the password."}, false, ""},
+		{"PASS wrong", []string{"530 Login incorrect."}, false, ""},
+		{"USER nobody", []string{"331 Please specify the password."}, false, ""},
+		{"PASS pass", []string{"530 Login incorrect."}, false, ""},
+		{"USER dock", []string{"331 Please specify the password."}, false, ""},
 		{"PASS pass", []string{"230 Login successful."}, false, ""},
+		{"USER dock", []string{"331 Any password will do."}, false, ""},
+		{"PASS wrong", []string{"230 Already logged in."}, false, ""},
 		{"SYST", []string{"215 UNIX Type: L8"}, false, ""},
 		{"TYPE I", []string{"200 Switching to Binary mode."}, false, ""},
 		{"TYPE A", []string{"200 Switching to ASCII mode"}, false, ""},
