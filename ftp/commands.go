@@ -79,7 +79,7 @@ func newVerbs() map[string]verb {
 		"MLST": {run: (*session).handleMlst, names: optionalName},
 		"SIZE": {run: (*session).pass, names: requiredName},
 		"CWD":  {run: (*session).handleCwd, names: optionalName},
-		"CDUP": {run: (*session).pass},
+		"CDUP": {run: (*session).handleCdup},
 		"PWD":  {run: (*session).pass},
 		"MKD":  {run: (*session).pass, names: requiredName},
 		"RMD":  {run: (*session).pass, names: requiredName},
@@ -295,6 +295,7 @@ func (s *session) handleAnyUser(arg string) string {
 
 // logOut ends a log-in and what it was about to do. What is said of connections (TYPE, PROT, EPSV ALL) stays.
 func (s *session) logOut() {
+	s.files.Close()
 	s.account, s.files, s.user = nil, nil, ""
 	s.renaming, s.offset, s.declared = "", 0, -1
 	s.cc.SetPath("/")

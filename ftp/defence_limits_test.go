@@ -16,15 +16,17 @@ import (
 
 // TestDefenceCounts fills a user's directory up to its bounds in files and directories, in all the ways there are.
 func TestDefenceCounts(t *testing.T) {
-	n := start(t, func(_ *Options, d *drop.Options) { d.MaxFiles, d.MaxDirs = 5, 4 }) // the user's own directory is one
+	n := start(t, func(_ *Options, d *drop.Options) { d.MaxFiles, d.MaxDirs = 6, 3 })
 	c := n.login(t)
 	c.do(257, "MKD a")
 	c.do(257, "MKD a/b")
 	c.do(257, "MKD c")
+	c.store("c/file", []byte("x"))
+	c.store("a/b/file", []byte("x"))
 	for _, dir := range []string{"d", "a/d", "a/b/d", "/d"} {
 		require.Contains(t, c.do(452, "MKD %s", dir), "try again later")
 	}
-	for i := range 4 {
+	for i := range 3 {
 		c.store(fmt.Sprintf("a/b/file-%d", i), []byte("x"))
 	}
 	// An interrupted upload is a file as well.
@@ -45,9 +47,14 @@ func TestDefenceCounts(t *testing.T) {
 	c.do(250, "DELE file-0")
 	c.store("new", []byte("x"))
 	c.refused(452, "STOR newer")
-	c.do(250, "RMD c")
+	c.do(250, "DELE c/file")
+	c.do(250, "CWD c")
+	c.do(452, "MKD /d")
+	c.do(250, "CWD /")
 	c.do(257, "MKD d")
-	c.do(452, "MKD e")
+	c.do(550, "RMD c")
+	c.do(250, "CWD d")
+	c.do(452, "MKD /e")
 
 	other := n.dial(t)
 	other.expect(220)

@@ -192,7 +192,18 @@ func (s *session) handleCwd(arg string) string {
 			arg = "/" + rest
 		}
 	}
-	return s.pass(arg)
+	return s.changeDir(s.abs(arg))
+}
+
+func (s *session) handleCdup(string) string { return s.changeDir(path.Dir(s.cc.Path())) }
+
+// changeDir is for CWD and CDUP. The drop has to know where sessions stand.
+func (s *session) changeDir(dir string) string {
+	if err := s.guarded(func() error { return s.files.Chdir(dir) }); err != nil {
+		return s.answer(refusal(s.current().verb, err))
+	}
+	s.cc.SetPath(dir)
+	return s.answer(250, "Directory successfully changed.")
 }
 
 // facts of MLST and MLSD, in the order of the library's.

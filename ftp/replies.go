@@ -194,8 +194,6 @@ func (s *session) translate(c *command, r replyLine) (int, string) {
 		return 226, "Directory send OK."
 	case "PASS":
 		return 230, "Login successful."
-	case "CWD", "CDUP":
-		return 250, "Directory successfully changed."
 	case "PWD":
 		return 257, fmt.Sprintf("%s is the current directory", quoted(s.cc.Path()))
 	case "MKD":
@@ -222,8 +220,6 @@ func libraryRefusal(c *command, r replyLine) (int, string) {
 		return 425, "No data connection can be opened now; try again later."
 	case c.verb == "SIZE":
 		return failed(c.verb, "It is a directory.")
-	case c.verb == "CWD":
-		return failed(c.verb, "Not a directory.")
 	case c.verb == "MLSD" && r.code == 550 && !c.began:
 		return failed(c.verb, "Not a directory.")
 	case isTransfer(c.verb):

@@ -160,6 +160,9 @@ func (s *session) run() {
 	s.startLibrary()
 	<-s.ended
 	s.settle()
+	if s.files != nil {
+		s.files.Close()
+	}
 	s.stop("the session's commands ended")
 	reading.Wait()
 }

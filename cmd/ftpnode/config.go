@@ -63,6 +63,7 @@ type FilesConfig struct {
 	MinFree       Size      `json:"minFree"`
 	PartialExpiry Duration  `json:"partialExpiry"`
 	MaxFiles      int       `json:"maxFiles"`
+	MaxFolders    int       `json:"maxFolders"`
 }
 
 // MessageConfig says how a file becomes a message.

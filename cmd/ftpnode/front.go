@@ -168,6 +168,7 @@ func (f *front) dropOptions(c frontConfig) drop.Options {
 		SpoolLimit:    int64(c.Files.SpoolLimit),
 		MinFree:       orNone(int64(c.Files.MinFree)),
 		MaxFiles:      c.Files.MaxFiles,
+		MaxDirs:       c.Files.MaxFolders,
 	}
 }
 

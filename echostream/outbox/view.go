@@ -32,6 +32,11 @@ func (o *Outbox) Below(dir string) []Entry {
 	return o.list(func(e *entry) bool { return e.key != "" && (dir == "" || strings.HasPrefix(e.key, prefix)) })
 }
 
+// Held lists the entries with a key that wait Forever, in their order.
+func (o *Outbox) Held() []Entry {
+	return o.list(func(e *entry) bool { return e.key != "" && e.state == waiting && e.wait == Forever })
+}
+
 func (o *Outbox) list(want func(*entry) bool) []Entry {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -70,6 +70,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 const dirPerm, filePerm fs.FileMode = 0o750, 0o640
@@ -85,9 +86,11 @@ type Drop struct {
 	users   users
 	uploads *uploads
 	index   *index
+	folders folders
 	watcher *watcher
 	doubts  doubts
 	undone  undone
+	held    heldLong
 }
 
 // Open recovers what the volume holds, by reading its directories, and makes those that are missing. The Drop that was opened
@@ -106,7 +109,9 @@ func Open(opts Options) (*Drop, error) {
 		names:   nameLocks{names: map[string]*nameLock{}},
 		uploads: newUploads(opts.FS, l),
 		index:   newIndex(opts.FS, l, opts.Quiet),
+		folders: folders{standing: map[string]int{}, gone: map[string]bool{}, full: map[string]*retry.Trouble{}},
 	}
+	d.held.trouble = map[string]*retry.Trouble{}
 	d.watcher = newWatcher(d)
 	for _, dir := range []string{dropDir, openDir, keptDir} {
 		if err := disk.MkdirAll(d.fs, dir, dirPerm); err != nil {
@@ -123,7 +128,13 @@ func Open(opts Options) (*Drop, error) {
 		return nil, fmt.Errorf("looking for interrupted uploads: %w", err)
 	}
 	d.sweep()
+	fi, err := d.fs.Lstat(openDir)
+	if err != nil {
+		return nil, fmt.Errorf("looking at %s: %w", openDir, err)
+	}
+	d.index.perm = fi.Mode().Perm()
 	d.watcher.rescan()
+	d.index.opened()
 	return d, nil
 }
 

@@ -17,11 +17,13 @@ type index struct {
 	fs     disk.FS
 	ledger *ledger
 	quiet  time.Duration
+	perm   fs.FileMode // of the folders that the node makes; known when Open reads the volume
 
 	mu       sync.Mutex
 	files    map[string]*found
-	dirs     map[string]uint64 // the last scan that saw each
-	dirCount map[string]int    // by top directory
+	dirs     map[string]*folder
+	starting bool           // Open has not read all of it yet
+	dirCount map[string]int // by top directory
 	scan     uint64
 	next     time.Time // no file is to be taken before; zero: there is none to take
 }
@@ -41,7 +43,7 @@ func (f *found) same(fi fs.FileInfo) bool {
 }
 
 func newIndex(fsys disk.FS, l *ledger, quiet time.Duration) *index {
-	return &index{fs: fsys, ledger: l, quiet: quiet, files: map[string]*found{}, dirs: map[string]uint64{}, dirCount: map[string]int{}}
+	return &index{fs: fsys, ledger: l, quiet: quiet, files: map[string]*found{}, dirs: map[string]*folder{}, dirCount: map[string]int{}, starting: true}
 }
 
 // look compares the index with what stands at p, and describes that; nil: nothing, or it cannot be told.
@@ -229,8 +231,8 @@ func (x *index) end() {
 			x.lookLocked(p)
 		}
 	}
-	for dir, seen := range x.dirs {
-		if seen >= x.scan {
+	for dir, f := range x.dirs {
+		if f.scan >= x.scan {
 			continue
 		}
 		fi, err := x.fs.Lstat(path.Join(dropDir, dir))
@@ -250,10 +252,11 @@ func (x *index) addDir(dir string) {
 }
 
 func (x *index) addDirLocked(dir string) {
-	if _, ok := x.dirs[dir]; !ok {
+	if x.dirs[dir] == nil {
+		x.dirs[dir] = x.describe(dir)
 		x.dirCount[top(dir)]++
 	}
-	x.dirs[dir] = x.scan
+	x.dirs[dir].scan = x.scan
 }
 
 // forgetDir notes that a folder is gone.
@@ -271,13 +274,6 @@ func (x *index) forgetDirLocked(dir string) {
 	if x.dirCount[top(dir)]--; x.dirCount[top(dir)] == 0 {
 		delete(x.dirCount, top(dir))
 	}
-}
-
-// countDirs is how many folders there are in the top directory of p.
-func (x *index) countDirs(p string) int {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.dirCount[top(p)]
 }
 
 // below lists the folders and files below p, and p itself.
@@ -307,9 +303,10 @@ func (x *index) move(p, q string) {
 func (x *index) moveOne(p, q string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if _, ok := x.dirs[p]; ok {
+	if f := x.dirs[p]; f != nil {
 		x.forgetDirLocked(p)
 		x.addDirLocked(q)
+		*x.dirs[q] = *f
 	}
 	if f := x.files[p]; f != nil {
 		x.forgetLocked(p)

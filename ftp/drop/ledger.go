@@ -26,7 +26,19 @@ type ledger struct {
 	reserved int64          // bytes that are being written
 	free     int64          // what the volume had free at freeAt
 	freeAt   time.Time
-	since    int64 // bytes written since freeAt
+	since    int64          // bytes written since freeAt
+	held     map[string]int // files that do not count towards maxFiles, by top directory, at heldAt
+	heldAt   time.Time
+}
+
+// errMaxFiles says that a user has as many files as are accepted.
+var errMaxFiles = fmt.Errorf("%w: no more files are accepted", ErrFull)
+
+// setHeld says how many files do not count towards maxFiles, for a while.
+func (l *ledger) setHeld(held map[string]int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held, l.heldAt = held, time.Now()
 }
 
 // freeAge is how long a reading of the free space is trusted: other programs write too.
@@ -74,8 +86,12 @@ func (l *ledger) admit(p string, files int, n int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	waiting, _ := l.box.Usage(top(p))
-	if l.files[top(p)]+waiting+files > l.maxFiles {
-		return fmt.Errorf("%w: %d files wait, no more are accepted", ErrFull, l.maxFiles)
+	held := 0
+	if time.Since(l.heldAt) < countHeldEvery {
+		held = l.held[top(p)]
+	}
+	if l.files[top(p)]+waiting-held+files > l.maxFiles {
+		return fmt.Errorf("%w: %d wait", errMaxFiles, l.maxFiles)
 	}
 	return l.room(max(n, 1))
 }

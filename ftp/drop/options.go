@@ -50,9 +50,15 @@ type Options struct {
 	SpoolLimit int64
 	// MinFree is how many bytes of the volume are left free. By default, 1,000,000,000; negative: no floor.
 	MinFree int64
-	// MaxFiles and MaxDirs bound what may stand below one top directory of "drop" (which is one
-	// user's, unless users share it). By default, 1,000,000 files and 10,000 directories.
-	MaxFiles, MaxDirs int
+	// MaxFiles bounds the files below one top directory of "drop" (which is one user's, unless users share it). By default, 1,000,000.
+	// Those that were held under a temporary name for longer than PartialExpiry do not count: nothing that was
+	// acknowledged is deleted, but it locks nobody out for ever.
+	MaxFiles int
+	// MaxDirs bounds the directories below a user's own. At it, a new one takes the place of the empty one that was not used for the
+	// longest time; only if there is none, it is refused. By default, 10,000.
+	MaxDirs int
+	// FolderExpiry is how long an empty directory that clients made is kept after its last use. By default, 30 days.
+	FolderExpiry time.Duration
 }
 
 // File is what Describe is told.
@@ -97,6 +103,7 @@ func (o Options) withDefaults() (Options, error) {
 	positive("Quiet", &o.Quiet, 10*time.Second)
 	positive("Rescan", &o.Rescan, 30*time.Second)
 	positive("PartialExpiry", &o.PartialExpiry, 72*time.Hour)
+	positive("FolderExpiry", &o.FolderExpiry, 30*24*time.Hour)
 	if o.Settle == 0 {
 		o.Settle = time.Second
 	}

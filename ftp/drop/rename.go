@@ -25,10 +25,12 @@ func (s *Session) Rename(from, to string) error {
 	if err != nil {
 		return named(from, err)
 	}
-	if here.dir != nil {
-		return named(from, s.renameDir(p, q))
-	}
-	return named(from, s.renameFile(p, q))
+	return named(from, s.again(q, func() error {
+		if here.dir != nil {
+			return s.renameDir(p, q)
+		}
+		return s.renameFile(p, q)
+	}))
 }
 
 func (s *Session) renameFile(p, q string) error {
@@ -78,6 +80,7 @@ func (s *Session) renameFile(p, q string) error {
 	}
 	s.forget(p)
 	s.remember(q, e)
+	d.used(q)
 	if there.held() {
 		// As an upload of a temporary name replaces the one before. If it fails, that is an older version, which nobody sees.
 		_ = d.box.Withdraw(there.entry.ID, "")
@@ -145,6 +148,8 @@ func (s *Session) renameDir(p, q string) error {
 		return err
 	}
 	d.index.move(p, q)
+	d.folders.forget(q)
+	d.used(q + "/")
 	d.watcher.wakeUp()
 	s.moved(p, q)
 	for _, e := range released { // in the order in which they were finished

@@ -25,6 +25,7 @@ type Session struct {
 	remote netip.Addr
 
 	mu    sync.Mutex
+	dir   string                  // where it stands, below drop; "": nowhere
 	memos map[string]outbox.Entry // uploaded or renamed in this session, by path below drop
 	order []string                // of memos: as they came
 }
@@ -34,7 +35,8 @@ const (
 	maxMemo = 1000        // files that a session remembers
 )
 
-// Session returns the directory as one session of a client at remote sees it. The session needs no closing.
+// Session returns the directory as one session of a client at remote sees it. A session that
+// has called Chdir is to be closed.
 func (u *UserDir) Session(remote netip.Addr) *Session {
 	return &Session{u: u, d: u.d, remote: remote, memos: map[string]outbox.Entry{}}
 }
@@ -234,11 +236,15 @@ func (s *Session) removed(p string, size int64) {
 	s.d.log.Info("a finished file was deleted before it was sent", "user", s.u.name, "name", s.rel(p), "remote", s.remote, "bytes", size)
 }
 
-// Mkdir makes a directory; its parent must be there. When it returns nil, the directory is durable.
+// errMaxDirs says that a user has as many folders as are accepted.
+var errMaxDirs = fmt.Errorf("%w: there are as many directories as are accepted, and none of them is empty", ErrFull)
+
+// Mkdir makes a directory; its parent must be there. When it returns nil, the directory is durable. At Options.MaxDirs it takes the place of the
+// user's empty one that was not used for the longest time.
 func (s *Session) Mkdir(name string) error {
 	p, err := s.pathBelow(name)
 	if err == nil {
-		err = s.mkdir(p)
+		err = s.again(p, func() error { return s.makeDir(p) })
 	}
 	return named(name, err)
 }
@@ -254,13 +260,15 @@ func (s *Session) mkdir(p string) error {
 		return fs.ErrExist
 	case here.open != nil:
 		return ErrBusy
-	case d.index.countDirs(p) >= d.opts.MaxDirs:
-		return fmt.Errorf("%w: there are %d directories, no more are accepted", ErrFull, d.opts.MaxDirs)
+	case !d.index.roomBelow(s.u.dir, d.opts.MaxDirs):
+		return errMaxDirs
 	}
 	if err := d.fs.Mkdir(path.Join(dropDir, p), dirPerm); err != nil {
 		return err
 	}
-	d.index.addDir(p)
+	d.index.made(p)
+	d.folders.back(p)
+	d.used(p)
 	return d.fs.SyncDir(path.Join(dropDir, path.Dir(p)))
 }
 
@@ -307,6 +315,7 @@ func (s *Session) removeDir(p string) error {
 		return err
 	}
 	d.index.forgetDir(p)
+	d.folders.forget(p)
 	return nil
 }
 

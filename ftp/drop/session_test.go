@@ -408,10 +408,10 @@ func TestSharedAndNestedDirectories(t *testing.T) {
 }
 
 func TestFileAndDirectoryLimits(t *testing.T) {
-	bubble(t, func(o *Options) { o.MaxFiles, o.MaxDirs = 3, 3 }, func(r *rig) {
-		require.NoError(t, r.s.Mkdir("/d")) // with the top itself the second
-		require.NoError(t, r.s.Mkdir("/e"))
-		require.ErrorIs(t, r.s.Mkdir("/f"), ErrFull)
+	bubble(t, func(o *Options) { o.MaxFiles, o.MaxDirs = 3, 2 }, func(r *rig) {
+		require.NoError(t, r.s.Mkdir("/d"))
+		require.NoError(t, r.s.Mkdir("/d/e"))
+		require.ErrorIs(t, r.s.Mkdir("/d/e/f"), ErrFull, "the folders that it stands in do not go")
 		r.sink.setAway(true)
 		r.put("/a", "")
 		r.pass(time.Second)
@@ -429,8 +429,8 @@ func TestFileAndDirectoryLimits(t *testing.T) {
 		r.sink.setAway(false)
 		r.pass(time.Second)
 		r.put("/x", "")
-		require.NoError(t, r.s.RemoveDir("/e"))
-		require.NoError(t, r.s.Mkdir("/f"))
+		require.NoError(t, r.s.RemoveDir("/d/e"))
+		require.NoError(t, r.s.Mkdir("/d/f"))
 	})
 }
 

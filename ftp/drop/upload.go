@@ -72,6 +72,15 @@ func (s *Session) Create(name string, w Write) (*Upload, error) {
 	if s.d.opts.MaxSize >= 0 && max(w.Declared, w.Offset) > s.d.opts.MaxSize {
 		return nil, named(name, ErrTooLarge)
 	}
+	var u *Upload
+	err = s.again(p, func() error { u, err = s.create(p, w); return err })
+	if err != nil {
+		return nil, named(name, err)
+	}
+	return u, nil
+}
+
+func (s *Session) create(p string, w Write) (*Upload, error) {
 	for {
 		u := &Upload{s: s, d: s.d, path: p, declared: w.Declared, unread: w.Unread, began: time.Now()}
 		old, err := u.start(w)
@@ -82,8 +91,9 @@ func (s *Session) Create(name string, w Write) (*Upload, error) {
 			}
 		}
 		if err != nil {
-			return nil, named(name, err)
+			return nil, err
 		}
+		s.d.used(p)
 		return u, nil
 	}
 }
@@ -120,7 +130,7 @@ func (u *Upload) place(w Write) (old *Upload, fill func() error, err error) {
 		err = fmt.Errorf("%w: it is a directory", fs.ErrExist)
 	}
 	if err == nil {
-		err = d.ledger.admit(p, here.adds(w), w.bytes())
+		err = d.admit(p, here.adds(w), w.bytes())
 	}
 	switch {
 	case err != nil:
@@ -422,6 +432,7 @@ func (u *Upload) commit() error {
 	}
 	u.release()
 	u.s.remember(u.path, u.entry)
+	u.d.used(u.path)
 	u.d.accepted(u.s.u.name, u.s.remote, u.entry)
 	return nil
 }

@@ -62,6 +62,8 @@ func (w *watcher) run(ctx context.Context) {
 			w.d.sweep()
 			w.rescan()
 			w.remakeTops()
+			w.d.expireFolders()
+			w.d.tellHeld()
 		case <-w.wake:
 		case <-due:
 			_ = w.take(ctx) // which logs what it cannot do

@@ -1,0 +1,383 @@
+package drop
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/internal/retry"
+)
+
+// Folders that clients made and that are empty go by themselves, or they would be held against their user for ever: cameras
+// make one an hour. A folder is empty when nothing is to be seen in it; whoever uses the name of one that went finds it made again.
+
+// folder is what the index knows of a folder.
+type folder struct {
+	scan  uint64    // the last one that saw it
+	ours  bool      // a client made it
+	used  time.Time // last, by a client: made, entered, uploaded or renamed to
+	noted time.Time // used, as far as the volume knows: its change time
+}
+
+// noteUse is how old the note of a folder's use on the volume may be while it is used: restarts forget the rest.
+const noteUse = time.Hour
+
+// folders are where sessions stand, and which folders have gone.
+type folders struct {
+	mu       sync.Mutex
+	standing map[string]int // sessions, by path below drop
+	gone     map[string]bool
+	order    []string // of gone: as they went; some may be back
+	// full is about users with as many folders as they may have, by their directory.
+	full map[string]*retry.Trouble
+}
+
+// maxGone is how many folders that went can be told from those that never were.
+const maxGone = 20_000
+
+// stand notes that a session stands in to, and not in from any more; "": in none.
+func (f *folders) stand(from, to string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if from != "" {
+		if f.standing[from]--; f.standing[from] == 0 {
+			delete(f.standing, from)
+		}
+	}
+	if to != "" {
+		f.standing[to]++
+	}
+}
+
+func (f *folders) stands(p string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.standing[p] > 0
+}
+
+// went notes that the folder p was removed because it was empty.
+func (f *folders) went(p string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone[p] {
+		return
+	}
+	f.gone[p] = true
+	for f.order = append(f.order, p); len(f.order) > maxGone; f.order = f.order[1:] {
+		delete(f.gone, f.order[0])
+	}
+}
+
+func (f *folders) hasGone(p string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.gone[p]
+}
+
+// back notes that the folder p is there again.
+func (f *folders) back(p string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.gone, p)
+}
+
+// forget forgets that p, or what was below it, has gone: a client has done something else with that name.
+func (f *folders) forget(p string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.DeleteFunc(f.gone, func(q string, _ bool) bool { return below(q, p) })
+}
+
+// hit and over tell of the limit of the user whose directory is dir.
+func (f *folders) hit(dir, what string, err error, args ...any) retry.Line {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.full[dir] == nil {
+		f.full[dir] = &retry.Trouble{}
+	}
+	return f.full[dir].Hit(time.Now(), slog.LevelWarn, what, err, args...)
+}
+
+func (f *folders) over(dir string, args ...any) retry.Line {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.full[dir] == nil {
+		return retry.Line{}
+	}
+	return f.full[dir].Over(time.Now(), "the user has fewer folders again than are accepted", args...)
+}
+
+// Chdir has the session stand in a directory, in place of the one before. While a session stands there, it does not go
+// for being empty; one that has gone is made again.
+func (s *Session) Chdir(name string) error {
+	p, err := s.path(name)
+	if err == nil {
+		err = s.again(p+"/", func() error { return s.chdir(p) })
+	}
+	return named(name, err)
+}
+
+func (s *Session) chdir(p string) error {
+	d := s.d
+	defer d.names.lock(p)()
+	here, err := d.at(p)
+	switch {
+	case err != nil:
+		return err
+	case here.dir == nil && here.info() == nil:
+		return fs.ErrNotExist
+	case here.dir == nil:
+		return syscall.ENOTDIR
+	}
+	d.used(p + "/")
+	s.stand(p)
+	return nil
+}
+
+// stand has the session stand in p; "": nowhere.
+func (s *Session) stand(p string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.d.folders.stand(s.dir, p)
+	s.dir = p
+}
+
+// Close ends the session's stand in a directory.
+func (s *Session) Close() { s.stand("") }
+
+// again does what needs the folders above p, once more if some of them had gone: they are made again.
+func (s *Session) again(p string, do func() error) error {
+	err := do()
+	for tries := 0; errors.Is(err, fs.ErrNotExist) && tries < 3; tries++ { // it may go again, at the limit
+		remade, failed := s.remake(p)
+		if failed != nil {
+			return failed
+		}
+		if !remade {
+			break
+		}
+		err = do()
+	}
+	return err
+}
+
+// remake makes those folders above p again that have gone, and reports whether there were any.
+func (s *Session) remake(p string) (remade bool, err error) {
+	for _, dir := range ancestors(p) {
+		if !below(dir, s.u.dir) || !s.d.folders.hasGone(dir) {
+			continue
+		}
+		if err := s.makeDir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+			return remade, err
+		}
+		s.d.log.Info("a folder that had gone, as it was empty, is used again", "user", s.u.name, "folder", s.rel(dir))
+		remade = true
+	}
+	return remade, nil
+}
+
+// makeDir makes the folder p, at the limit in place of the empty one that was not used for the longest time.
+func (s *Session) makeDir(p string) error {
+	for {
+		err := s.mkdir(p)
+		if !errors.Is(err, errMaxDirs) {
+			return err
+		}
+		if !s.d.makeRoom(s.u, p) {
+			return err
+		}
+	}
+}
+
+// makeRoom removes the empty folder of u that was not used for the longest time, and reports whether there was one. It is for p.
+func (d *Drop) makeRoom(u *UserDir, p string) bool {
+	const setting = "files.maxFolders"
+	reached := fmt.Errorf("there are %d folders", d.opts.MaxDirs)
+	for _, dir := range d.index.unused(u.dir, time.Now()) {
+		if !below(p, dir) && d.removeUnused(dir) {
+			d.folders.hit(u.dir, "the user has as many folders as are accepted; each new one replaces the empty one that was not used for the longest time",
+				reached, "user", u.name, "removed", u.rel(dir), "setting", setting).To(d.log)
+			return true
+		}
+	}
+	d.folders.hit(u.dir, "the user has as many folders as are accepted, and none of them is empty; new ones are refused",
+		reached, "user", u.name, "setting", setting).To(d.log)
+	return false
+}
+
+// expireFolders removes the folders that were not used for Options.FolderExpiry.
+func (d *Drop) expireFolders() {
+	before := time.Now().Add(-d.opts.FolderExpiry)
+	removed := 0
+	for n := -1; n != removed; { // those above them, then
+		n = removed
+		for _, dir := range d.index.unused("", before) {
+			if d.users.of(dir) != nil && d.removeUnused(dir) {
+				removed++
+			}
+		}
+	}
+	if removed > 0 {
+		d.log.Info("removed empty folders that clients had made and not used", "folders", removed, "for", d.opts.FolderExpiry)
+	}
+	for _, u := range d.users.all() {
+		if d.index.roomBelow(u.dir, d.opts.MaxDirs) {
+			d.folders.over(u.dir, "user", u.name).To(d.log)
+		}
+	}
+}
+
+// removeUnused removes the folder p if it is empty and nobody stands in it.
+func (d *Drop) removeUnused(p string) bool {
+	if !d.isUnused(p) {
+		return false // without the lock, which stops all others
+	}
+	defer d.names.lockAll()()
+	if !d.isUnused(p) {
+		return false
+	}
+	if err := d.fs.Remove(path.Join(dropDir, p)); err != nil { // something of another program is in it, as a rule
+		d.log.Debug("an empty folder is not removed", "folder", p, "error", named(p, err))
+		return false
+	}
+	d.index.forgetDir(p)
+	d.folders.went(p)
+	return true
+}
+
+// isUnused reports whether nobody stands in the folder p, and clients see nothing in it but, maybe, what other programs put there.
+func (d *Drop) isUnused(p string) bool {
+	if here, err := d.at(p); err != nil || here.dir == nil {
+		return false
+	}
+	if d.folders.stands(p) || d.unused(p) != nil || len(d.box.List(p)) > 0 {
+		return false
+	}
+	kept, err := d.fs.ReadDir(kept(p))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return true
+	}
+	return err == nil && len(kept) == 0
+}
+
+// used notes that a client has used what stands at p, and with it the folders above. The volume is told now and then.
+func (d *Drop) used(p string) {
+	dir := path.Dir(p)
+	if !d.index.use(dir) {
+		return
+	}
+	name := path.Join(dropDir, dir)
+	if fi, err := d.fs.Lstat(name); err == nil && fi.IsDir() {
+		// The time that clients see stays; that of the change becomes now. If it fails, a restart knows an older one.
+		_ = d.fs.Chtimes(name, fi.ModTime())
+	}
+}
+
+// use notes that a client uses the folder dir, and those above it. It reports whether the volume is to be told.
+func (x *index) use(dir string) (note bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	now := time.Now()
+	for _, a := range ancestors(dir + "/") {
+		f := x.dirs[a]
+		if f == nil {
+			continue
+		}
+		f.used = now
+		if a == dir && f.ours && now.Sub(f.noted) > noteUse {
+			f.noted, note = now, true
+		}
+	}
+	return note
+}
+
+// made notes that a client has made the folder dir.
+func (x *index) made(dir string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.addDirLocked(dir)
+	now := time.Now()
+	f := x.dirs[dir]
+	f.ours, f.used, f.noted = true, now, now
+}
+
+// opened ends the start: folders that turn up from now on, and that no client made, are of other programs.
+func (x *index) opened() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.starting = false
+}
+
+// unused lists the folders below dir that clients made, that hold no others, and that were not used since before: the one that was used
+// last at the end. "": all.
+func (x *index) unused(dir string, before time.Time) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	type leaf struct {
+		path string
+		used time.Time
+	}
+	var leaves []leaf
+	for p, f := range x.dirs {
+		if f.ours && !f.used.After(before) && (dir == "" || strings.HasPrefix(p, dir+"/")) {
+			leaves = append(leaves, leaf{p, f.used})
+		}
+	}
+	if len(leaves) == 0 {
+		return nil
+	}
+	holds := make(map[string]bool, len(x.dirs))
+	for p := range x.dirs {
+		holds[path.Dir(p)] = true
+	}
+	slices.SortFunc(leaves, func(a, b leaf) int {
+		if c := a.used.Compare(b.used); c != 0 {
+			return c
+		}
+		return strings.Compare(a.path, b.path)
+	})
+	var paths []string
+	for _, l := range leaves {
+		if !holds[l.path] {
+			paths = append(paths, l.path)
+		}
+	}
+	return paths
+}
+
+// roomBelow reports whether fewer than limit folders stand below dir, a user's.
+func (x *index) roomBelow(dir string, limit int) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.dirCount[top(dir)] <= limit { // one of them is dir
+		return true
+	}
+	n := 0
+	for p := range x.dirs {
+		if strings.HasPrefix(p, dir+"/") {
+			n++
+		}
+	}
+	return n < limit
+}
+
+// describe is what the volume tells of the folder dir at the start: one with the permissions that the node gives its own is taken for one
+// that a client made. If nothing can be told, none did.
+func (x *index) describe(dir string) *folder {
+	if x.starting {
+		if fi, err := x.fs.Lstat(path.Join(dropDir, dir)); err == nil && fi.IsDir() {
+			t := disk.ChangeTime(fi)
+			return &folder{ours: fi.Mode().Perm() == x.perm, used: t, noted: t}
+		}
+	}
+	return &folder{}
+}
