@@ -109,7 +109,9 @@ func Open(opts Options) (*Drop, error) {
 		names:   nameLocks{names: map[string]*nameLock{}},
 		uploads: newUploads(opts.FS, l),
 		index:   newIndex(opts.FS, l, opts.Quiet),
-		folders: folders{standing: map[string]int{}, gone: map[string]bool{}, full: map[string]*retry.Trouble{}},
+		folders: folders{
+			standing: map[string]int{}, gone: map[string]bool{}, idle: map[string][]idleFolder{}, full: map[string]*retry.Trouble{},
+		},
 	}
 	d.held.trouble = map[string]*retry.Trouble{}
 	d.watcher = newWatcher(d)

@@ -1,6 +1,7 @@
 package drop
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +27,15 @@ type folder struct {
 	ours  bool      // a client made it
 	used  time.Time // last, by a client: made, entered, uploaded or renamed to
 	noted time.Time // used, as far as the volume knows: its change time
+
+	parent *folder // nil: not known
+	holds  int     // folders, as far as their parent was known
+}
+
+// idleFolder is one that a client made and that holds no other, and when it was used last.
+type idleFolder struct {
+	path string
+	used time.Time
 }
 
 // noteUse is how old the note of a folder's use on the volume may be while it is used: restarts forget the rest.
@@ -37,6 +47,8 @@ type folders struct {
 	standing map[string]int // sessions, by path below drop
 	gone     map[string]bool
 	order    []string // of gone: as they went; some may be back
+	// idle are those that may go at the limit, by the user's directory: unused longest first, as of a while ago.
+	idle map[string][]idleFolder
 	// full is about users with as many folders as they may have, by their directory.
 	full map[string]*retry.Trouble
 }
@@ -95,6 +107,24 @@ func (f *folders) forget(p string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	maps.DeleteFunc(f.gone, func(q string, _ bool) bool { return below(q, p) })
+}
+
+func (f *folders) setIdle(dir string, idle []idleFolder) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.idle[dir] = idle
+}
+
+func (f *folders) nextIdle(dir string) (next idleFolder, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list := f.idle[dir]
+	if len(list) == 0 {
+		delete(f.idle, dir)
+		return next, false
+	}
+	f.idle[dir] = list[1:]
+	return list[0], true
 }
 
 // hit and over tell of the limit of the user whose directory is dir.
@@ -202,10 +232,16 @@ func (s *Session) makeDir(p string) error {
 func (d *Drop) makeRoom(u *UserDir, p string) bool {
 	const setting = "files.maxFolders"
 	reached := fmt.Errorf("there are %d folders", d.opts.MaxDirs)
-	for _, dir := range d.index.unused(u.dir, time.Now()) {
-		if !below(p, dir) && d.removeUnused(dir) {
+	for _, anew := range []bool{false, true} {
+		if anew { // seldom: to look for them all takes its time
+			d.folders.setIdle(u.dir, d.index.unused(u.dir, time.Now()))
+		}
+		for dir, ok := d.folders.nextIdle(u.dir); ok; dir, ok = d.folders.nextIdle(u.dir) {
+			if below(p, dir.path) || !d.index.stillUnused(dir) || !d.removeUnused(dir.path) {
+				continue
+			}
 			d.folders.hit(u.dir, "the user has as many folders as are accepted; each new one replaces the empty one that was not used for the longest time",
-				reached, "user", u.name, "removed", u.rel(dir), "setting", setting).To(d.log)
+				reached, "user", u.name, "removed", u.rel(dir.path), "setting", setting).To(d.log)
 			return true
 		}
 	}
@@ -221,7 +257,7 @@ func (d *Drop) expireFolders() {
 	for n := -1; n != removed; { // those above them, then
 		n = removed
 		for _, dir := range d.index.unused("", before) {
-			if d.users.of(dir) != nil && d.removeUnused(dir) {
+			if d.users.of(dir.path) != nil && d.removeUnused(dir.path) {
 				removed++
 			}
 		}
@@ -256,10 +292,10 @@ func (d *Drop) removeUnused(p string) bool {
 
 // isUnused reports whether nobody stands in the folder p, and clients see nothing in it but, maybe, what other programs put there.
 func (d *Drop) isUnused(p string) bool {
-	if here, err := d.at(p); err != nil || here.dir == nil {
+	if len(d.box.List(p)) > 0 || d.folders.stands(p) || d.unused(p) != nil {
 		return false
 	}
-	if d.folders.stands(p) || d.unused(p) != nil || len(d.box.List(p)) > 0 {
+	if here, err := d.at(p); err != nil || here.dir == nil {
 		return false
 	}
 	kept, err := d.fs.ReadDir(kept(p))
@@ -319,39 +355,24 @@ func (x *index) opened() {
 
 // unused lists the folders below dir that clients made, that hold no others, and that were not used since before: the one that was used
 // last at the end. "": all.
-func (x *index) unused(dir string, before time.Time) []string {
+func (x *index) unused(dir string, before time.Time) (idle []idleFolder) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	type leaf struct {
-		path string
-		used time.Time
-	}
-	var leaves []leaf
 	for p, f := range x.dirs {
-		if f.ours && !f.used.After(before) && (dir == "" || strings.HasPrefix(p, dir+"/")) {
-			leaves = append(leaves, leaf{p, f.used})
+		if f.ours && f.holds == 0 && !f.used.After(before) && (dir == "" || strings.HasPrefix(p, dir+"/")) {
+			idle = append(idle, idleFolder{p, f.used})
 		}
 	}
-	if len(leaves) == 0 {
-		return nil
-	}
-	holds := make(map[string]bool, len(x.dirs))
-	for p := range x.dirs {
-		holds[path.Dir(p)] = true
-	}
-	slices.SortFunc(leaves, func(a, b leaf) int {
-		if c := a.used.Compare(b.used); c != 0 {
-			return c
-		}
-		return strings.Compare(a.path, b.path)
-	})
-	var paths []string
-	for _, l := range leaves {
-		if !holds[l.path] {
-			paths = append(paths, l.path)
-		}
-	}
-	return paths
+	slices.SortFunc(idle, func(a, b idleFolder) int { return cmp.Or(a.used.Compare(b.used), cmp.Compare(a.path, b.path)) })
+	return idle
+}
+
+// stillUnused reports whether it is as unused would list it.
+func (x *index) stillUnused(idle idleFolder) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	f := x.dirs[idle.path]
+	return f != nil && f.holds == 0 && f.used.Equal(idle.used)
 }
 
 // roomBelow reports whether fewer than limit folders stand below dir, a user's.

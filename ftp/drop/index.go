@@ -253,8 +253,12 @@ func (x *index) addDir(dir string) {
 
 func (x *index) addDirLocked(dir string) {
 	if x.dirs[dir] == nil {
-		x.dirs[dir] = x.describe(dir)
+		f := x.describe(dir)
+		x.dirs[dir] = f
 		x.dirCount[top(dir)]++
+		if f.parent = x.dirs[path.Dir(dir)]; f.parent != nil {
+			f.parent.holds++
+		}
 	}
 	x.dirs[dir].scan = x.scan
 }
@@ -267,10 +271,14 @@ func (x *index) forgetDir(dir string) {
 }
 
 func (x *index) forgetDirLocked(dir string) {
-	if _, ok := x.dirs[dir]; !ok {
+	f := x.dirs[dir]
+	if f == nil {
 		return
 	}
 	delete(x.dirs, dir)
+	if f.parent != nil {
+		f.parent.holds--
+	}
 	if x.dirCount[top(dir)]--; x.dirCount[top(dir)] == 0 {
 		delete(x.dirCount, top(dir))
 	}
@@ -295,7 +303,9 @@ func (x *index) below(p string) (paths []string) {
 
 // move notes that the folder p is now q.
 func (x *index) move(p, q string) {
-	for _, name := range x.below(p) {
+	names := x.below(p)
+	slices.Sort(names) // a folder before what it holds
+	for _, name := range names {
 		x.moveOne(name, q+name[len(p):])
 	}
 }
@@ -306,7 +316,8 @@ func (x *index) moveOne(p, q string) {
 	if f := x.dirs[p]; f != nil {
 		x.forgetDirLocked(p)
 		x.addDirLocked(q)
-		*x.dirs[q] = *f
+		moved := x.dirs[q]
+		moved.ours, moved.used, moved.noted = f.ours, f.used, f.noted
 	}
 	if f := x.files[p]; f != nil {
 		x.forgetLocked(p)
