@@ -267,13 +267,21 @@ func (r *run) scan(name string, content []byte) {
 	d.conn.Close()
 }
 
-// controller is a PLC: a small buffer at a time, with NOOP on the control connection meanwhile, and QUIT
-// before it has read the 226.
+// controller is a PLC: a small buffer at a time, with NOOP on the control connection meanwhile; or all commands at once, with
+// QUIT behind STOR. One that sends QUIT when its data has ended, before it has read the 226, needs ftp.trustHangups.
 var controller = &client{
 	name: "PLC",
 	cells: actions{
 		"binary": func(r *run) { r.drip("STOR out.bin") },
-		"pasv":   func(r *run) { r.drip("STOR out.bin") },
+		"pasv": func(r *run) {
+			d := r.dial()
+			data := d.open("STOR out.bin\r\nQUIT")
+			_, err := data.Write(content)
+			r.ok(err)
+			data.Close()
+			d.expect(226)
+			d.expect(221)
+		},
 		"appe": func(r *run) {
 			d := r.dial()
 			d.put("APPE in.bin", content[cut:])
@@ -304,12 +312,11 @@ func (r *run) drip(command string) {
 		}
 	}
 	data.Close()
-	fmt.Fprint(d.conn, "QUIT\r\n")
 	d.expect(226)
 	for range noops {
 		d.expect(200)
 	}
-	d.expect(221)
+	d.quit()
 }
 
 // windows is ftp.exe: active mode only, ASCII unless told otherwise, OPTS UTF8 ON since Windows 7.
@@ -482,8 +489,10 @@ var commander = &client{
 			d.do(250, "RNTO /out.bin")
 		}),
 		"overwrite": totalCommander(func(d *device) {
+			d.put("STOR out.bin", second)
+			d.do(250, "DELE out.bin") // what it deletes before it is due is not sent
 			d.put("STOR out.bin", content)
-			d.do(250, "DELE out.bin")
+			d.r.node.delivered(d.r.t, 1)
 			d.put("STOR out.bin", second)
 		}),
 		"mkdir": totalCommander(func(d *device) {

@@ -4,6 +4,7 @@ NODE_PORT is its port, the working directory is the directory of its user (USER 
 line for each test, "passed" or "failed" and its name. The texts of replies are not compared, only whether a command is refused.
 """
 import ftplib
+import io
 import os
 
 import pytest
@@ -38,3 +39,24 @@ def pytest_runtest_logreport(report):
         name = "::".join(report.nodeid.split("::")[1:])
         with open(os.environ["NODE_RESULTS"], "a") as f:
             f.write(report.outcome + " " + name + "\n")
+
+
+def stored(name, mode="r"):
+    """open, but what was uploaded is asked for by FTP: a finished file does not stand in the folder."""
+    try:
+        return open(name, mode)
+    except FileNotFoundError:
+        if not mode.startswith("r"):
+            raise
+    content = io.BytesIO()
+    with ftplib.FTP() as client:
+        client.connect("127.0.0.1", Node.port)
+        client.login(pyftpdlib.test.USER, pyftpdlib.test.PASSWD)
+        client.retrbinary("RETR " + name, content.write)
+    content.seek(0)
+    return content if "b" in mode else io.TextIOWrapper(content)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        item.module.open = stored
