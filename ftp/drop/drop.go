@@ -37,6 +37,12 @@
 // Names are bytes in any encoding, without control characters (in UTF-8 also those of U+0080 to U+009F), of at most 255 bytes and
 // at most 64 levels below the user's directory. What other programs put deeper is delivered all the same.
 //
+// A folder that a client made goes when it is empty (clients see nothing in it, and it holds nothing of other programs), no session stands in it, and it was not used for
+// Options.FolderExpiry, or it is the one unused longest when its user makes one more than Options.MaxDirs. Whoever uses it after
+// that finds it made again; which folders have gone is known until the Drop ends. A folder that was there when the Drop was opened counts as
+// made by a client if it has the permissions that the node's own folders have, and as last used when it changed last, which a use touches at most once an
+// hour. One that turned up later, and that no client made, is another program's, and stays.
+//
 // What clients see at a name is, in this order: the upload under way or interrupted, with the size
 // it has, so that it can be resumed; the newest version that is not due; a file of another program; the newest version that waits; and for a
 // minute, in the session that uploaded it, what is gone.
