@@ -26,7 +26,7 @@ type pace struct {
 }
 
 var defaultPace = pace{
-	firstRetry: time.Second, lastRetry: time.Minute, slowRetry: 5 * time.Minute,
+	firstRetry: time.Second, lastRetry: 30 * time.Second, slowRetry: 5 * time.Minute,
 	poll: 10 * time.Minute, pollIdle: 30 * time.Second, patience: 2 * time.Second,
 }
 
@@ -115,12 +115,16 @@ func needsPerson(err error) bool {
 
 func (d *definitions) say(t *retry.Trouble, err error) {
 	switch {
+	case errors.Is(err, echostream.ErrAppInactive): // which is an ErrConfiguration too
+		t.Hit(time.Now(), slog.LevelError, "EchoStream refuses this node's app; look at whether it still exists and is active; trying on", err).To(d.log)
 	case errors.Is(err, echostream.ErrConfiguration):
 		t.Hit(time.Now(), slog.LevelError, "EchoStream refuses the node's log-in; look at USER_NAME, PASSWORD, CLIENT_ID and USER_POOL_ID; trying on", err).To(d.log)
 	case errors.Is(err, echostream.ErrNodeNotFound):
 		t.Hit(time.Now(), slog.LevelError, "EchoStream has no such node; look at NAME (or NODE) and TENANT; trying on", err).To(d.log)
 	case errors.Is(err, echostream.ErrInvalidConfig):
 		t.Hit(time.Now(), slog.LevelError, "the config in EchoStream is not a JSON object; the node waits for one that is", err).To(d.log)
+	case echostream.NeedsOperator(err): // its text says what to look at
+		t.Hit(time.Now(), slog.LevelError, "EchoStream cannot be reached, and somebody should look at why; trying on", err).To(d.log)
 	default:
 		t.Hit(time.Now(), slog.LevelWarn, "EchoStream cannot be reached; trying on", err).To(d.log)
 	}

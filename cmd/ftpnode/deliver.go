@@ -27,7 +27,8 @@ type uploader interface {
 // deliverer takes the outbox's entries to EchoStream, by the definition and the config of now.
 type deliverer struct {
 	cloud cloud
-	now   func() time.Time
+	// now is EchoStream's clock, by which upload URLs end; the machine's may be wrong.
+	now func() time.Time
 	// outdated is called when an edge of the definition is gone.
 	outdated func()
 
@@ -43,8 +44,12 @@ type deliveryState struct {
 	bulk   uploader
 }
 
+// read reports whether EchoStream has given the definition since the start. By one that was kept nothing is sent and nothing
+// leaves: an edge may have been drawn since, the node may have been stopped, the tenant may audit by now.
+func (s *deliveryState) read() bool { return s != nil && !s.node.Kept }
+
 func (s *deliveryState) queue(target string) (string, bool) {
-	if s == nil || s.node.Stopped {
+	if !s.read() || s.node.Stopped {
 		return "", false
 	}
 	for _, edge := range s.node.Targets {
@@ -58,10 +63,10 @@ func (s *deliveryState) queue(target string) (string, bool) {
 // set changes what is delivered by.
 func (d *deliverer) set(s deliveryState) { d.state.Store(&s) }
 
-// Targets implements outbox.Deliverer. A node that is stopped, or does not know its definition yet, has none.
+// Targets implements outbox.Deliverer. A node that is stopped, or has not read its definition yet, has none.
 func (d *deliverer) Targets() []string {
 	s := d.state.Load()
-	if s == nil || s.node.Stopped {
+	if !s.read() || s.node.Stopped {
 		return nil
 	}
 	names := make([]string, len(s.node.Targets))
@@ -74,7 +79,7 @@ func (d *deliverer) Targets() []string {
 // Prepare implements outbox.Deliverer.
 func (d *deliverer) Prepare(ctx context.Context, e outbox.Entry, open func() (disk.File, error)) (any, error) {
 	s := d.state.Load()
-	if s == nil {
+	if !s.read() {
 		return nil, errNoDefinition
 	}
 	c := composer{config: s.config, group: groupOf(s.node.Name, e.Lane), now: d.now, upload: s.bulk.Upload}
@@ -85,7 +90,7 @@ func (d *deliverer) Prepare(ctx context.Context, e outbox.Entry, open func() (di
 	return p, nil
 }
 
-var errNoDefinition = errors.New("the node's definition is not known yet")
+var errNoDefinition = errors.New("the node's definition was not read from EchoStream since the start")
 
 // Send implements outbox.Deliverer.
 func (d *deliverer) Send(ctx context.Context, target string, batch []outbox.Prepared) []error {
@@ -138,7 +143,7 @@ func (staleError) Stale() bool   { return true }
 func (d *deliverer) Audit(ctx context.Context, batch []outbox.Prepared) []error {
 	errs := make([]error, len(batch))
 	s := d.state.Load()
-	if s == nil {
+	if !s.read() {
 		for i := range errs {
 			errs[i] = errNoDefinition
 		}

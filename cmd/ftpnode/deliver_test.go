@@ -85,6 +85,15 @@ func TestTargets(t *testing.T) {
 	require.ErrorIs(t, d.Audit(t.Context(), make([]outbox.Prepared, 1))[0], errNoDefinition)
 	require.Error(t, d.Send(t.Context(), "a", make([]outbox.Prepared, 1))[0])
 
+	kept := twoTargets()
+	kept.Kept = true // whether the tenant audits may be out of date, too
+	d, _ = delivererOf(&fakeCloud{}, kept)
+	assert.Empty(t, d.Targets())
+	_, err = d.Prepare(t.Context(), entryOf("a", nil), opener(nil))
+	require.ErrorIs(t, err, errNoDefinition)
+	require.ErrorIs(t, d.Audit(t.Context(), make([]outbox.Prepared, 1))[0], errNoDefinition)
+	require.Error(t, d.Send(t.Context(), "a", make([]outbox.Prepared, 1))[0])
+
 	d, _ = delivererOf(&fakeCloud{}, twoTargets())
 	assert.Equal(t, []string{"a", "b"}, d.Targets())
 	stopped := twoTargets()

@@ -137,14 +137,14 @@ type payload struct {
 	echostream.Message
 	facts         facts
 	bulk          bool
-	made, expires time.Time // expires: of the URL in it
+	made, expires time.Time // of the URL in it, by EchoStream's clock
 }
 
 // composer makes messages of files.
 type composer struct {
 	config MessageConfig
-	group  string // of the messages; "" is the node's
-	now    func() time.Time
+	group  string           // of the messages; "" is the node's
+	now    func() time.Time // EchoStream's clock
 	// upload puts a file into bulk storage. open reads it from its start.
 	upload func(ctx context.Context, open func() (io.ReadCloser, error)) (echostream.BulkObject, error)
 }
@@ -161,7 +161,6 @@ func (c composer) compose(ctx context.Context, e outbox.Entry, open func() (disk
 	p := &payload{
 		Message: echostream.Message{TrackingID: e.ID, Group: c.group},
 		facts:   facts{name: readableName(e.Name), modified: e.ModTime, metadata: from.metadata(e.Name)},
-		made:    c.now(),
 	}
 	if c.config.Content != "bulk" {
 		fits, err := c.inline(p, e, open)
@@ -224,7 +223,7 @@ func (c composer) bulk(ctx context.Context, p *payload, e outbox.Entry, open fun
 	if err != nil {
 		return err
 	}
-	p.bulk, p.expires = true, object.Expires
+	p.bulk, p.made, p.expires = true, c.now(), object.Expires
 	p.facts.length = object.Size
 	p.facts.metadata.SHA256 = object.SHA256
 	p.Body, err = p.facts.body(c.config.URLField, object.URL)

@@ -45,6 +45,25 @@ type node struct {
 	tellTrouble retry.Trouble
 }
 
+// newNode makes a node, without its front and its outbox, and what reads its definition.
+func newNode(env echostream.Environment, client *echostream.Client, volume disk.FS, log *slog.Logger, level *slog.LevelVar, p pace) (*node, *definitions) {
+	n := &node{
+		env: env, client: client, volume: volume, log: log, level: level,
+		known: make(chan struct{}), failed: make(chan struct{}),
+	}
+	d := &definitions{read: client.Node, got: n.got, failed: n.missed, log: log, pace: p, again: make(chan struct{}, 1)}
+	n.deliverer = &deliverer{cloud: client, now: client.Now, outdated: d.readAgain}
+	return n, d
+}
+
+func (n *node) outboxOptions(p pace) outbox.Options {
+	return outbox.Options{
+		FS: n.volume, Deliverer: n.deliverer, Log: n.log, Grace: flushTime,
+		MinBackoff: p.firstRetry, MaxBackoff: p.slowRetry,
+		KeyOf: keyOf(n.volume, n.env, n.log),
+	}
+}
+
 // start waits for the first definition: EchoStream's, or if that takes too long the one kept on the volume. Without
 // either, FTP is up and refuses log-ins, and nothing is claimed.
 func (n *node) start(ctx context.Context, patience time.Duration) {
@@ -66,11 +85,13 @@ func (n *node) start(ctx context.Context, patience time.Duration) {
 	kept, err := echostream.LoadDefinition(n.volume, definitionFile, n.env)
 	switch {
 	case err == nil:
-		n.log.Warn("EchoStream has not answered yet: the node starts from the definition that it kept")
+		n.log.Warn("EchoStream has not answered yet: the node starts from the definition that it kept, and sends nothing until then")
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		if n.current == nil { // else it has just come
-			n.kept = kept
+			onVolume := *kept
+			onVolume.Kept = false
+			n.kept = &onVolume
 			n.apply(kept)
 		}
 		return

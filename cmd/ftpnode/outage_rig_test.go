@@ -90,20 +90,17 @@ func (r *outageRig) start() {
 	log := slog.New(echostream.NewLogHandler(r.log, level, echostream.WithSecrets(secrets)))
 	env, err := echostream.EnvironmentFrom(func(name string) string { return r.env[name] })
 	require.NoError(r.t, err)
-	client, err := echostream.New(env, echostream.Options{Log: log, Now: r.network.now, HTTPClient: r.network})
+	began := time.Now()
+	client, err := echostream.New(env, echostream.Options{
+		Log: log, Now: r.network.now, Elapsed: func() time.Duration { return time.Since(began) }, HTTPClient: r.network,
+	})
 	require.NoError(r.t, err)
 
 	require.NoError(r.t, checkFormat(r.disk))
 	p := defaultPace
-	n := &node{
-		env: env, client: client, volume: r.disk, log: log, level: level,
-		known: make(chan struct{}), failed: make(chan struct{}), front: &front{},
-	}
-	d := &definitions{read: client.Node, got: n.got, failed: n.missed, log: log, pace: p, again: make(chan struct{}, 1)}
-	n.deliverer = &deliverer{cloud: client, now: time.Now, outdated: d.readAgain}
-	n.outbox, err = outbox.Open(outbox.Options{Reserve: -1,
-		FS: r.disk, Deliverer: n.deliverer, Log: log, Grace: flushTime, MinBackoff: p.firstRetry, MaxBackoff: p.slowRetry,
-	})
+	n, d := newNode(env, client, r.disk, log, level, p)
+	n.front = &front{}
+	n.outbox, err = outbox.Open(n.outboxOptions(p))
 	require.NoError(r.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{}, 3)
@@ -156,7 +153,10 @@ func (r *outageRig) checkLog() {
 type outageNetwork struct {
 	cloud *echotest.Cloud
 	down  atomic.Bool
-	skew  atomic.Int64 // of the machine's clock, as the log-in sees it; in nanoseconds
+	skew  atomic.Int64 // how far the machine's clock is ahead, in nanoseconds
+	// noSQS has connections to SQS refused. lose is how many more of its replies are lost, which the client waits for in vain.
+	noSQS atomic.Bool
+	lose  atomic.Int64
 }
 
 var errOutage = errors.New("connection refused")
@@ -181,6 +181,10 @@ func (n *outageNetwork) Do(r *http.Request) (*http.Response, error) {
 	if n.down.Load() {
 		return nil, fmt.Errorf("dial tcp %s: %w", r.URL.Host, errOutage)
 	}
+	sends := strings.HasSuffix(r.Header.Get("X-Amz-Target"), "SendMessageBatch")
+	if sends && n.noSQS.Load() {
+		return nil, fmt.Errorf("dial tcp %s: %w", r.URL.Host, errOutage)
+	}
 	in := httptest.NewRequestWithContext(r.Context(), r.Method, r.URL.String(), bytes.NewReader(body))
 	in.Header, in.ContentLength = r.Header.Clone(), int64(len(body))
 	if r.Host != "" {
@@ -192,6 +196,10 @@ func (n *outageNetwork) Do(r *http.Request) (*http.Response, error) {
 	answer := httptest.NewRecorder()
 	if !n.serve(answer, in) {
 		return nil, io.ErrUnexpectedEOF
+	}
+	if sends && n.lose.Add(-1) >= 0 {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
 	}
 	response := answer.Result()
 	response.Request = r

@@ -88,17 +88,8 @@ func runNode(ctx context.Context, getenv func(string) string, stdout io.Writer, 
 	}
 	defer release()
 
-	n := &node{
-		env: env, client: client, volume: volume, log: log, level: level,
-		known: make(chan struct{}), failed: make(chan struct{}),
-	}
-	d := &definitions{read: client.Node, got: n.got, failed: n.missed, log: log, pace: p, again: make(chan struct{}, 1)}
-	n.deliverer = &deliverer{cloud: client, now: time.Now, outdated: d.readAgain}
-	n.outbox, err = openOutbox(ctx, outbox.Options{
-		FS: volume, Deliverer: n.deliverer, Log: log, Grace: flushTime,
-		MinBackoff: p.firstRetry, MaxBackoff: p.slowRetry,
-		KeyOf: keyOf(volume, env, log),
-	}, p)
+	n, d := newNode(env, client, volume, log, level, p)
+	n.outbox, err = openOutbox(ctx, n.outboxOptions(p), p)
 	if err != nil {
 		return stopped(log)
 	}
@@ -123,12 +114,6 @@ func (n *node) serve(ctx context.Context, d *definitions) {
 	group.Go(func() {
 		n.start(ctx, n.front.pace.patience)
 		group.Go(func() {
-			if n.deliverer.state.Load() == nil {
-				select { // without a definition there is nowhere to send to
-				case <-n.known:
-				case <-back.Done():
-				}
-			}
 			if err := n.outbox.Run(back); err != nil {
 				n.log.Warn("the outbox did not stop in time", "error", err)
 			}

@@ -306,7 +306,9 @@ func (t *test) leftOnVolume(stopped bool) (left []string) {
 		"partial/kept": func(name string) bool { return expected[name] },
 		"partial/open": func(string) bool { return !stopped },
 		"failed":       func(string) bool { return false },
-		"outbox":       func(name string) bool { return path.Ext(name) == ".journal" || path.Base(name) == "reserve" || t.held(name) },
+		"outbox": func(name string) bool {
+			return path.Ext(name) == ".journal" || path.Base(name) == "reserve" || t.held(name)
+		},
 	} {
 		_ = fs.WalkDir(volume, dir, func(name string, e fs.DirEntry, err error) error {
 			if err == nil && !e.IsDir() && !leave(strings.TrimPrefix(name, dir+"/")) {

@@ -1,7 +1,6 @@
 package outbox
 
 import (
-	"log/slog"
 	"slices"
 	"time"
 
@@ -88,7 +87,7 @@ func (o *Outbox) finishAudit(batch []*entry, results []error) (line retry.Line, 
 		return o.auditTrouble.Over(time.Now(), "Auditing works again"), 0
 	}
 	o.work.Broadcast()
-	return o.auditTrouble.Hit(time.Now(), slog.LevelWarn, "Auditing fails"+goesOn, last, "waiting", len(o.unaudited)), failed
+	return o.auditTrouble.Hit(time.Now(), levelOf(last), "Auditing fails"+goesOn, last, "waiting", len(o.unaudited)), failed
 }
 
 // unnotedNow takes the entries whose being sent is to be noted, since their audit is late: it may be out for weeks, or have weeks to catch up

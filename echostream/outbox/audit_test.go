@@ -505,3 +505,29 @@ func (f slowFile) Sync() error {
 	time.Sleep(time.Minute)
 	return f.File.Sync()
 }
+
+// operator says that only a person can end it.
+type operator string
+
+func (o operator) Error() string { return string(o) }
+func (operator) Operator() bool  { return true }
+
+func TestWhatOnlyAPersonCanEndIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for level, err := range map[string]error{"WARN": errDown, "ERROR": fmt.Errorf("sending: %w", operator("look at the edge"))} {
+			r := newRig(t, disktest.New(1), "a")
+			r.cloud.onSend = func(context.Context, string, []string) error { return err }
+			r.cloud.onAudit = func(context.Context, []string) error { return err }
+			r.open().run()
+			r.put("x")
+			time.Sleep(time.Minute)
+			assert.NotEmpty(t, r.log.lines("level="+level+" msg=\"Sending fails"), r.log)
+			r.halt()
+			r.cloud.onSend = nil
+			r.open().run()
+			time.Sleep(time.Minute)
+			assert.NotEmpty(t, r.log.lines("level="+level+" msg=\"Auditing fails"), r.log)
+			r.halt()
+		}
+	})
+}

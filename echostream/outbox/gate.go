@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 )
@@ -86,6 +87,15 @@ const maxUnknownPause = 20 * time.Second
 func isUnknown(err error) bool {
 	var u interface{ Unknown() bool }
 	return errors.As(err, &u) && u.Unknown()
+}
+
+// levelOf is how much it matters that err keeps coming: what only a person can end is an ERROR.
+func levelOf(err error) slog.Level {
+	var o interface{ Operator() bool }
+	if errors.As(err, &o) && o.Operator() {
+		return slog.LevelError
+	}
+	return slog.LevelWarn
 }
 
 // isPermanent reports whether trying again is of no use.

@@ -79,7 +79,8 @@ type Prepared struct {
 // Deliverer takes entries to their targets. An error that is permanent (it has a method
 // Permanent() bool that says true, found with errors.As) sets the entry aside in failed/; any other
 // is tried again, for ever. One whose outcome is not known (a method Unknown() bool
-// that says true) is tried again with short pauses, while the target still knows the entry again. A panic counts as an error that is not permanent. Methods are
+// that says true) is tried again with short pauses, while the target still knows the entry again. One that only a person can end
+// (a method Operator() bool that says true) is logged as an ERROR. A panic counts as an error that is not permanent. Methods are
 // called from several goroutines at once and must return soon after their context ended.
 type Deliverer interface {
 	// Targets names the current targets. None: entries are kept. It is called at the start of Run, after

@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -220,7 +219,7 @@ func (o *Outbox) finish(s *stream, b *batch, results []error) (settled []*entry,
 		what = "Preparing files fails"
 	}
 	first := b.entries[slices.IndexFunc(results, func(err error) bool { return err != nil && !isPermanent(err) })]
-	return settled, failed, t.trouble.Hit(time.Now(), slog.LevelWarn, what+goesOn, failed[0], "target", t.name, "trackingId", first.id.String(), "name", first.name)
+	return settled, failed, t.trouble.Hit(time.Now(), levelOf(failed[0]), what+goesOn, failed[0], "target", t.name, "trackingId", first.id.String(), "name", first.name)
 }
 
 // discardDistant forgets the payloads that no other stream will need soon.
