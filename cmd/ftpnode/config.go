@@ -64,6 +64,7 @@ type FilesConfig struct {
 	PartialExpiry Duration  `json:"partialExpiry"`
 	MaxFiles      int       `json:"maxFiles"`
 	MaxFolders    int       `json:"maxFolders"`
+	MaxTotal      int       `json:"maxTotal"` // of all users together
 }
 
 // MessageConfig says how a file becomes a message.

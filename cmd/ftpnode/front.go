@@ -169,6 +169,7 @@ func (f *front) dropOptions(c frontConfig) drop.Options {
 		MinFree:       orNone(int64(c.Files.MinFree)),
 		MaxFiles:      c.Files.MaxFiles,
 		MaxDirs:       c.Files.MaxFolders,
+		MaxTotal:      c.Files.MaxTotal,
 	}
 }
 

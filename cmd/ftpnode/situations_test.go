@@ -214,6 +214,23 @@ func TestCloudDownAtTheFirstStart(t *testing.T) {
 	r.arrived("", 1)
 }
 
+// At files.maxTotal uploads are refused, and accepted again when something has left.
+func TestFilesMaxTotal(t *testing.T) {
+	config := strings.Replace(testConfig(t, ""), `"minFree"`, `"maxTotal": 2, "minFree"`, 1)
+	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config, Stopped: true}}).start()
+	c := r.login()
+	c.store("a", []byte("x"))
+	c.store("b", []byte("x"))
+	c.command(229, "EPSV")
+	c.command(452, "STOR c")
+	r.log.wait(t, "[WARNING]", "2 files of all users together wait, no more are accepted")
+	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Stopped = false })
+	r.arrived("", 2)
+	r.settled(2)
+	c.store("c", []byte("x"))
+	r.arrived("", 3)
+}
+
 func TestCloudDownAtALaterStart(t *testing.T) {
 	for _, service := range []echotest.Service{echotest.Cognito, echotest.AppSync} {
 		t.Run(string(service), func(t *testing.T) {

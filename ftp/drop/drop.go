@@ -108,7 +108,7 @@ func Open(opts Options) (*Drop, error) {
 	}
 	l := &ledger{
 		fs: opts.FS, box: opts.Outbox, minFree: opts.MinFree, spoolLimit: opts.SpoolLimit,
-		maxFiles: opts.MaxFiles, files: map[string]int{},
+		maxFiles: opts.MaxFiles, maxTotal: opts.MaxTotal, files: map[string]int{},
 	}
 	d := &Drop{
 		opts: opts, fs: opts.FS, box: opts.Outbox, log: opts.Log, ledger: l,

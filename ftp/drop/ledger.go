@@ -17,7 +17,8 @@ type ledger struct {
 	box        *outbox.Outbox
 	minFree    int64 // 0: none
 	spoolLimit int64 // 0: none
-	maxFiles   int
+	maxFiles   int // in a top directory
+	maxTotal   int // in all
 
 	mu       sync.Mutex
 	partial  Count          // being sent, or interrupted
@@ -92,6 +93,10 @@ func (l *ledger) admit(p string, files int, n int64) error {
 	}
 	if l.files[top(p)]+waiting-held+files > l.maxFiles {
 		return fmt.Errorf("%w: %d wait", errMaxFiles, l.maxFiles)
+	}
+	waiting, _ = l.box.Usage("")
+	if l.partial.Files+l.found.Files+waiting+files > l.maxTotal {
+		return fmt.Errorf("%w: %d files of all users together wait, no more are accepted", ErrFull, l.maxTotal)
 	}
 	return l.room(max(n, 1))
 }

@@ -59,6 +59,9 @@ type Options struct {
 	MaxDirs int
 	// FolderExpiry is how long an empty directory that clients made is kept after its last use. By default, 30 days.
 	FolderExpiry time.Duration
+	// MaxTotal bounds the files of all directories together, and with them the memory that the volume's contents take. If more are there when
+	// the Drop is opened, they are delivered, and uploads are refused until they are fewer. By default, 200,000.
+	MaxTotal int
 }
 
 // File is what Describe is told.
@@ -125,5 +128,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	count("MaxFiles", &o.MaxFiles, 1_000_000)
 	count("MaxDirs", &o.MaxDirs, 10_000)
+	count("MaxTotal", &o.MaxTotal, 200_000)
 	return o, errors.Join(errs...)
 }

@@ -434,6 +434,43 @@ func TestFileAndDirectoryLimits(t *testing.T) {
 	})
 }
 
+// The limit for all users together counts what is in the outbox, interrupted and found. A start with more works.
+func TestTotalLimit(t *testing.T) {
+	bubble(t, func(o *Options) { o.MaxTotal = 5 }, func(r *rig) {
+		r.sink.setAway(true)
+		user, err := r.d.User("other", "other")
+		require.NoError(t, err)
+		other := user.Session(remote)
+		refused := func(s *Session, name string) {
+			t.Helper()
+			_, err := s.Create(name, Write{})
+			require.ErrorIs(t, err, ErrFull)
+			require.ErrorContains(t, err, "all users together")
+		}
+		r.put("/a", "1")
+		r.put("/held.tmp", "2")
+		r.interrupt("/c", Write{}, "3")
+		write(t, r.fs, "drop/scanner/found", "4")
+		r.pass(time.Minute)
+		u, err := other.Create("/e", Write{})
+		require.NoError(t, err)
+		refused(r.s, "/x")
+		require.NoError(t, u.Commit())
+		refused(other, "/x")
+		require.NoError(t, r.s.Remove("/held.tmp"))
+		r.pass(time.Second)
+		r.put("/x", "5")
+
+		r.opts.MaxTotal = 2
+		r.restart()
+		refused(r.s, "/y")
+		r.sink.setAway(false)
+		r.pass(time.Minute)
+		require.Len(t, r.waiting(), 0)
+		r.put("/y", "6")
+	})
+}
+
 func TestSizeLimits(t *testing.T) {
 	bubble(t, func(o *Options) { o.MaxSize, o.SpoolLimit = 10, 25 }, func(r *rig) {
 		u := r.begin("/a", Write{}, "0123456789")
