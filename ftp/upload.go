@@ -58,6 +58,9 @@ func (s *session) openUpload(name string, appending bool) (ftpserver.FileTransfe
 	}
 	file, err := s.files.Create(name, w)
 	if err != nil {
+		if errors.Is(err, drop.ErrFull) {
+			s.log.Warn("upload refused: the node is full", "error", err)
+		}
 		return nil, err
 	}
 	return &upload{s: s, c: c, file: file, evidence: s.tcp.Upload(), name: name, resumed: c.offset > 0 || appending}, nil
