@@ -75,9 +75,40 @@ func (d *driver) Stat(name string) (info os.FileInfo, err error) {
 	return info, err
 }
 
+// A listing is in memory until its client has read it. So those of users with more files than longListing take turns, maxListings at a time.
+const longListing, maxListings = 2000, 3
+
+// awaitListing waits until a listing may begin. It is over when its command is.
+func (s *session) awaitListing() error {
+	if s.files.Files() <= longListing {
+		return nil
+	}
+	c := s.current()
+	ctx, cancel := s.context()
+	defer cancel()
+	select {
+	case s.srv.listings <- struct{}{}:
+	case <-ctx.Done():
+		return errStopped
+	case <-s.gone:
+		return errStopped
+	}
+	go func() {
+		select {
+		case <-c.done:
+		case <-s.ended:
+		}
+		<-s.srv.listings
+	}()
+	return nil
+}
+
 // ReadDir lists a directory, or what a pattern as in "NLST *.csv" stands for.
 func (d *driver) ReadDir(name string) (infos []os.FileInfo, err error) {
 	err = d.s.guarded(func() error {
+		if err := d.s.awaitListing(); err != nil {
+			return err
+		}
 		dir, pattern := name, "*"
 		if _, err := d.s.files.Stat(name); errors.Is(err, fs.ErrNotExist) && d.s.isPattern(name) {
 			dir, pattern = path.Split(name)
@@ -85,6 +116,7 @@ func (d *driver) ReadDir(name string) (infos []os.FileInfo, err error) {
 			d.s.cc.SetListPath(dir)
 		}
 		entries, err := d.s.files.ReadDir(dir)
+		infos = entries[:0] // of the same memory
 		for _, e := range entries {
 			if ok, err := path.Match(pattern, e.Name()); ok || err != nil || pattern == "*" {
 				infos = append(infos, listed{e})
@@ -154,7 +186,7 @@ func (s *session) handleTransfer(arg string) string {
 		c.declared, s.declared = s.declared, -1
 	}
 	if s.mustProtect() && !s.protected {
-		s.warn("a transfer without TLS was refused; the device must encrypt data connections too (PROT P)")
+		s.log.Warn("a transfer without TLS was refused; the device must encrypt data connections too (PROT P)")
 		return s.answer(521, "Data connections must be encrypted; send PBSZ 0 and PROT P first.")
 	}
 	if !s.data.usable() { // else an upload would begin that cannot come

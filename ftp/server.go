@@ -35,6 +35,7 @@ type Server struct {
 	witness *evidence.Witness
 
 	declarations declarations
+	listings     chan struct{} // holds one for each long listing under way
 
 	dirsMu sync.Mutex
 	dirs   map[string]*drop.UserDir
@@ -64,6 +65,7 @@ func New(opts Options) (*Server, error) {
 		sessions:  make(map[*session]struct{}),
 		perClient: make(map[netip.Prefix]int),
 		force:     make(chan struct{}),
+		listings:  make(chan struct{}, maxListings),
 		public:    newPublicAddress(opts.PublicAddress, opts.Log),
 		witness:   evidence.New(evidence.Options{Settle: opts.Settle, Stall: opts.StallTimeout, Log: opts.Log}),
 	}

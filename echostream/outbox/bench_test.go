@@ -96,7 +96,7 @@ func benchmarkOpen(b *testing.B, waiting int) {
 	})
 	o := open(b)
 	for name, list := range map[string]func() int{
-		"list":    func() int { return len(o.List("user/some/directory")) },
+		"list":    func() int { return len(slices.Collect(o.List("user/some/directory"))) },
 		"below":   func() int { return len(o.Below("user")) },
 		"entries": func() int { return len(slices.Collect(o.Entries())) },
 	} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -69,16 +70,27 @@ func (o *Outbox) Lookup(key string) (Entry, bool) {
 	return o.public(e), true
 }
 
-// List lists the newest entry of each key that stands right in the directory dir, in no order.
-func (o *Outbox) List(dir string) []Entry {
+// List lists the newest entry of each key that stands right in the directory dir as of now, in no order. Few of them are in memory at a
+// time, besides what the outbox itself keeps.
+func (o *Outbox) List(dir string) iter.Seq[Entry] {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	keys := o.keys[dir+"/"]
-	list := make([]Entry, 0, len(keys))
-	for _, e := range keys {
-		list = append(list, o.public(e))
+	found := slices.Collect(maps.Values(o.keys[dir+"/"]))
+	return func(yield func(Entry) bool) {
+		for some := range slices.Chunk(found, 100) {
+			public := make([]Entry, len(some))
+			o.locked(func() {
+				for i, e := range some {
+					public[i] = o.public(e)
+				}
+			})
+			for _, e := range public {
+				if !yield(e) {
+					return
+				}
+			}
+		}
 	}
-	return list
 }
 
 // Usage is how many entries there are whose key begins with the element top, and of how many bytes; for "", all entries.

@@ -261,7 +261,7 @@ func TestViews(t *testing.T) {
 				assert.False(t, ok, key)
 			}
 			for dir, want := range map[string][]string{"u": {"333"}, "u/d": {"22"}, "u/d/e": {"6"}, "v": {"4"}, "": nil, "none": nil} {
-				assert.Equal(t, want, names(r.List(dir)), dir)
+				assert.Equal(t, want, names(slices.Collect(r.List(dir))), dir)
 			}
 			for dir, want := range map[string][]string{"u": {"1", "22", "333", "6"}, "u/d": {"22", "6"}, "v": {"4"}, "u/a": nil, "": {"1", "22", "333", "4", "6", "7"}} {
 				assert.Equal(t, want, names(r.Below(dir)), dir)
@@ -277,7 +277,7 @@ func TestViews(t *testing.T) {
 		require.NoError(t, r.Withdraw(newest.ID, ""))
 		assert.Equal(t, "1", r.lookup("u/a").Name, "the version before it shows again")
 		require.NoError(t, r.Withdraw(r.lookup("u/a").ID, ""))
-		assert.Empty(t, r.List("u"))
+		assert.Empty(t, slices.Collect(r.List("u")))
 		_, ok := r.Lookup("u/a")
 		assert.False(t, ok)
 		files, bytes := r.Usage("u")

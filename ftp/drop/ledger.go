@@ -17,8 +17,8 @@ type ledger struct {
 	box        *outbox.Outbox
 	minFree    int64 // 0: none
 	spoolLimit int64 // 0: none
-	maxFiles   int // in a top directory
-	maxTotal   int // in all
+	maxFiles   int   // in a top directory
+	maxTotal   int   // in all
 
 	mu       sync.Mutex
 	partial  Count          // being sent, or interrupted
@@ -99,6 +99,14 @@ func (l *ledger) admit(p string, files int, n int64) error {
 		return fmt.Errorf("%w: %d files of all users together wait, no more are accepted", ErrFull, l.maxTotal)
 	}
 	return l.room(max(n, 1))
+}
+
+// filesIn is how many files there are in the top directory of p.
+func (l *ledger) filesIn(p string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	waiting, _ := l.box.Usage(top(p))
+	return l.files[top(p)] + waiting
 }
 
 // reserve sets n bytes aside for a write; written must follow.

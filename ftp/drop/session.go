@@ -184,6 +184,9 @@ func (s *Session) ReadDir(name string) ([]fs.FileInfo, error) {
 	return list, named(name, err)
 }
 
+// Files is how many files there are in the user's top directory: no listing of the session is longer, but for folders.
+func (s *Session) Files() int { return s.d.ledger.filesIn(s.u.dir) }
+
 // Remove removes a finished file that is not due, an interrupted upload, or both.
 func (s *Session) Remove(name string) error {
 	p, err := s.pathBelow(name)

@@ -1,9 +1,9 @@
 package drop
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
-	"maps"
 	"path"
 	"slices"
 	"syscall"
@@ -90,20 +90,20 @@ func (s standing) info() fs.FileInfo {
 	return nil
 }
 
-// info is a file that clients see and that may stand nowhere under this name.
+// info is a file that clients see and that may stand nowhere under this name. It is small, as a listing may have hundreds of thousands.
 type info struct {
 	name  string
 	size  int64
+	mtime int64 // Unix seconds; listings tell no less
 	mode  fs.FileMode
-	mtime time.Time
 }
 
-func (i info) Name() string       { return i.name }
-func (i info) Size() int64        { return i.size }
-func (i info) Mode() fs.FileMode  { return i.mode }
-func (i info) ModTime() time.Time { return i.mtime }
-func (i info) IsDir() bool        { return false }
-func (i info) Sys() any           { return nil }
+func (i *info) Name() string       { return i.name }
+func (i *info) Size() int64        { return i.size }
+func (i *info) Mode() fs.FileMode  { return i.mode }
+func (i *info) ModTime() time.Time { return time.Unix(i.mtime, 0) }
+func (i *info) IsDir() bool        { return false }
+func (i *info) Sys() any           { return nil }
 
 // readOnly is the mode of what its client can no longer change.
 const readOnly fs.FileMode = 0o440
@@ -113,10 +113,12 @@ func entryInfo(e outbox.Entry) fs.FileInfo {
 	if e.Due {
 		mode = readOnly
 	}
-	return info{path.Base(e.Key), e.Size, mode, e.ModTime}
+	return &info{path.Base(e.Key), e.Size, e.ModTime.Unix(), mode}
 }
 
-func (u *Upload) info() fs.FileInfo { return info{path.Base(u.path), u.Size(), filePerm, u.began} }
+func (u *Upload) info() fs.FileInfo {
+	return &info{path.Base(u.path), u.Size(), u.began.Unix(), filePerm}
+}
 
 // list lists the directory p. A file goes one way: from the uploads, or from drop, to the outbox. The places are read in that
 // order, so that one that moves meanwhile is seen at least once, and shown once.
@@ -157,15 +159,19 @@ func (d *Drop) list(p string) ([]fs.FileInfo, error) {
 			stands(e.Name()).found = fi
 		}
 	}
-	for _, e := range d.box.List(p) {
-		s := stands(path.Base(e.Key))
-		s.entry, s.waits = e, true
-	}
 	var list []fs.FileInfo
-	for _, name := range slices.Sorted(maps.Keys(at)) {
-		if fi := at[name].info(); fi != nil {
+	for e := range d.box.List(p) {
+		if s := at[path.Base(e.Key)]; s != nil {
+			s.entry, s.waits = e, true
+		} else {
+			list = append(list, entryInfo(e)) // most are nowhere else
+		}
+	}
+	for _, s := range at {
+		if fi := s.info(); fi != nil {
 			list = append(list, fi)
 		}
 	}
+	slices.SortFunc(list, func(a, b fs.FileInfo) int { return cmp.Compare(a.Name(), b.Name()) })
 	return list, nil
 }
