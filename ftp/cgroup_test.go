@@ -22,6 +22,7 @@ import (
 	"golang.org/x/crypto/argon2"
 
 	"github.com/ftpnode/ftpnode/ftp/drop"
+	"github.com/ftpnode/ftpnode/internal/cgrouptest"
 	"github.com/ftpnode/ftpnode/internal/memlimit"
 )
 
@@ -30,54 +31,6 @@ import (
 //	go test -tags cgroup -run Cgroup ./ftp
 //
 // Each makes one of its own, which holds one process that it has started, and removes it.
-
-// cgroup is one that the test has made.
-type cgroup struct {
-	t           *testing.T
-	dir         string
-	limit, peak string // names of files
-}
-
-func newCgroup(t *testing.T, bytes int64) *cgroup {
-	t.Helper()
-	const top = "/sys/fs/cgroup"
-	g := &cgroup{t: t, limit: "memory.limit_in_bytes", peak: "memory.max_usage_in_bytes"}
-	parent := filepath.Join(top, "memory")
-	if _, err := os.Stat(filepath.Join(top, "cgroup.controllers")); err == nil {
-		g.limit, g.peak = "memory.max", "memory.peak"
-		parent = top
-		require.NoError(t, os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+memory"), 0), "the memory controller must be free to use")
-	}
-	var err error
-	g.dir, err = os.MkdirTemp(parent, "ftpnode-test-")
-	require.NoError(t, err, "these tests need root and the memory controller of cgroups")
-	t.Cleanup(func() {
-		// The last process may not be quite gone.
-		require.Eventually(t, func() bool { return os.Remove(g.dir) == nil }, patience, 10*time.Millisecond, g.dir)
-	})
-	g.write(g.limit, fmt.Sprint(bytes))
-	// No swap: a container has none. Not every kernel counts it.
-	for name, value := range map[string]string{"memory.swap.max": "0", "memory.memsw.limit_in_bytes": fmt.Sprint(bytes)} {
-		if _, err := os.Stat(filepath.Join(g.dir, name)); err == nil {
-			g.write(name, value)
-		}
-	}
-	return g
-}
-
-func (g *cgroup) write(name, value string) {
-	g.t.Helper()
-	require.NoError(g.t, os.WriteFile(filepath.Join(g.dir, name), []byte(value), 0))
-}
-
-func (g *cgroup) most() int64 {
-	g.t.Helper()
-	text, err := os.ReadFile(filepath.Join(g.dir, g.peak))
-	require.NoError(g.t, err)
-	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-	require.NoError(g.t, err)
-	return n
-}
 
 const (
 	inCgroup    = "FTPNODE_TEST_CGROUP" // the directory of the cgroup that the helper process enters
@@ -119,9 +72,9 @@ func TestCgroupHashing(t *testing.T) {
 			for i := range hashes {
 				hashes[i] = argonOf("pass", kib)
 			}
-			g := newCgroup(t, container)
+			g := cgrouptest.New(t, container)
 			server := exec.Command(os.Args[0], "-test.run=^TestCgroupHelper$")
-			server.Env = append(os.Environ(), inCgroup+"="+g.dir, argonMemory+"="+strings.Join(hashes, " "))
+			server.Env = append(os.Environ(), inCgroup+"="+g.Dir, argonMemory+"="+strings.Join(hashes, " "))
 			stdin, err := server.StdinPipe()
 			require.NoError(t, err)
 			stdout, err := server.StdoutPipe()
@@ -137,7 +90,7 @@ func TestCgroupHashing(t *testing.T) {
 				}
 			}
 			require.NotEmpty(t, n.addr)
-			idle := g.most()
+			idle := g.Peak()
 
 			var clients sync.WaitGroup
 			failures := make(chan error, 100)
@@ -176,7 +129,7 @@ func TestCgroupHashing(t *testing.T) {
 			for err := range failures {
 				t.Error(err)
 			}
-			most := g.most()
+			most := g.Peak()
 			t.Logf("idle %d MiB, at most %d MiB", idle>>20, most>>20)
 			require.Less(t, most, int64(kib)<<10+48<<20, "one hash at a time, and its memory is given back")
 			require.NoError(t, stdin.Close())

@@ -33,16 +33,21 @@ type device struct {
 }
 
 func dialDevice(address string) (*device, error) {
+	return dialDeviceAs(address, "scanner", testPassword, time.Minute)
+}
+
+// dialDeviceAs logs a user in; all of the session must be over in time.
+func dialDeviceAs(address, user, password string, within time.Duration) (*device, error) {
 	conn, err := net.DialTimeout("tcp", address, 10*time.Second)
 	if err != nil {
 		return nil, err
 	}
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(within))
 	d := &device{textproto.NewConn(conn)}
 	if _, _, err := d.conn.ReadResponse(220); err != nil {
 		return nil, err
 	}
-	for _, command := range []string{"USER scanner", "PASS " + testPassword, "TYPE I"} {
+	for _, command := range []string{"USER " + user, "PASS " + password, "TYPE I"} {
 		if code, err := d.do("%s", command); err != nil || code >= 400 {
 			return nil, fmt.Errorf("%s: %d %w", command, code, err)
 		}
