@@ -118,7 +118,7 @@ func (s *session) openPassive(host [4]byte) string {
 func (s *session) handlePort(arg string) string {
 	c := s.current()
 	if !s.srv.opts.ActiveMode {
-		s.warn("active mode was refused; the device must use passive mode, or set ftp.activeMode")
+		s.log.Warn("active mode was refused; the device must use passive mode, or set ftp.activeMode")
 		return s.answer(502, "Active mode is off here; use passive mode (PASV or EPSV).")
 	}
 	if s.epsvAll {

@@ -35,12 +35,9 @@ func (s *session) mustSecure() bool {
 }
 
 func (s *session) refusePlain() string {
-	s.warn("a log-in without TLS was refused; the device must use explicit FTPS")
+	s.log.Warn("a log-in without TLS was refused; the device must use explicit FTPS")
 	return s.answer(530, "TLS is required; send AUTH TLS first.")
 }
-
-// warn tells an operator why a device does not get on.
-func (s *session) warn(text string) { s.log.Warn(text) }
 
 func (s *session) handlePass(password string) string {
 	switch {

@@ -16,7 +16,7 @@ import (
 	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
-// What the node keeps at the top of the volume, beside partial/, drop/, outbox/, failed/ and the TLS certificate.
+// What the node keeps at the top of the volume, beside partial/, drop/, outbox/, failed/ and what the FTP server keeps: the TLS certificate, and known-clients.
 const (
 	lockFile       = "lock"       // locked while a node runs
 	formatFile     = "format"     // the version of all that is there
