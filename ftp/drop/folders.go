@@ -292,7 +292,10 @@ func (d *Drop) removeUnused(p string) bool {
 
 // isUnused reports whether nobody stands in the folder p, and clients see nothing in it but, maybe, what other programs put there.
 func (d *Drop) isUnused(p string) bool {
-	if len(d.box.List(p)) > 0 || d.folders.stands(p) || d.unused(p) != nil {
+	for range d.box.List(p) {
+		return false
+	}
+	if d.folders.stands(p) || d.unused(p) != nil {
 		return false
 	}
 	if here, err := d.at(p); err != nil || here.dir == nil {
