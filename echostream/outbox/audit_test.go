@@ -123,7 +123,7 @@ func TestLateAuditHoldsNothingUp(t *testing.T) {
 
 // Notes cost a sync: while nothing is behind and the audit keeps up, an entry is written once; of a backlog, each batch once more.
 func TestNoNotesWhileTheAuditKeepsUp(t *testing.T) {
-	for name, c := range map[string]struct{ at, notes int }{"one at a time": {1, 0}, "a batch": {10, 0}, "a backlog": {maxUnsettled / 2, maxUnsettled/2/10 - 1}} {
+	for name, c := range map[string]struct{ at, notes int }{"one at a time": {1, 0}, "a batch": {10, 0}, "two batches": {20, (maxUnsettled/2 + 19) / 20}, "a backlog": {maxUnsettled / 2, maxUnsettled/2/10 - 1}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				fsys := disktest.New(1)

@@ -60,9 +60,9 @@ func benchmarkOpen(b *testing.B, waiting int) {
 	for i := 0; i < waiting; i += 1000 {
 		items := make([]Item, 1000)
 		for j := range items {
-			name := fmt.Sprintf("some/directory/file-%d.csv", i+j)
+			name := fmt.Sprintf("some/directory/of-forty-bytes/f%06d.csv", i+j)
 			items[j] = Item{Path: fmt.Sprintf("drop/%d", i+j), Name: name, Key: "user/" + name, Checksum: new(uint32),
-				Lane: fmt.Sprint("user", j%10), Meta: []byte(`{"user":"scanner","remoteAddress":"192.0.2.17"}`)}
+				Lane: fmt.Sprint("user", j%10), Meta: []byte(`{"user":"scanner","remoteAddress":"192.0.2.17","session":"0123456789abcdef","receivedDateTime":"2026-11-26T17:12:06Z"}`)}
 			f, err := r.fs.OpenFile(items[j].Path, flagsNew, 0o600)
 			require.NoError(b, err)
 			require.NoError(b, f.Close())
@@ -96,7 +96,7 @@ func benchmarkOpen(b *testing.B, waiting int) {
 	})
 	o := open(b)
 	for name, list := range map[string]func() int{
-		"list":    func() int { return len(slices.Collect(o.List("user/some/directory"))) },
+		"list":    func() int { return len(slices.Collect(o.List("user/some/directory/of-forty-bytes"))) },
 		"below":   func() int { return len(o.Below("user")) },
 		"entries": func() int { return len(slices.Collect(o.Entries())) },
 	} {

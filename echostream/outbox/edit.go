@@ -243,31 +243,27 @@ func (o *Outbox) Withdraw(id, to string) error {
 		_ = o.journal.wait(r) // see Edit
 		return err
 	}
-	now := false
 	o.locked(func() {
 		e.busy = false
 		o.cond.Broadcast()
-		if now = e.replaces == nil; now {
-			o.retire(e, &exit{kind: withdrawn, to: to})
-		} else {
-			o.leaveAs(e, &exit{kind: withdrawn, to: to}) // behind what it replaces
-		}
+		o.retire(e, &exit{kind: withdrawn, to: to})
 	})
-	if now {
-		o.removeNow(e)
-	}
+	o.removeNow(e)
 	return nil
 }
 
-// removeNow has the file of a retired entry go, or leaves it to Run.
-func (o *Outbox) removeNow(e *entry) {
-	stuck, err := o.removeFiles([]*entry{e})
-	if err == nil {
+// removeNow has the files of retired entries go. What does not go is left to Run.
+func (o *Outbox) removeNow(retired ...*entry) {
+	ready, remaining := o.removable(retired)
+	stuck, err := o.removeFiles(ready)
+	if remaining = append(remaining, stuck...); len(remaining) == 0 {
 		return
 	}
-	o.diskOutcome(err)
+	if err != nil {
+		o.diskOutcome(err)
+	}
 	o.locked(func() {
-		o.leavers = append(o.leavers, stuck...)
+		o.leavers = append(o.leavers, remaining...)
 		o.work.Broadcast()
 	})
 }

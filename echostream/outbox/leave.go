@@ -92,15 +92,7 @@ func (o *Outbox) nextRemovals(failing bool) removals {
 func (o *Outbox) remove(work removals) (did bool, remaining []*entry, err error) {
 	did, err = o.noteSent(work.unnoted)
 	errs := []error{err}
-	var ready []*entry
-	for _, e := range work.leavers {
-		// Protects: what an entry replaces must not be there, and be sent, when the record that says so is gone.
-		if e.replaces == nil {
-			ready = append(ready, e)
-		} else {
-			remaining = append(remaining, e)
-		}
-	}
+	ready, remaining := o.removable(work.leavers)
 	stuck, err := o.removeFiles(ready)
 	errs = append(errs, err)
 	remaining = append(stuck, remaining...)
@@ -114,6 +106,21 @@ func (o *Outbox) remove(work removals) (did bool, remaining []*entry, err error)
 		o.reserve.make()
 	}
 	return did || len(ready) > 0, remaining, errors.Join(append(errs, err, o.tidy())...)
+}
+
+// removable tells the leavers whose files may go from those that come behind what they replace.
+// Protects: what an entry replaces must not be there, and be sent, when the record that says so is void.
+func (o *Outbox) removable(leavers []*entry) (now, later []*entry) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, e := range leavers {
+		if e.replaces == nil {
+			now = append(now, e)
+		} else {
+			later = append(later, e)
+		}
+	}
+	return now, later
 }
 
 // removeFiles has files go and tells of it. It gives back the entries for which it failed.

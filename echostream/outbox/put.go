@@ -215,19 +215,36 @@ func (o *Outbox) rename(from, to string) error {
 	return err
 }
 
-// accept ends a Put: what is durable is an entry from now on, what failed never was one.
+// accept ends a Put: what is durable are entries from now on, all at once; what failed never was one.
 func (o *Outbox) accept(arrivals []arrival) ([]Entry, []error) {
 	entries, errs := make([]Entry, len(arrivals)), make([]error, len(arrivals))
+	var replacing, replaced []*entry
+	o.locked(func() {
+		for i := range arrivals {
+			if e := arrivals[i].entry; arrivals[i].err == nil && o.take(e) {
+				replacing, replaced = append(replacing, e), append(replaced, e.replaces)
+			}
+		}
+		for i := range arrivals {
+			if arrivals[i].err == nil {
+				entries[i] = o.public(arrivals[i].entry)
+			}
+		}
+	})
+	if len(replaced) > 0 {
+		o.removeNow(replaced...)
+		o.locked(func() {
+			for _, e := range replacing {
+				e.busy = false
+				o.place(e)
+			}
+			o.cond.Broadcast()
+		})
+	}
 	var void []*arrival
 	for i := range arrivals {
 		a := &arrivals[i]
 		if a.err == nil {
-			var old *entry
-			o.locked(func() { entries[i], old = o.take(a.entry) })
-			if old != nil {
-				o.removeNow(old)
-				o.locked(func() { o.endReplacing(a.entry) })
-			}
 			continue
 		}
 		errs[i] = fmt.Errorf("taking %q into the outbox: %w", a.item.Name, a.err)
@@ -245,25 +262,20 @@ func (o *Outbox) accept(arrivals []arrival) ([]Entry, []error) {
 	return entries, errs
 }
 
-// take makes an entry of what is durable. old is what it replaces, which is to be removed now; until endReplacing nobody changes the new one.
-func (o *Outbox) take(e *entry) (public Entry, old *entry) {
+// take makes an entry of what is durable. It reports whether the entry replaces another, which is to be removed now; until then nobody changes the
+// new one.
+func (o *Outbox) take(e *entry) (replaces bool) {
 	e.lane = o.laneOf(e.lane.name)
 	e.lane.entries++
 	e.state = waiting
 	o.link(e)
-	if old = e.replaces; old != nil {
-		e.busy, old.busy = true, false
-		o.retire(old, &exit{kind: withdrawn})
+	o.place(e)
+	if replaces = e.replaces != nil; replaces {
+		e.busy, e.replaces.busy = true, false
+		o.retire(e.replaces, &exit{kind: withdrawn})
 	}
-	o.place(e)
 	o.placeOlder(e)
-	return o.public(e), old
-}
-
-func (o *Outbox) endReplacing(e *entry) {
-	e.busy = false
-	o.place(e)
-	o.cond.Broadcast()
+	return replaces
 }
 
 // moveOut puts the file of an arrival that failed back to where it stood, and reports whether it could.

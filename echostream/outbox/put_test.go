@@ -13,6 +13,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -181,6 +182,60 @@ func TestReplaces(t *testing.T) {
 		assert.Equal(t, []string{"first"}, r.names())
 		r.halt()
 	})
+}
+
+// Who looks sees all entries of a Put or none, and they are sent together.
+func TestAPutIsSeenAtOnce(t *testing.T) {
+	const at = 10 // a batch
+	r := newRig(t, disktest.New(1), "t").open().run()
+	done := make(chan struct{})
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if n := len(r.Below("user")); n%at != 0 {
+				t.Errorf("%d entries are there, expected a multiple of %d", n, at)
+				return
+			}
+		}
+	})
+	for i := range 100 {
+		var items []Item
+		for j := range at {
+			items = append(items, r.item(fmt.Sprint(i, "-", j), held))
+		}
+		r.take(items...)
+	}
+	close(done)
+	looking.Wait()
+	for i := range 100 {
+		r.put(numbered(fmt.Sprint("due", i, "-"), at)...)
+	}
+	r.eventually(func() bool { return r.Stats().Entries == 100*at }, "some are not sent")
+	for _, call := range r.cloud.sends("t") {
+		assert.Zero(t, len(call.names)%at, "a Send of %v", call.names)
+	}
+}
+
+// While a replaced entry cannot be removed, what replaces it stays, as its record alone says so; also if that is replaced in turn.
+func TestReplacedOneByOneOnADiskThatDoesNotRemove(t *testing.T) {
+	fsys := disktest.New(1)
+	r := newRig(t, fsys).open()
+	old := r.take(r.item("old", held))[0]
+	fsys.Inject(disktest.Fault{Kind: disktest.Unlink, Path: old.Path, Forever: true})
+	for _, name := range []string{"newer", "newest"} {
+		old = r.take(r.item(name, func(i *Item) { held(i); i.Replaces = old.ID }))[0]
+		assert.Equal(t, []string{name}, r.names())
+	}
+	for _, policy := range []disktest.Policy{disktest.Nothing(), disktest.Everything()} {
+		r.crash(policy)
+		assert.Equal(t, []string{"newest"}, r.names())
+	}
+	assert.Len(t, r.files("outbox", dataSuffix), 1)
 }
 
 // The old one or the new one, never both, never none; and neither when the new one was withdrawn.
