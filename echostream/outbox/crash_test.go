@@ -387,3 +387,26 @@ func TestRecoveryMakesDurableWhatItReliesOn(t *testing.T) {
 		})
 	}
 }
+
+// A power cut left a file that was set aside its name in the outbox, too: it waits again, and is delivered now. Its name in failed/ must not come back.
+func TestSettingAsideThatCameUndoneStaysSo(t *testing.T) {
+	fsys := disktest.New(1)
+	fsys.SetTwoNames(true)
+	r := newRig(t, fsys, "a").open()
+	r.put("x")
+	r.cloud.script("send a x", permanent("not yet"))
+	fsys.DropSync(func(op disktest.Op) bool { return op.Kind == disktest.SyncDir && op.Path == "outbox" })
+	r.run().empty()
+	r.stop()
+	r.stop = nil
+	fsys.DropSync(nil)
+	r.crash(disktest.Nothing())
+	require.Empty(t, r.files("failed", dataSuffix))
+	r.run().empty()
+	require.Equal(t, []string{"x"}, r.cloud.got("a"))
+	r.stop()
+	r.stop = nil
+	r.crash(disktest.Nothing())
+	require.Empty(t, r.files("failed", dataSuffix))
+	require.Equal(t, Stats{}, r.Stats())
+}

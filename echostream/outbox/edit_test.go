@@ -413,3 +413,46 @@ func TestWithdrawIsDurable(t *testing.T) {
 		})
 	}
 }
+
+// A process that was killed has withdrawn what an old segment tells of: before its file was removed, or before its move was synced. Open makes that
+// durable before it removes the segment.
+func TestKilledWithdrawalsAreDurableAfterOpen(t *testing.T) {
+	state := func(t *testing.T) *rig {
+		fsys := disktest.New(1)
+		r := newRig(t, fsys).open()
+		require.NoError(t, disk.MkdirAll(r.fs, "partial", 0o700))
+		removed, moved := r.take(r.item("removed", held))[0], r.take(r.item("moved", held))[0]
+		fsys.Inject(disktest.Fault{Kind: disktest.Unlink, Path: removed.Path, Forever: true})
+		require.NoError(t, r.Withdraw(removed.ID, ""))
+		fsys.Heal()
+		fsys.DropSync(func(op disktest.Op) bool { return op.Kind == disktest.SyncDir })
+		require.NoError(t, r.Withdraw(moved.ID, "partial/back"))
+		fsys.DropSync(nil)
+		r.take(r.item("later", func(i *Item) { held(i); i.Meta = json.RawMessage(`"` + strings.Repeat("m", segmentSize) + `"`) })) // in a second segment
+		return r
+	}
+	r := state(t)
+	first := r.files("outbox", journalSuffix)[0]
+	r.crash(disktest.Killed())
+	require.NotContains(t, r.files("outbox", journalSuffix), first)
+	ops := r.fs.(*disktest.FS).Len()
+	for cut := range ops + 1 {
+		r := state(t)
+		r.Outbox = nil
+		killed := r.fs.(*disktest.FS).Crash(disktest.Killed())
+		killed.CutAt(cut)
+		opts := r.opts
+		opts.FS = killed
+		_, _ = Open(opts)
+		for seed := range 6 {
+			again := &rig{t: t, fs: killed.Crash(disktest.Mixture(uint64(seed))), opts: opts}
+			again.opts.FS = again.fs
+			again.open()
+			assert.Equal(t, []string{"later"}, again.names(), "cut before %d", cut)
+			assert.Empty(t, again.files("failed", ""))
+			data, err := readFile(again.fs, "partial/back")
+			require.NoError(t, err)
+			require.Equal(t, "content of moved", data)
+		}
+	}
+}

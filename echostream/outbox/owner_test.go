@@ -146,7 +146,7 @@ func (w *owner) work(fsys *disktest.FS, o *Outbox) error {
 		}
 	}
 	// One that is withdrawn, one that is taken back, and one that is replaced.
-	for content, to := range map[string]string{"deleted": "", "broken": "partial/again"} {
+	for content, to := range map[string]string{"deleted": "", "broken": "drop/again"} {
 		id, err := w.upload(fsys, o, content, 6, nil)
 		if try(err) {
 			w.asked[content] = true
@@ -252,8 +252,8 @@ func (w *owner) check(fsys *disktest.FS) error {
 		dir, base := path.Dir(name), path.Base(name)
 		switch {
 		case strings.HasSuffix(name, "/"), dir == "outbox" && (base == reserveName || path.Ext(name) == journalSuffix):
-		case dir == "partial" && ids[base] == "" && (!slices.Contains(w.put, base) || base == "broken"):
-		case name == "partial/again" && ids["broken"] == "":
+		case dir == "partial" && ids[base] == "" && !slices.Contains(w.put, base) && (base != "broken" || files["drop/again"] == ""):
+		case name == "drop/again" && ids["broken"] == "":
 		default:
 			wrongf("%s is left", name)
 		}
@@ -264,7 +264,7 @@ func (w *owner) check(fsys *disktest.FS) error {
 	if _, err := fsys.Lstat("drop/e"); w.moved && err != nil {
 		wrongf("drop/e is not there after the rename to it was acknowledged")
 	}
-	if w.withdrawn["broken"] && files["partial/again"] != "broken" {
+	if w.withdrawn["broken"] && files["drop/again"] != "broken" {
 		wrongf("what was taken back is lost")
 	}
 	return errors.Join(wrong...)

@@ -259,6 +259,7 @@ func TestEveryCrashOfReplaces(t *testing.T) {
 // replaces is a life that puts an entry, replaces it and may withdraw the new one; then all that waits is delivered.
 func replaces(withdraw bool) disktest.Scenario {
 	var put, replaced, gone bool
+	var acked []string
 	reached := newCloud("t")
 	open := func(fsys *disktest.FS) (*Outbox, error) {
 		if err := disk.MkdirAll(fsys, "drop", 0o700); err != nil {
@@ -272,6 +273,9 @@ func replaces(withdraw bool) disktest.Scenario {
 				return Entry{}, err
 			}
 			entries, errs := o.Put(context.Background(), []Item{{Path: "drop/" + name, Name: name, Wait: Forever, Replaces: replaces}})
+			if errs[0] == nil {
+				acked = append(acked, name)
+			}
 			return entries[0], errs[0]
 		}
 		old, err := take("old", "")
@@ -328,7 +332,7 @@ func replaces(withdraw bool) disktest.Scenario {
 				return fmt.Errorf("put %t, replaced %t, withdrawn %t: delivered %v", put, replaced, gone, got)
 			}
 			for name := range fsys.Files() {
-				if path.Ext(name) == dataSuffix {
+				if dir, base := path.Split(name); path.Ext(name) == dataSuffix || dir == "drop/" && slices.Contains(append(acked, got...), base) {
 					return fmt.Errorf("%s is left", name)
 				}
 			}

@@ -10,41 +10,37 @@ import (
 
 // Each sync is needed, and so is its place before the rename or unlink that follows it. It takes a minute.
 func TestEverySync(t *testing.T) {
-	const recovery = "TestRecoveryMakesDurableWhatItReliesOn shows it: it takes a kill and then a power cut"
 	const (
-		own      = "it is the test's own"
-		apart    = "two things: what an earlier life left, and what this one does away with"
-		again    = "the next Open does it again as long as the record stands, which no crash of this small world outlives"
-		again2   = "a failed/ that has the name again gets the same file once more: what this world sets aside is set aside again"
-		forgiven = "TestEditWithMove and TestWithdrawIsDurable show it: it takes a kill, and then a power cut"
+		killed    = "TestRecoveryMakesDurableWhatItReliesOn shows it: it takes a kill and then a power cut"
+		withdrawn = "TestKilledWithdrawalsAreDurableAfterOpen shows it: it takes a second segment"
+		own       = "it is the test's own"
+		temp      = "a temporary file, or a record in failed/ of a file that still stands in outbox/: the next Open does both again"
+		dead      = "nothing lives in what is removed; what was withdrawn: " + withdrawn
 	)
 	opts := disktest.Options{Seeds: 8, Setup: twoNames, Harmless: map[string]string{
-		"without sync in outbox.(*recovery).repair":                                                                                recovery,
-		"without syncdir in outbox.(*recovery).repair":                                                                             recovery,
-		"without sync in outbox.(*reserve).make":                                                                                   "it is for the room, not for the bytes",
-		"without syncdir in outbox.(*Outbox).moveBack":                                                                             again + "; TestWithdrawIsDurable shows it",
-		"without syncdir in outbox.(*recovery).removeFound":                                                                        again,
-		"without syncdir in outbox.(*recovery).syncDirs":                                                                           forgiven,
-		"without syncdir in outbox.(*recovery).undoHalfway":                                                                        again2,
-		"without syncdir in outbox.(*world).first via disk.MkdirAll":                                                               own,
-		"without syncdir in outbox.(*world).live via disk.MkdirAll":                                                                own,
-		"without syncdir in outbox.(*owner).open via disk.MkdirAll":                                                                own,
-		"without syncdir in outbox.(*owner).work via disk.MkdirAll":                                                                own,
+		"without sync in outbox.(*recovery).repair":                  killed,
+		"without syncdir in outbox.(*recovery).repair":               killed,
+		"without sync in outbox.(*reserve).make":                     "it is for the room, not for the bytes",
+		"without syncdir in outbox.(*Outbox).moveBack":               "TestWithdrawIsDurable shows it: the next Open makes it durable as long as the record stands, which no crash of this small world outlives",
+		"without syncdir in outbox.(*recovery).removeFound":          withdrawn,
+		"without syncdir in outbox.(*recovery).undoHalfway":          "TestSettingAsideThatCameUndoneStaysSo shows it: what this world sets aside is set aside again",
+		"without syncdir in outbox.(*world).first via disk.MkdirAll": own,
+		"without syncdir in outbox.(*world).live via disk.MkdirAll":  own,
+		"without syncdir in outbox.(*owner).open via disk.MkdirAll":  own,
+		"without syncdir in outbox.(*owner).work via disk.MkdirAll":  own,
 		"rename in outbox.(*Outbox).storeAside via disk.WriteFile ahead of sync in outbox.(*Outbox).storeAside via disk.WriteFile": "the record is written again while the file stands in outbox/",
-		"unlink in outbox.(*recovery).repair ahead of syncdir in outbox.(*recovery).repair":                                        "a temporary file",
-		"unlink in outbox.(*recovery).repair ahead of syncdir in outbox.(*recovery).undoHalfway":                                   "a temporary file",
-		"unlink in outbox.(*journal).remove ahead of syncdir in outbox.(*recovery).repair":                                         "nothing lives in what is removed",
-		"unlink in outbox.(*journal).remove ahead of syncdir in outbox.(*recovery).syncDirs":                                       "nothing lives in what is removed",
-		"rename in outbox.(*Outbox).moveBack ahead of syncdir in outbox.(*Outbox).syncSources":                                     apart,
-		"rename in outbox.(*Outbox).moveBack ahead of syncdir in outbox.(*recovery).syncDirs":                                      apart,
-		"rename in outbox.(*Outbox).rename ahead of syncdir in outbox.(*recovery).repair":                                          apart,
-		"unlink in outbox.(*Outbox).moveBack ahead of syncdir in outbox.(*recovery).repair":                                        apart,
-		"unlink in outbox.(*Outbox).removeFile ahead of syncdir in outbox.(*Outbox).storeAside":                                    apart,
-		"unlink in outbox.(*recovery).removeSecondNames ahead of syncdir in outbox.(*recovery).repair":                             apart,
-		"unlink in outbox.(*recovery).undoHalfway ahead of syncdir in outbox.(*recovery).repair":                                   apart,
+		"unlink in outbox.(*recovery).repair ahead of syncdir in outbox.(*recovery).syncDirs":                                      temp,
+		"unlink in outbox.(*recovery).repair ahead of syncdir in outbox.(*recovery).undoHalfway":                                   temp,
+		"unlink in outbox.(*journal).remove ahead of syncdir in outbox.(*recovery).repair":                                         dead,
+		"unlink in outbox.(*journal).remove ahead of syncdir in outbox.(*recovery).syncDirs":                                       dead,
+		"rename in outbox.(*Outbox).rename ahead of syncdir in outbox.(*recovery).repair":                                          "the first is of a folder's Move, the second of outbox/",
+		"unlink in outbox.(*Outbox).removeFile ahead of syncdir in outbox.(*Outbox).storeAside":                                    "two entries: one is set aside, another removed",
+		"unlink in outbox.(*recovery).removeSecondNames ahead of syncdir in outbox.(*recovery).repair":                             "a file has two names only after a power cut, which has left both: the one in outbox/ is durable",
+		"unlink in outbox.(*recovery).undoHalfway ahead of syncdir in outbox.(*recovery).syncDirs":                                 "the first is in failed/, the second of where Put found files: setting aside comes after that one's sync, too",
 	}}
 	disktest.InOrder(t, func(t *testing.T) {
-		disktest.EverySync(t, opts, crashScenario, func() disktest.Scenario { return quietWorld().scenario() }, ownerScenario)
+		disktest.EverySync(t, opts, crashScenario, func() disktest.Scenario { return quietWorld().scenario() }, ownerScenario,
+			func() disktest.Scenario { return replaces(false) }, func() disktest.Scenario { return replaces(true) })
 	})
 }
 
