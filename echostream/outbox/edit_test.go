@@ -129,12 +129,18 @@ func TestEditIsAllOrNothing(t *testing.T) {
 }
 
 // journalFaults are the ways in which a line cannot be written.
-var journalFaults = map[string]disktest.Fault{
-	"sync":           {Kind: disktest.Sync},
-	"write":          {Kind: disktest.Write},
-	"short write":    {Kind: disktest.Write, Short: true},
-	"sync, for long": {Kind: disktest.Sync, Forever: true},
+var journalFaults = map[string][]disktest.Fault{
+	"sync":           {{Kind: disktest.Sync}},
+	"write":          {{Kind: disktest.Write}},
+	"short write":    {{Kind: disktest.Write, Short: true}},
+	"sync, for long": {{Kind: disktest.Sync, Forever: true}},
+	// The line is written, and nothing after it.
+	"sync, then writes": {{Kind: disktest.Sync, Forever: true}, {Kind: disktest.Write, Nth: 2, Forever: true}},
+	stays:               {{Kind: disktest.Sync, Forever: true}, {Kind: disktest.Write, Nth: 2, Forever: true}, {Kind: disktest.Truncate, Forever: true}},
 }
+
+// stays is the fault that leaves the line where it is: until the next one is written, a process that begins anew finds it.
+const stays = "sync, then writes and truncate"
 
 // An Edit or a Withdraw that the journal does not take leaves all as it was: at once, after a kill, and after later writes.
 func TestRefusedLineChangesNothing(t *testing.T) {
@@ -149,7 +155,7 @@ func TestRefusedLineChangesNothing(t *testing.T) {
 		"withdraw":         func(r *rig, ids []string) error { return r.Withdraw(ids[0], "") },
 		"withdraw to path": func(r *rig, ids []string) error { return r.Withdraw(ids[0], "drop/back") },
 	} {
-		for name, fault := range journalFaults {
+		for name, faults := range journalFaults {
 			for then, go_on := range map[string]func(r *rig){
 				"killed": func(r *rig) { r.crash(disktest.Killed()) },
 				"cut":    func(r *rig) { r.crash(disktest.Nothing()) },
@@ -158,8 +164,16 @@ func TestRefusedLineChangesNothing(t *testing.T) {
 					r.take(r.item("later", held))
 					r.crash(disktest.Everything())
 				},
+				"healed, written to, killed": func(r *rig) {
+					r.fs.(*disktest.FS).Heal()
+					r.take(r.item("later", held))
+					r.crash(disktest.Killed())
+				},
 				"closed": func(r *rig) { r.fs.(*disktest.FS).Heal(); r.open() },
 			} {
+				if name == stays && (then == "killed" || then == "closed") {
+					continue
+				}
 				t.Run(path.Join(what, name, then), func(t *testing.T) {
 					fsys := disktest.New(1)
 					r := newRig(t, fsys).open()
@@ -167,8 +181,10 @@ func TestRefusedLineChangesNothing(t *testing.T) {
 					require.NoError(t, fsys.SyncDir("drop"))
 					entries := r.take(r.item("a", held), r.item("b", held), r.item("c", held))
 					before := slices.Collect(r.Entries())
-					fault.Path = "outbox/*.journal"
-					fsys.Inject(fault)
+					for _, fault := range faults {
+						fault.Path = "outbox/*.journal"
+						fsys.Inject(fault)
+					}
 					require.Error(t, change(r, []string{entries[0].ID, entries[1].ID}))
 					assert.Equal(t, before, slices.Collect(r.Entries()))
 					go_on(r)

@@ -34,7 +34,7 @@ type journal struct {
 
 	// Guarded by mu.
 	segments []*segment // in their order; the last one is kept even if nothing in it lives
-	owed     []*entry   // what a write that failed may have left on the disk of them is not true
+	owed     []*entry   // a write that failed may have left values of them on the disk that were refused: the next round has the true ones
 
 	// Used by the running round only.
 	number  uint64   // of the last segment made
@@ -130,8 +130,8 @@ func (j *journal) append(data []byte) error {
 	}
 	if err != nil {
 		// The end of the segment is unknown and its pages are not to be trusted: it is never
-		// appended to or synced again. What was durable in it before still is. The lines that failed go if they can, so that the next process does
-		// not find them; if the power is cut, it may: see owed.
+		// appended to or synced again. What was durable in it before still is. The lines that failed go if they can: this process may end before
+		// it writes the true ones, which owed keeps for the next round, and the next process is not to find these.
 		_ = j.current.file.Truncate(j.current.size)
 		j.current = nil
 		return fmt.Errorf("writing the journal: %w", err)
