@@ -129,10 +129,10 @@ func (o *Outbox) apply(e *entry, edit Edit) {
 		e.meta = edit.Meta
 	}
 	if edit.ModTime != nil {
-		e.modTime = edit.ModTime.UTC()
+		e.setModTime(*edit.ModTime)
 	}
 	if edit.Wait != nil {
-		e.setWait(*edit.Wait)
+		e.hold = newHold(*edit.Wait)
 	}
 	if edit.Yield != nil {
 		e.yield = *edit.Yield
@@ -205,8 +205,8 @@ func (o *Outbox) endEdit(c *change, err error) (r *round[lines]) {
 
 func (o *Outbox) revert(e, before *entry) {
 	o.unlinkKey(e)
-	e.name, e.key, e.meta, e.modTime = before.name, before.key, before.meta, before.modTime
-	e.wait, e.until, e.yield = before.wait, before.until, before.yield
+	e.name, e.key, e.meta, e.hold, e.yield = before.name, before.key, before.meta, before.hold, before.yield
+	e.modified, e.modifiedNano = before.modified, before.modifiedNano
 	o.replace(e, before.place, before.lane.name)
 	o.linkKey(e)
 }

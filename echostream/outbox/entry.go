@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// entry is a file in the outbox, as it is in memory. All of it is guarded by Outbox.mu; seq, id, lane's name, size, accepted and
-// checksum never change.
+// entry is a file in the outbox, as it is in memory. All of it is guarded by Outbox.mu; seq, id, lane's name, size, accepted and the
+// checksum never change. There may be 200,000: the order of the fields leaves no gaps.
 type entry struct {
 	seq      uint64 // in the name of its file
 	id       trackingID
@@ -18,36 +18,52 @@ type entry struct {
 	from     string // where Put found its file, until that directory is synced too
 	meta     json.RawMessage
 	size     int64
-	modTime  time.Time
-	accepted time.Time
-	checksum *uint32
+	accepted int64  // nanoseconds since 1970
+	modified int64  // seconds since 1970, and modifiedNano: clients set any year
+	place    uint64 // in the order
 
-	place     uint64 // in the order
-	state     state
-	wait      time.Duration // as it was asked for
-	until     time.Time     // the end of wait; not used with Forever
-	yield     bool          // others of its lane pass it while it waits
-	suspended int           // Suspend calls without their Resume
-	busy      bool          // an Edit, a Withdraw or a Put that replaces it is under way
+	modifiedNano int32
+	checksum     uint32 // if summed
+	suspended    uint32 // Suspend calls without their Resume
+	attempts     uint32 // that failed
+	bytes        uint32 // of its latest line
+	round        uint32 // how often it was taken back from failed/
+	unreadable   uint8  // attempts that failed because the disk cannot read it
+	state        state
+	summed       bool
+	yield        bool // others of its lane pass it while it waits
+	busy         bool // an Edit, a Withdraw or a Put that replaces it is under way
+	inLane       bool
+	noted        bool // sent, and the disk knows
 
+	hold       *hold // nil: it does not wait
 	lane       *lane
-	prev, next *entry // in the lane
-	inLane     bool
-	older      *entry // the version of the key before
-
+	prev, next *entry    // in the lane
+	older      *entry    // the version of the key before
 	acked      []*target // have acknowledged or refused it
 	refused    []refusal
-	attempts   uint32 // that failed
-	unreadable uint8  // attempts that failed because the disk cannot read it
-	round      int    // how often it was taken back from failed/
-	noted      bool   // sent, and the disk knows
 	replaces   *entry // leaves before this one does
 	replacedBy *entry
 	prep       *preparation
-	exit       *exit // how it leaves, if its state is leaving
+	exit       *exit    // how it leaves, if its state is leaving
+	segment    *segment // where its latest line stands
+}
 
-	segment *segment // where its latest line stands
-	bytes   int64    // of that line
+// hold is an entry's wait. It never changes.
+type hold struct {
+	wait  time.Duration // as it was asked for
+	until time.Time     // its end; not used with Forever
+}
+
+// newHold starts a wait of d; nil: there is none.
+func newHold(d time.Duration) *hold {
+	switch {
+	case d <= 0:
+		return nil
+	case d == Forever:
+		return &hold{wait: d}
+	}
+	return &hold{d, time.Now().Add(d)}
 }
 
 // state is where an entry is on its way.
@@ -83,18 +99,21 @@ func (e *entry) hidden() bool {
 	return e.state == leaving && (e.exit.kind == withdrawn || e.exit.kind == voided)
 }
 
-func baseOf(e *entry) string { return baseName(e.seq, e.id.String()) }
+func (o *Outbox) pathOf(e *entry) string { return o.pathFor(e.seq, e.id.String()) }
 
-func (o *Outbox) pathOf(e *entry) string { return path.Join(o.opts.Dir, baseOf(e)+dataSuffix) }
+func (o *Outbox) pathFor(seq uint64, id string) string {
+	return o.opts.Dir + "/" + baseName(seq, id) + dataSuffix
+}
 
 // public is e as others see it.
 func (o *Outbox) public(e *entry) Entry {
+	id := e.id.String()
 	public := Entry{
-		ID: e.id.String(), Name: e.name, Lane: e.lane.name, Key: e.key, Meta: e.meta, Path: o.pathOf(e), Size: e.size,
-		ModTime: e.modTime, Accepted: e.accepted, Due: e.state >= due, Yield: e.yield && e.state < due,
+		ID: id, Name: e.name, Lane: e.lane.name, Key: e.key, Meta: e.meta, Path: o.pathFor(e.seq, id), Size: e.size,
+		ModTime: e.modTime(), Accepted: e.acceptedAt(), Due: e.state >= due, Yield: e.yield && e.state < due,
 	}
-	if !public.Due {
-		public.Until = e.until
+	if !public.Due && e.hold != nil {
+		public.Until = e.hold.until
 	}
 	return public
 }
@@ -102,9 +121,9 @@ func (o *Outbox) public(e *entry) Entry {
 // recordOf is all that is known about e.
 func (o *Outbox) recordOf(e *entry) record {
 	r := record{
-		Seq: e.seq, ID: e.id.String(), Size: e.size, ModTime: jsonTime(e.modTime), Accepted: jsonTime(e.accepted), Meta: e.meta,
-		From: e.from, Checksum: e.checksum, Sent: e.state == sent || e.state == leaving && e.exit.kind == delivered, Retries: int(e.attempts),
-		Refused: e.refused, Round: e.round,
+		Seq: e.seq, ID: e.id.String(), Size: e.size, ModTime: jsonTime(e.modTime()), Accepted: e.acceptedAt(), Meta: e.meta,
+		From: e.from, Sent: e.state == sent || e.state == leaving && e.exit.kind == delivered, Retries: int(e.attempts),
+		Refused: e.refused, Round: int(e.round),
 	}
 	r.Name, r.NameBytes = textOrBytes(e.name)
 	r.Lane, r.LaneBytes = textOrBytes(e.lane.name)
@@ -114,9 +133,14 @@ func (o *Outbox) recordOf(e *entry) record {
 	}
 	if e.state < due {
 		r.Yield = e.yield
-		if r.Wait = e.wait; e.wait != Forever && e.wait > 0 {
-			r.Until = jsonTime(e.until)
+		if e.hold != nil {
+			if r.Wait = e.hold.wait; r.Wait != Forever {
+				r.Until = jsonTime(e.hold.until)
+			}
 		}
+	}
+	if e.summed {
+		r.Checksum = &e.checksum
 	}
 	if e.replaces != nil {
 		r.Replaces = e.replaces.id.String()
@@ -137,16 +161,18 @@ func (o *Outbox) recordOf(e *entry) record {
 // been set since.
 func (o *Outbox) restore(k key, r *record) *entry {
 	e := &entry{
-		seq: k.seq, id: k.id, name: r.name(), key: r.key(), from: r.From, meta: r.Meta, size: r.Size, modTime: r.ModTime, accepted: r.Accepted,
-		checksum: r.Checksum, place: r.Place, state: waiting, wait: r.Wait, yield: r.Yield, lane: o.laneOf(r.lane()),
-		attempts: uint32(r.Retries), refused: r.Refused, round: r.Round,
+		seq: k.seq, id: k.id, name: r.name(), key: r.key(), from: r.From, meta: r.Meta, size: r.Size,
+		accepted: r.Accepted.UnixNano(), place: r.Place, state: waiting, yield: r.Yield, lane: o.laneOf(r.lane()),
+		attempts: uint32(r.Retries), refused: r.Refused, round: uint32(r.Round),
 	}
 	if e.place == 0 {
 		e.place = e.seq
 	}
-	if e.wait > 0 && e.wait != Forever {
+	e.setModTime(r.ModTime)
+	e.setChecksum(r.Checksum)
+	if e.hold = newHold(r.Wait); e.hold != nil && r.Wait != Forever {
 		now := time.Now()
-		e.until = now.Add(min(max(r.Until.Sub(now.Round(0)), 0), e.wait))
+		e.hold.until = now.Add(min(max(r.Until.Sub(now.Round(0)), 0), r.Wait))
 	}
 	for _, name := range r.Acked {
 		e.settle(o.target(name))
@@ -184,14 +210,18 @@ func (o *Outbox) settledForAll(e *entry) bool {
 
 // waits reports whether e's time has not come.
 func (e *entry) waits() bool {
-	return e.wait == Forever || e.wait > 0 && time.Now().Before(e.until)
+	return e.hold != nil && (e.hold.wait == Forever || time.Now().Before(e.hold.until))
 }
 
-// setWait starts a wait of d.
-func (e *entry) setWait(d time.Duration) {
-	e.wait, e.until = max(d, 0), time.Time{}
-	if d > 0 && d != Forever {
-		e.until = time.Now().Add(d)
+func (e *entry) acceptedAt() time.Time { return time.Unix(0, e.accepted).UTC() }
+
+func (e *entry) modTime() time.Time { return time.Unix(e.modified, int64(e.modifiedNano)).UTC() }
+
+func (e *entry) setModTime(t time.Time) { e.modified, e.modifiedNano = t.Unix(), int32(t.Nanosecond()) }
+
+func (e *entry) setChecksum(sum *uint32) {
+	if sum != nil {
+		e.checksum, e.summed = *sum, true
 	}
 }
 
@@ -208,12 +238,12 @@ func (o *Outbox) place(e *entry) {
 		return
 	}
 	if e.key != "" && !e.yield && e.suspended == 0 && o.newest(e.key) != e {
-		e.wait = 0
+		e.hold = nil
 	}
 	waits := e.waits()
 	switch {
 	case !waits && e.suspended == 0:
-		e.state = due
+		e.state, e.hold = due, nil
 		o.enterLane(e)
 		if o.asked && o.settledForAll(e) { // of an earlier life, sent to all targets but one that is gone
 			o.complete(e)
@@ -226,8 +256,8 @@ func (o *Outbox) place(e *entry) {
 		o.leaveLane(e)
 		o.wakeLane(e.lane) // what is behind it may go
 	}
-	if waits && e.wait != Forever {
-		time.AfterFunc(time.Until(e.until), func() { o.locked(func() { o.place(e) }) })
+	if waits && e.hold.wait != Forever {
+		time.AfterFunc(time.Until(e.hold.until), func() { o.locked(func() { o.place(e) }) })
 	}
 }
 

@@ -143,12 +143,12 @@ func (j *journal) append(data []byte) error {
 func (j *journal) place(e *entry, s *segment, bytes int64) {
 	if e.segment != nil {
 		e.segment.live--
-		e.segment.liveBytes -= e.bytes
+		e.segment.liveBytes -= int64(e.bytes)
 	}
 	if e.state == left {
 		s = nil
 	}
-	e.segment, e.bytes = s, bytes
+	e.segment, e.bytes = s, uint32(bytes)
 	if s != nil {
 		s.live++
 		s.liveBytes += bytes

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"path"
 	"sync"
 	"time"
 
@@ -167,6 +168,7 @@ func (opts Options) withDefaults() (Options, error) {
 	if opts.Dir == "" {
 		opts.Dir = "outbox"
 	}
+	opts.Dir = path.Clean(opts.Dir)
 	if opts.FailedDir == "" {
 		opts.FailedDir = "failed"
 	}
@@ -280,10 +282,12 @@ func (o *Outbox) Stats() Stats {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	stats := Stats{Entries: len(o.entries), Bytes: o.bytes, Failed: o.failed}
+	oldest := int64(math.MaxInt64)
 	for _, e := range o.entries {
-		if stats.Oldest.IsZero() || e.accepted.Before(stats.Oldest) {
-			stats.Oldest = e.accepted
-		}
+		oldest = min(oldest, e.accepted)
+	}
+	if len(o.entries) > 0 {
+		stats.Oldest = time.Unix(0, oldest).UTC()
 	}
 	return stats
 }

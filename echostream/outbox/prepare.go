@@ -215,10 +215,10 @@ func (o *Outbox) openFor(e *entry, damaged func(damagedError)) (disk.File, error
 		f.Close()
 		return nil, err
 	}
-	if e.checksum == nil {
+	if !e.summed {
 		return f, nil
 	}
-	return &checkedFile{File: f, size: e.size, want: *e.checksum, bad: bad}, nil
+	return &checkedFile{File: f, size: e.size, want: e.checksum, bad: bad}, nil
 }
 
 // checkedFile compares the checksum of a file that is read from its start to its end.

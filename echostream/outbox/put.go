@@ -128,10 +128,12 @@ func (o *Outbox) inspect(item Item) (*entry, error) {
 		return nil, fmt.Errorf("%w: it is a %v, expected a regular file", errUnfit, info.Mode().Type())
 	}
 	e := &entry{
-		name: item.Name, key: item.Key, from: item.Path, meta: item.Meta, size: info.Size(), modTime: cmp.Or(item.ModTime, info.ModTime()).UTC(),
-		accepted: time.Now().UTC().Round(0), checksum: item.Checksum, id: trackingID(uuid.New()), yield: item.Yield,
-		lane: &lane{name: item.Lane}, wait: max(item.Wait, 0),
+		name: item.Name, key: item.Key, from: item.Path, meta: item.Meta, size: info.Size(),
+		accepted: time.Now().UnixNano(), id: trackingID(uuid.New()), yield: item.Yield,
+		lane: &lane{name: item.Lane}, hold: newHold(item.Wait),
 	}
+	e.setModTime(cmp.Or(item.ModTime, info.ModTime()))
+	e.setChecksum(item.Checksum)
 	if item.Suspended {
 		e.suspended = 1
 	}
@@ -179,7 +181,9 @@ func (o *Outbox) number(arrivals []arrival) *round[lines] {
 		e := a.entry
 		o.lastSeq++
 		e.seq, e.place, a.recorded = o.lastSeq, o.lastSeq, true
-		e.setWait(e.wait)
+		if e.hold != nil {
+			e.hold = newHold(e.hold.wait) // from now on
+		}
 		entries = append(entries, e)
 	}
 	return o.write(entries...)

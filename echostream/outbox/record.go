@@ -141,7 +141,11 @@ func bytesOrText(text string, bytes []byte) string {
 }
 
 // baseName is what the names of an entry's files begin with.
-func baseName(seq uint64, id string) string { return fmt.Sprintf("%016d-%s", seq, id) }
+func baseName(seq uint64, id string) string {
+	var digits [20]byte
+	number := strconv.AppendUint(digits[:0], seq, 10)
+	return "0000000000000000"[:max(16-len(number), 0)] + string(number) + "-" + id
+}
 
 // key tells entries apart.
 type key struct {

@@ -418,21 +418,32 @@ func (r *recovery) finishMoves() error {
 // removeSecondNames removes the names from which files were taken, where a power cut has left them beside the ones in the outbox. Of a file that goes
 // back to such a name it is the one in the outbox that goes (see moveBack).
 func (r *recovery) removeSecondNames() error {
-	dirs := map[string]bool{}
+	dirs := map[string]map[string]bool{} // with the names in them: to ask for each of 100,000 takes seconds
 	for _, f := range r.found {
 		if f.record == nil || f.record.From == "" || f.record.Void || f.record.Withdrawn && f.record.To == f.record.From {
 			continue
 		}
-		same, err := r.isSame(r.nameOf(f), f.record.From)
-		if err != nil {
-			return err
+		dir, base := path.Split(f.record.From)
+		dir = path.Clean(dir)
+		if dirs[dir] == nil {
+			names, err := r.list(dir)
+			if ignoreNone(err) != nil {
+				return err
+			}
+			dirs[dir] = map[string]bool{}
+			for _, name := range names {
+				dirs[dir][name] = true
+			}
 		}
-		if same {
-			if err := r.opts.FS.Remove(f.record.From); err != nil {
+		if dirs[dir][base] {
+			same, err := r.isSame(r.nameOf(f), f.record.From)
+			if err == nil && same {
+				err = r.opts.FS.Remove(f.record.From)
+			}
+			if err != nil {
 				return err
 			}
 		}
-		dirs[path.Dir(f.record.From)] = true
 		f.record.From = "" // from here on it has one name
 	}
 	// Protects: that it has one name. See syncSources.
@@ -463,7 +474,7 @@ func (r *recovery) undoHalfway() error {
 }
 
 func (r *recovery) nameOf(f *found) string {
-	return path.Join(r.opts.Dir, baseName(f.seq, f.id.String())+dataSuffix)
+	return r.pathFor(f.seq, f.id.String())
 }
 
 // finishWithdrawals has the files go that others have replaced, that their owners have withdrawn, or that Put has given up.
@@ -592,7 +603,7 @@ func (r *recovery) admit() {
 	for _, f := range r.found {
 		if f.entry == nil {
 			f.entry = r.restore(f.key, f.record)
-			f.entry.segment, f.entry.bytes = f.segment, f.bytes
+			f.entry.segment, f.entry.bytes = f.segment, uint32(f.bytes)
 		}
 		all = append(all, f)
 	}
