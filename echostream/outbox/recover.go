@@ -39,7 +39,7 @@ func Open(opts Options) (*Outbox, error) {
 	o.journal = newJournal(opts.FS, opts.Dir, o.header, &o.mu)
 	o.journal.reserve = o.reserve
 
-	r := recovery{Outbox: o, found: map[key]*found{}, movedTo: map[string]bool{}}
+	r := recovery{Outbox: o, movedTo: map[string]bool{}}
 	if err = r.read(); err == nil {
 		err = r.repair()
 	}
@@ -101,6 +101,7 @@ func (r *recovery) read() error {
 	if err != nil {
 		return err
 	}
+	r.found = make(map[key]*found, len(names))
 	var segments, records []string
 	for _, name := range names {
 		base, suffix := cutSuffix(name)
@@ -599,7 +600,8 @@ func (r *recovery) setAsideUnknown() error {
 
 // admit makes entries of what is left, in their order.
 func (r *recovery) admit() {
-	var all []*found
+	all := make([]*found, 0, len(r.found))
+	r.entries = make(map[trackingID]*entry, len(r.found))
 	for _, f := range r.found {
 		if f.entry == nil {
 			f.entry = r.restore(f.key, f.record)
