@@ -80,7 +80,8 @@ func (o *Outbox) nextRemovals(failing bool) removals {
 			o.work.Wait()
 		}
 		work := removals{leavers: o.leavers, unnoted: o.unnotedNow(), tidy: o.journal.wasteful() != nil, last: o.phase == lastRemoval}
-		if len(work.leavers) > 0 || len(work.unnoted) > 0 || work.tidy || work.last || o.noteFirst {
+		ready := slices.ContainsFunc(o.leavers, func(e *entry) bool { return e.replaces == nil })
+		if ready || len(work.unnoted) > 0 || work.tidy || work.last || o.noteFirst {
 			o.leavers = nil
 			return work
 		}
