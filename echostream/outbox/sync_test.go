@@ -32,6 +32,8 @@ func TestEverySync(t *testing.T) {
 		"without syncdir in outbox.(*world).live via disk.MkdirAll":                                                                own,
 		"without syncdir in outbox.(*owner).open via disk.MkdirAll":                                                                own,
 		"without syncdir in outbox.(*owner).work via disk.MkdirAll":                                                                own,
+		"without syncdir in outbox.replaces.func1 via disk.MkdirAll":                                                               own,
+		"without syncdir in outbox.single.func1 via disk.MkdirAll":                                                                 own,
 		"rename in outbox.(*Outbox).storeAside via disk.WriteFile ahead of sync in outbox.(*Outbox).storeAside via disk.WriteFile": "the record is written again while the file stands in outbox/",
 		"unlink in outbox.(*recovery).repair ahead of syncdir in outbox.(*recovery).syncDirs":                                      temp,
 		"unlink in outbox.(*recovery).repair ahead of syncdir in outbox.(*recovery).undoHalfway":                                   temp,
