@@ -146,7 +146,11 @@ func (w *owner) work(fsys *disktest.FS, o *Outbox) error {
 		}
 	}
 	// One that is withdrawn, one that is taken back, and one that is replaced.
-	for content, to := range map[string]string{"deleted": "", "broken": "drop/again"} {
+	for _, content := range []string{"deleted", "broken"} {
+		to := ""
+		if content == "broken" {
+			to = "drop/again"
+		}
 		id, err := w.upload(fsys, o, content, 6, nil)
 		if try(err) {
 			w.asked[content] = true
