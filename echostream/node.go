@@ -37,6 +37,8 @@ type Node struct {
 	// Audit says that the tenant wants an audit record for each message.
 	Audit                bool   `json:"audit,omitempty"`
 	AuditRecordsEndpoint string `json:"auditRecordsEndpoint"`
+	// Managed says that it is a ManagedNode, which EchoStream runs in a container.
+	Managed bool `json:"managed,omitempty"`
 	// LoggingLevel, Ports and Mounts are set on managed nodes only. A nil level means that none was chosen.
 	LoggingLevel *slog.Level `json:"loggingLevel,omitempty"`
 	Ports        []Port      `json:"ports,omitempty"`
@@ -130,7 +132,7 @@ func nodeOf(answer api.GetNodeGetNode) (*Node, error) {
 	switch n := answer.(type) {
 	case *api.GetNodeGetNodeManagedNode:
 		node = &Node{
-			App: n.App.Name, AuditRecordsEndpoint: n.App.AuditRecordsEndpoint,
+			Managed: true, App: n.App.Name, AuditRecordsEndpoint: n.App.AuditRecordsEndpoint,
 			Targets: targets(n.SendEdges), Sources: sources(n.ReceiveEdges),
 			SendMessageType:    messageType(n.SendMessageType, n.SendAuditor, n.SendSample),
 			ReceiveMessageType: messageType(n.ReceiveMessageType, n.ReceiveAuditor, n.ReceiveSample),

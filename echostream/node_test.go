@@ -26,7 +26,7 @@ func nodeFrom(t *testing.T, answer string) *Node {
 func TestManagedNode(t *testing.T) {
 	warn := slog.LevelWarn
 	want := &Node{
-		Name: "My FTP node", Tenant: "acme", Region: "eu-west-1", App: "the app",
+		Name: "My FTP node", Tenant: "acme", Region: "eu-west-1", App: "the app", Managed: true,
 		Config: json.RawMessage(`{"a":1,"b":2}`),
 		Targets: []Edge{
 			{"a", "https://sqs.eu-west-1.amazonaws.com/1/a.fifo"},

@@ -233,7 +233,7 @@ func (d *dataChannel) Accept() (net.Conn, error) {
 		announce = func() {}
 	}
 	accepted := make(chan struct{})
-	if !d.s.srv.opts.TrustHangups {
+	if !d.s.trustsHangups() {
 		go d.giveUp(accepted)
 	}
 	conn, err := d.begin(announce)

@@ -26,6 +26,7 @@ type User struct {
 	PasswordHash string // bcrypt, or argon2id in the PHC form; never both
 	Directory    string // a relative path below the drop directory. By default, the name
 	Readable     bool   // RETR is allowed. By default, files can be sent, listed, renamed and deleted only
+	TrustHangups bool   // as Options.TrustHangups, for this user
 }
 
 // TLSMode says if connections are encrypted.
@@ -82,7 +83,7 @@ type Options struct {
 	State disk.FS
 
 	// TrustHangups takes an upload as complete when its data connection ends, also if the client hung up
-	// the control connection without waiting for the reply. By default, such an upload is interrupted.
+	// the control connection without waiting for the reply. By default, such an upload is interrupted. See also User.
 	TrustHangups bool
 
 	Banner string       // By default, "ftpnode ready."

@@ -193,7 +193,7 @@ func (u *upload) truncated() error {
 		u.evidence.Trust()
 		return nil
 	}
-	if u.s.srv.opts.TrustHangups {
+	if u.s.trustsHangups() {
 		u.evidence.Trust()
 	}
 	conn := u.s.data.connection()
@@ -205,6 +205,9 @@ func (u *upload) truncated() error {
 	}
 	return nil
 }
+
+// trustsHangups reports whether uploads are complete when their data ends, whatever became of the control connection.
+func (s *session) trustsHangups() bool { return s.srv.opts.TrustHangups || s.account.TrustHangups }
 
 // left says how the client left before its reply, or nil.
 func (u *upload) left() error {

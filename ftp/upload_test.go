@@ -296,7 +296,13 @@ func TestHangUps(t *testing.T) {
 					if trust && name == "reset" && first == "control" {
 						first = "data" // the order makes no difference that a device could rely on
 					}
-					n := start(t, func(o *Options, _ *drop.Options) { o.TrustHangups = trust })
+					n := start(t, func(o *Options, _ *drop.Options) {
+						if first == "control" {
+							o.TrustHangups = trust
+						} else {
+							o.Users[0].TrustHangups = trust
+						}
+					})
 					c := n.login(t)
 					data := c.passive()
 					c.do(150, "STOR x")

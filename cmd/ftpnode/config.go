@@ -51,20 +51,23 @@ type UserConfig struct {
 	PasswordHash string `json:"passwordHash,omitempty"`
 	Directory    string `json:"directory"`
 	Readable     bool   `json:"readable"`
+	TrustHangups bool   `json:"trustHangups"`
 }
 
 // FilesConfig says which files are taken, when, and how much room they may use.
 type FilesConfig struct {
-	Ignore        []*string `json:"ignore"`
-	Settle        Duration  `json:"settle"`
-	Quiet         Duration  `json:"quiet"`
-	MaxSize       Size      `json:"maxSize"`
-	SpoolLimit    Size      `json:"spoolLimit"`
-	MinFree       Size      `json:"minFree"`
-	PartialExpiry Duration  `json:"partialExpiry"`
-	MaxFiles      int       `json:"maxFiles"`
-	MaxFolders    int       `json:"maxFolders"`
-	MaxTotal      int       `json:"maxTotal"` // of all users together
+	Ignore             []*string `json:"ignore"`
+	Acknowledge        string    `json:"acknowledge"` // auto, stored or delivered
+	AcknowledgeTimeout Duration  `json:"acknowledgeTimeout"`
+	Settle             Duration  `json:"settle"`
+	Quiet              Duration  `json:"quiet"`
+	MaxSize            Size      `json:"maxSize"`
+	SpoolLimit         Size      `json:"spoolLimit"`
+	MinFree            Size      `json:"minFree"`
+	PartialExpiry      Duration  `json:"partialExpiry"`
+	MaxFiles           int       `json:"maxFiles"`
+	MaxFolders         int       `json:"maxFolders"`
+	MaxTotal           int       `json:"maxTotal"` // of all users together
 }
 
 // MessageConfig says how a file becomes a message.

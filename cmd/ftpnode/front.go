@@ -30,6 +30,7 @@ type frontConfig struct {
 type front struct {
 	volume   disk.FS
 	dir      string // of the volume
+	storage  storage
 	listener *net.TCPListener
 	outbox   *outbox.Outbox
 	log      *slog.Logger
@@ -115,7 +116,8 @@ func (f *front) serve(ctx, serving context.Context, c frontConfig, works func())
 		watching.Go(func() { _ = d.Run(serving) }) // it returns nil
 	}
 	works()
-	f.log.Info("FTP is served", "address", f.listener.Addr(), "users", len(users), "tls", c.FTP.TLS)
+	acknowledge, why := f.storage.acknowledge(c.Files.Acknowledge)
+	f.log.Info("FTP is served", "address", f.listener.Addr(), "users", len(users), "tls", c.FTP.TLS, "acknowledge", acknowledge, "since", why)
 	if len(users) == 0 {
 		f.log.Warn("FTP refuses every log-in, since no user is known that is valid")
 	}
@@ -231,7 +233,7 @@ func (f *front) server(config frontConfig, users []ftp.User, d *drop.Drop) (*ftp
 func (f *front) usableUsers(users []*UserConfig, d *drop.Drop) []ftp.User {
 	var usable []ftp.User
 	for _, u := range users {
-		user := ftp.User{Name: u.Name, Password: u.Password, PasswordHash: u.PasswordHash, Directory: u.Directory, Readable: u.Readable}
+		user := ftp.User{Name: u.Name, Password: u.Password, PasswordHash: u.PasswordHash, Directory: u.Directory, Readable: u.Readable, TrustHangups: u.TrustHangups}
 		if _, err := ftp.New(ftp.Options{Listener: f.listener, Drop: d, Users: []ftp.User{user}}); err != nil {
 			f.log.Error("a user cannot be used and is left out", "user", u.Name, "error", err)
 			continue

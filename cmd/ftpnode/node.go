@@ -164,8 +164,8 @@ func (n *node) apply(definition *echostream.Node) {
 	if configured || !reflect.DeepEqual(before.SendMessageType, definition.SendMessageType) {
 		compareSample(definition.SendMessageType, n.config.Message, n.log)
 	}
-	if before == nil || !reflect.DeepEqual(before.Mounts, definition.Mounts) {
-		checkMounts(definition.Mounts, n.front.dir, n.log)
+	if configured || before.Managed != definition.Managed || !reflect.DeepEqual(before.Mounts, definition.Mounts) {
+		n.front.storage.check(definition, n.front.dir, n.config.Files.Acknowledge, n.log)
 	}
 	switch wasStopped := before != nil && before.Stopped; {
 	case definition.Stopped && !wasStopped:

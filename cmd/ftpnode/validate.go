@@ -272,16 +272,17 @@ func (v *validation) remove(loc []string) {
 type quantity struct{ kind, least, most string }
 
 var quantities = map[string]quantity{
-	"ftp.passivePorts":    {"ports", "1024", "65535"},
-	"ftp.idleTimeout":     {"duration", "10s", "24h"},
-	"ftp.stallTimeout":    {"duration", "5s", "1h"},
-	"ftp.loginTimeout":    {"duration", "1s", "10m"},
-	"files.settle":        {"duration", "0s", "1h"},
-	"files.quiet":         {"duration", "1s", "24h"},
-	"files.maxSize":       {"size", "1B", "100GB"},
-	"files.spoolLimit":    {"size", "0B", "1000TB"},
-	"files.minFree":       {"size", "0B", "100TB"},
-	"files.partialExpiry": {"duration", "1m", "8760h"},
+	"ftp.passivePorts":         {"ports", "1024", "65535"},
+	"ftp.idleTimeout":          {"duration", "10s", "24h"},
+	"ftp.stallTimeout":         {"duration", "5s", "1h"},
+	"ftp.loginTimeout":         {"duration", "1s", "10m"},
+	"files.acknowledgeTimeout": {"duration", "1s", "10m"},
+	"files.settle":             {"duration", "0s", "1h"},
+	"files.quiet":              {"duration", "1s", "24h"},
+	"files.maxSize":            {"size", "1B", "100GB"},
+	"files.spoolLimit":         {"size", "0B", "1000TB"},
+	"files.minFree":            {"size", "0B", "100TB"},
+	"files.partialExpiry":      {"duration", "1m", "8760h"},
 }
 
 func (q quantity) holds(value string) bool {
