@@ -83,6 +83,7 @@ func (o *Outbox) finishAudit(batch []*entry, results []error) (line retry.Line, 
 		}
 	}
 	o.auditFails, o.noteFirst = failed > 0, failed > 0
+	o.cond.Broadcast() // somebody may await what was delivered
 	if failed == 0 {
 		return o.auditTrouble.Over(time.Now(), "Auditing works again"), 0
 	}

@@ -21,6 +21,8 @@ type Edit struct {
 	ModTime         *time.Time
 	Wait            *time.Duration // from now; by default, it goes on
 	Yield           *bool
+	// Tentative says that nobody has been told yet of this Edit. It is durable only with the first attempt to send the entry. It goes with no Move.
+	Tentative *Tentative
 	// Last gives the entry the last place in the order. So does a Key that a later entry has: a renamed entry is the newest version.
 	Last bool
 }
@@ -38,7 +40,10 @@ func (o *Outbox) Edit(edits []Edit, move *Move) error {
 	if err != nil {
 		return err
 	}
-	if err = o.journal.wait(c.round); err == nil && move != nil {
+	if c.round != nil {
+		err = o.journal.wait(c.round)
+	}
+	if err == nil && move != nil {
 		err = o.move(*move)
 	}
 	var r *round[lines]
@@ -54,13 +59,15 @@ func (o *Outbox) Edit(edits []Edit, move *Move) error {
 // change is an Edit under way.
 type change struct {
 	entries []*entry
-	before  []entry // copies of the values
-	round   *round[lines]
+	before  []entry       // copies of the values
+	round   *round[lines] // nil: it is tentative
 	moveID  uint64
 }
 
-// claim finds entries that are not due, and waits until nobody else changes them.
-func (o *Outbox) claim(ids ...string) ([]*entry, error) {
+func isWaiting(e *entry) bool { return e.state == waiting }
+
+// claim finds entries that may be changed, and waits until nobody else changes them.
+func (o *Outbox) claim(may func(*entry) bool, ids ...string) ([]*entry, error) {
 	for {
 		found, busy := make([]*entry, 0, len(ids)), false
 		for _, id := range ids {
@@ -69,7 +76,7 @@ func (o *Outbox) claim(ids ...string) ([]*entry, error) {
 			switch {
 			case e == nil || e.hidden() && !e.busy:
 				return nil, fmt.Errorf("entry %s: %w", id, fs.ErrNotExist)
-			case e.state != waiting && !e.busy:
+			case !may(e) && !e.busy:
 				return nil, fmt.Errorf("entry %s: %w", id, ErrDue)
 			case slices.Contains(found, e):
 				return nil, fmt.Errorf("entry %s: it is there twice", id)
@@ -98,16 +105,23 @@ func (o *Outbox) beginEdit(edits []Edit, move *Move) (*change, error) {
 	for move != nil && o.moving {
 		o.cond.Wait()
 	}
-	entries, err := o.claim(ids...)
+	entries, err := o.claim(isWaiting, ids...)
 	if err != nil {
 		return nil, err
 	}
 	c := &change{entries: entries}
 	line := &journalLine{}
+	var written []*entry
 	for i, e := range entries {
-		c.before = append(c.before, *e)
+		before := *e
+		c.before = append(c.before, before)
 		e.busy = true
 		o.apply(e, edits[i])
+		if e.tentative = newTentative(edits[i].Tentative); e.tentative != nil {
+			e.tentative.before = &before
+			continue
+		}
+		written = append(written, e)
 		line.All = append(line.All, o.recordOf(e))
 	}
 	if move != nil {
@@ -116,7 +130,10 @@ func (o *Outbox) beginEdit(edits []Edit, move *Move) (*change, error) {
 		c.moveID = o.lastSeq
 		line.Move = &moveRecord{c.moveID, []byte(move.From), []byte(move.To)}
 	}
-	c.round = o.writeWith(line, entries...)
+	if len(written) > 0 || move != nil {
+		line.Late = o.forgetLate(written)
+		c.round = o.writeWith(line, written...)
+	}
 	return c, nil
 }
 
@@ -207,6 +224,7 @@ func (o *Outbox) revert(e, before *entry) {
 	o.unlinkKey(e)
 	e.name, e.key, e.meta, e.hold, e.yield = before.name, before.key, before.meta, before.hold, before.yield
 	e.modified, e.modifiedNano = before.modified, before.modifiedNano
+	e.tentative = before.tentative
 	o.replace(e, before.place, before.lane.name)
 	o.linkKey(e)
 }
@@ -225,7 +243,7 @@ func (o *Outbox) move(m Move) error {
 	return nil
 }
 
-// Withdraw takes an entry that is not due out of the outbox, unsent and durably: its file is removed or, if to is not "", moved to that path on
+// Withdraw takes an entry that is not due, or is Tentative and was not attempted, out of the outbox, unsent and durably: its file is removed or, if to is not "", moved to that path on
 // the volume, whose directory must be there. Errors are those of Edit; then nothing has changed. A file that cannot be
 // removed or moved now is so by Run, or by the next Open.
 func (o *Outbox) Withdraw(id, to string) error {
@@ -271,7 +289,7 @@ func (o *Outbox) removeNow(retired ...*entry) {
 func (o *Outbox) beginWithdraw(id, to string) (*entry, *round[lines], error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	found, err := o.claim(id)
+	found, err := o.claim(func(e *entry) bool { return e.state == waiting || e.state == due && e.undecided() }, id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -285,7 +303,7 @@ func (o *Outbox) beginWithdraw(id, to string) (*entry, *round[lines], error) {
 func (o *Outbox) Suspend(id string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	found, err := o.claim(id)
+	found, err := o.claim(isWaiting, id)
 	if err == nil {
 		found[0].suspended++
 	}

@@ -42,6 +42,7 @@ type entry struct {
 	older      *entry    // the version of the key before
 	acked      []*target // have acknowledged or refused it
 	refused    []refusal
+	tentative  *tentative
 	replaces   *entry // leaves before this one does
 	replacedBy *entry
 	prep       *preparation
@@ -88,10 +89,11 @@ type exit struct {
 type exitKind uint8
 
 const (
-	delivered exitKind = iota // removed
-	withdrawn                 // removed, or moved if exit.to is not ""
-	asideKind                 // moved to failed/
-	voided                    // moved back: Put has given it up
+	delivered   exitKind = iota // removed
+	withdrawn                   // removed, or moved if exit.to is not ""
+	asideKind                   // moved to failed/
+	refusedKind                 // removed: it was tentative, and no target will ever take it
+	voided                      // moved back: Put has given it up
 )
 
 // hidden reports whether nobody needs to know of e any more.
@@ -110,7 +112,7 @@ func (o *Outbox) public(e *entry) Entry {
 	id := e.id.String()
 	public := Entry{
 		ID: id, Name: e.name, Lane: e.lane.name, Key: e.key, Meta: e.meta, Path: o.pathFor(e.seq, id), Size: e.size,
-		ModTime: e.modTime(), Accepted: e.acceptedAt(), Due: e.state >= due, Yield: e.yield && e.state < due,
+		ModTime: e.modTime(), Checksum: e.sum(), Accepted: e.acceptedAt(), Due: e.state >= due, Yield: e.yield && e.state < due,
 	}
 	if !public.Due && e.hold != nil {
 		public.Until = e.hold.until
@@ -120,6 +122,9 @@ func (o *Outbox) public(e *entry) Entry {
 
 // recordOf is all that is known about e.
 func (o *Outbox) recordOf(e *entry) record {
+	if e.undecided() && e.tentative.before != nil {
+		return o.recordOf(e.tentative.before)
+	}
 	r := record{
 		Seq: e.seq, ID: e.id.String(), Size: e.size, ModTime: jsonTime(e.modTime()), Accepted: e.acceptedAt(), Meta: e.meta,
 		From: e.from, Sent: e.state == sent || e.state == leaving && e.exit.kind == delivered, Retries: int(e.attempts),
@@ -149,11 +154,13 @@ func (o *Outbox) recordOf(e *entry) record {
 		r.Withdrawn, r.To = true, e.exit.to
 	}
 	r.Void = e.state == leaving && e.exit.kind == voided
-	for _, t := range e.acked {
-		if !slices.ContainsFunc(r.Refused, func(r refusal) bool { return r.Target == t.name }) {
-			r.Acked = append(r.Acked, t.name)
+	if t := e.tentative; t != nil {
+		r.Tentative, r.Attempted = true, t.attempted
+		if !t.attempted {
+			r.TakeBack = t.takeBack
 		}
 	}
+	r.Acked = e.takers()
 	return r
 }
 
@@ -170,6 +177,9 @@ func (o *Outbox) restore(k key, r *record) *entry {
 	}
 	e.setModTime(r.ModTime)
 	e.setChecksum(r.Checksum)
+	if r.Tentative {
+		e.tentative = &tentative{attempted: true} // else Open has taken it back
+	}
 	if e.hold = newHold(r.Wait); e.hold != nil && r.Wait != Forever {
 		now := time.Now()
 		e.hold.until = now.Add(min(max(r.Until.Sub(now.Round(0)), 0), r.Wait))
@@ -218,6 +228,15 @@ func (e *entry) acceptedAt() time.Time { return time.Unix(0, e.accepted).UTC() }
 func (e *entry) modTime() time.Time { return time.Unix(e.modified, int64(e.modifiedNano)).UTC() }
 
 func (e *entry) setModTime(t time.Time) { e.modified, e.modifiedNano = t.Unix(), int32(t.Nanosecond()) }
+
+// sum is the checksum; nil: it is not known.
+func (e *entry) sum() *uint32 {
+	if !e.summed {
+		return nil
+	}
+	sum := e.checksum
+	return &sum
+}
 
 func (e *entry) setChecksum(sum *uint32) {
 	if sum != nil {

@@ -3,6 +3,7 @@ package outbox
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"slices"
@@ -35,7 +36,11 @@ func (o *Outbox) retire(e *entry, how *exit) {
 // setAside has an entry moved to failed/.
 func (o *Outbox) setAside(e *entry, why failure) {
 	why.Time, why.Attempts = time.Now().UTC(), max(int(e.attempts), 1)
-	o.leaveAs(e, &exit{kind: asideKind, why: why})
+	kind := asideKind
+	if e.tentative != nil && len(e.takers()) == 0 {
+		kind = refusedKind
+	}
+	o.leaveAs(e, &exit{kind: kind, why: why})
 }
 
 // removals is work on the disk.
@@ -129,7 +134,7 @@ func (o *Outbox) removeFiles(batch []*entry) (stuck []*entry, err error) {
 	if len(batch) == 0 {
 		return nil, nil
 	}
-	if err := o.syncSources(batch); err != nil {
+	if err := errors.Join(o.syncSources(batch), o.rememberLate(batch)); err != nil {
 		return batch, err
 	}
 	var errs []error
@@ -237,6 +242,19 @@ func (o *Outbox) isSame(a, b string) (bool, error) {
 	return disk.SameFile(first, second), nil
 }
 
+// outcome is nil for an entry that was delivered.
+func (how *exit) outcome() error {
+	switch {
+	case how.kind == delivered:
+		return nil
+	case how.kind != asideKind && how.kind != refusedKind:
+		return errWithdrawn
+	case how.why.damaged:
+		return fmt.Errorf("%s: %s", how.why.Reason, how.why.Error)
+	}
+	return fmt.Errorf("%w: %s: %s", ErrRefused, how.why.Reason, how.why.Error)
+}
+
 // hasLeft forgets an entry whose file is durably gone, and tells of it.
 func (o *Outbox) hasLeft(e *entry) {
 	var entry Entry
@@ -255,7 +273,12 @@ func (o *Outbox) hasLeft(e *entry) {
 		o.opts.Gone(entry, Delivered)
 	case asideKind:
 		o.opts.Log.Error("File cannot be delivered and was set aside", "trackingId", entry.ID, "name", entry.Name,
-			"bytes", entry.Size, "file", path.Join(o.opts.FailedDir, path.Base(entry.Path)), "reason", how.why.Reason, "error", how.why.Error, "attempts", how.why.Attempts)
+			"bytes", entry.Size, "file", path.Join(o.opts.FailedDir, path.Base(entry.Path)), "reason", how.why.Reason, "error", how.why.Error, "attempts", how.why.Attempts,
+			"takenBy", e.takers())
+		o.opts.Gone(entry, Failed)
+	case refusedKind:
+		o.opts.Log.Error("File cannot be delivered and is not kept; its sender was told so, or was told nothing", "trackingId", entry.ID, "name", entry.Name,
+			"bytes", entry.Size, "reason", how.why.Reason, "error", how.why.Error, "attempts", how.why.Attempts)
 		o.opts.Gone(entry, Failed)
 	}
 }
@@ -278,7 +301,7 @@ func (o *Outbox) forget(e *entry) {
 	if e.replacedBy != nil {
 		e.replacedBy.replaces, e.replacedBy = nil, nil
 	}
-	o.noteLeft(e.id)
+	o.noteLeft(e.id, e.exit.outcome())
 	o.cond.Broadcast()
 	o.work.Broadcast() // what replaced it may leave
 }

@@ -42,6 +42,8 @@ type Item struct {
 	Yield bool
 	// Suspended has the entry begin as Suspend would have it.
 	Suspended bool
+	// Tentative says that nobody has been told yet that the file is accepted. It goes with no Replaces. By default, it is accepted when Put returns.
+	Tentative *Tentative
 	// Replaces is the tracking id of an entry that is not due, and that leaves, unsent, when this one is in the outbox. If Put fails, or is cut
 	// short by a crash, it stays. One that has left is no error. By default, there is none.
 	Replaces string
@@ -60,6 +62,7 @@ type Entry struct {
 	Path     string // where its bytes stand on the volume
 	Size     int64  // bytes
 	ModTime  time.Time
+	Checksum *uint32   // CRC-32C; nil if it is not known
 	Accepted time.Time // when Put took it
 	Due      bool      // it may be sent, and can no longer be changed
 	Yield    bool      // others of its lane pass it while it waits
@@ -233,6 +236,7 @@ type Outbox struct {
 	keys    map[string]map[string]*entry // the newest version, by directory (with its slash) and name
 	usage   map[string]usage             // by the keys' first element
 	lefts   []leftID                     // what left in the last minute, in that order
+	late    map[string]lateRecord        // by key
 	bytes   int64                        // of all entries
 	failed  int                          // files in failed/
 	moving  bool                         // an Edit with a Move is under way

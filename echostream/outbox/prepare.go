@@ -147,7 +147,7 @@ func (o *Outbox) prepare(p *preparation) {
 			o.discard(p)
 			if isPermanent(p.err) && p.entry.state == due {
 				p.entry.attempts++
-				o.setAside(p.entry, failure{Reason: "cannot be prepared", Error: p.err.Error()})
+				o.setAside(p.entry, failure{Reason: "cannot be prepared", Error: p.err.Error(), damaged: errors.As(p.err, new(damagedError))})
 			}
 			return
 		}

@@ -130,12 +130,15 @@ func (o *Outbox) inspect(item Item) (*entry, error) {
 	e := &entry{
 		name: item.Name, key: item.Key, from: item.Path, meta: item.Meta, size: info.Size(),
 		accepted: time.Now().UnixNano(), id: trackingID(uuid.New()), yield: item.Yield,
-		lane: &lane{name: item.Lane}, hold: newHold(item.Wait),
+		lane: &lane{name: item.Lane}, hold: newHold(item.Wait), tentative: newTentative(item.Tentative),
 	}
 	e.setModTime(cmp.Or(item.ModTime, info.ModTime()))
 	e.setChecksum(item.Checksum)
 	if item.Suspended {
 		e.suspended = 1
+	}
+	if item.Tentative != nil && item.Replaces != "" {
+		return e, fmt.Errorf("%w: a Tentative item Replaces %s", errUnfit, item.Replaces)
 	}
 	if _, err = encodeLine(o.recordOf(e)); err != nil {
 		err = fmt.Errorf("%w: Meta: expected a JSON value: %w", errUnfit, err)
@@ -186,7 +189,7 @@ func (o *Outbox) number(arrivals []arrival) *round[lines] {
 		}
 		entries = append(entries, e)
 	}
-	return o.write(entries...)
+	return o.writeWith(lateLine(o.forgetLate(entries)), entries...)
 }
 
 // claimReplaced keeps the entry that e replaces from being changed until the end of Put. before are the entries of this Put that have claimed theirs.
@@ -194,7 +197,7 @@ func (o *Outbox) claimReplaced(e *entry, id string, before []*entry) error {
 	if slices.ContainsFunc(before, func(other *entry) bool { return other.replaces != nil && other.replaces.id.String() == id }) {
 		return fmt.Errorf("%w: Replaces %s: an item before it does", errUnfit, id)
 	}
-	found, err := o.claim(id)
+	found, err := o.claim(isWaiting, id)
 	if isGone(err) {
 		return nil
 	}

@@ -50,6 +50,10 @@ type record struct {
 	Withdrawn bool   `json:"withdrawn,omitempty"` // by its owner: it goes, unsent
 	To        string `json:"to,omitempty"`        // to this path on the volume; "": it is removed
 
+	Tentative bool   `json:"tentative,omitempty"` // nobody was told that it is accepted
+	Attempted bool   `json:"attempted,omitempty"` // although Tentative, it may have been sent
+	TakeBack  string `json:"takeBack,omitempty"`  // Tentative, and not Attempted: it goes to this path; "": it is removed
+
 	Retries int       `json:"retries,omitempty"` // attempts that failed
 	Acked   []string  `json:"acked,omitempty"`   // targets that have acknowledged the entry
 	Refused []refusal `json:"refused,omitempty"` // targets that never will
@@ -60,9 +64,10 @@ type record struct {
 // journalLine is a line of the journal after the header: one record, or several that count together.
 type journalLine struct {
 	record
-	All   []record    `json:"all,omitempty"`
-	Move  *moveRecord `json:"move,omitempty"`
-	Moved uint64      `json:"moved,omitempty"` // moves up to this id are done, or were given up
+	All   []record     `json:"all,omitempty"`
+	Move  *moveRecord  `json:"move,omitempty"`
+	Moved uint64       `json:"moved,omitempty"` // moves up to this id are done, or were given up
+	Late  []lateRecord `json:"late,omitempty"`
 }
 
 // moveRecord is a Move that is to be done when its line is durable.
@@ -91,14 +96,16 @@ type failure struct {
 	Error    string    `json:"error"`
 	Time     time.Time `json:"time"`
 	Attempts int       `json:"attempts"`
+	damaged  bool      // the file, so that it can be sent again by whoever has it whole
 }
 
 // header is the first line of a journal segment. Its first key and the framing of the line stay the same in
 // all formats to come.
 type header struct {
-	Format int    `json:"format"`
-	Next   uint64 `json:"next"`            // no sequence number below this one is given again
-	Moved  uint64 `json:"moved,omitempty"` // moves up to this id are done
+	Format int          `json:"format"`
+	Next   uint64       `json:"next"`            // no sequence number below this one is given again
+	Moved  uint64       `json:"moved,omitempty"` // moves up to this id are done
+	Late   []lateRecord `json:"late,omitempty"`  // all that still count
 }
 
 // newerError is for what a newer program wrote.

@@ -53,7 +53,7 @@ func Open(opts Options) (*Outbox, error) {
 func (o *Outbox) header() header {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return header{Format: format, Next: o.lastSeq + 1, Moved: o.moved}
+	return header{Format: format, Next: o.lastSeq + 1, Moved: o.moved, Late: o.freshLate()}
 }
 
 // recovery is the work of Open: first everything is read, then what is not right is changed.
@@ -76,6 +76,9 @@ type found struct {
 	bytes   int64
 	entry   *entry
 }
+
+// place is that in the order, of a file with a record.
+func (f *found) place() uint64 { return cmp.Or(f.record.Place, f.seq) }
 
 // looseRecord is a record file with its file in the outbox.
 type looseRecord struct {
@@ -203,6 +206,9 @@ func (r *recovery) readSegment(name string) error {
 		r.sawSeq(text.header.Next - 1)
 	}
 	r.moved = max(r.moved, text.header.Moved)
+	for _, l := range text.header.Late {
+		r.noteLate(l)
+	}
 	bad := 0
 	for _, p := range parseLines(text.data, text.torn) {
 		if p.bad {
@@ -210,6 +216,9 @@ func (r *recovery) readSegment(name string) error {
 			continue
 		}
 		r.moved = max(r.moved, p.line.Moved)
+		for _, l := range p.line.Late {
+			r.noteLate(l)
+		}
 		if p.line.Move != nil {
 			r.sawSeq(p.line.Move.ID)
 			r.moves = append(r.moves, *p.line.Move)
@@ -496,13 +505,23 @@ func (r *recovery) finishWithdrawals() error {
 	if err != nil {
 		return err
 	}
+	// The places of the newest of each key: of two that are taken back, the file of the older one must not be continued by the client of the newer one.
+	newest := map[string]uint64{}
+	for _, f := range r.found {
+		if f.record != nil {
+			newest[f.record.key()] = max(newest[f.record.key()], f.place())
+		}
+	}
 	return r.removeFound(func(f *found) (bool, error) {
+		undecided := f.record.Tentative && !f.record.Attempted
 		switch {
 		case f.record.Void:
 			return true, r.moveBack(r.nameOf(f), f.record.From)
 		case f.record.Withdrawn && f.record.To != "":
 			return true, r.moveBack(r.nameOf(f), f.record.To)
-		case f.record.Withdrawn:
+		case undecided && f.record.TakeBack != "" && f.place() == newest[f.record.key()] && !f.record.Withdrawn:
+			return true, r.moveBack(r.nameOf(f), f.record.TakeBack)
+		case f.record.Withdrawn || undecided:
 			return true, r.opts.FS.Remove(r.nameOf(f))
 		}
 		return false, nil
@@ -545,6 +564,7 @@ func (r *recovery) takeBack() error {
 	for _, l := range r.loose {
 		l.record.Round++
 		l.record.Refused, l.record.Wait, l.record.Yield = nil, 0, false
+		l.record.Tentative, l.record.Attempted = false, false
 		if l.found.segment != nil {
 			l.found.segment.live--
 			l.found.segment.liveBytes -= l.found.bytes

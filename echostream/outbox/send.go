@@ -40,7 +40,15 @@ func (o *Outbox) runStream(s *stream) {
 				o.locked(func() { o.release(b.preps); o.endStream(s) })
 				return
 			}
-			results = o.callSend(s.target.name, b)
+			switch err := o.attempt(b); {
+			case len(b.entries) == 0:
+				o.locked(func() { s.target.gate.busy--; o.cond.Broadcast() })
+				continue
+			case err != nil:
+				results = slices.Repeat([]error{err}, len(b.entries))
+			default:
+				results = o.callSend(s.target.name, b)
+			}
 		}
 		settled, failed, line := o.finish(s, b, results)
 		line.To(o.opts.Log)

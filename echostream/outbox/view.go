@@ -18,8 +18,9 @@ import (
 const leftFor = time.Minute
 
 type leftID struct {
-	id trackingID
-	at time.Time
+	id  trackingID
+	at  time.Time
+	err error // nil: it was delivered
 }
 
 // Entries lists what waits, in its order.
@@ -121,13 +122,13 @@ func (o *Outbox) Left(id string) (at time.Time, ok bool) {
 	return time.Time{}, false
 }
 
-func (o *Outbox) noteLeft(id trackingID) {
+func (o *Outbox) noteLeft(id trackingID, err error) {
 	now := time.Now()
 	old := 0
 	for old < len(o.lefts) && now.Sub(o.lefts[old].at) >= leftFor {
 		old++
 	}
-	o.lefts = append(o.lefts[old:], leftID{id, now})
+	o.lefts = append(o.lefts[old:], leftID{id, now, err})
 }
 
 // OpenFile opens an entry's file for reading, due or not; fs.ErrNotExist if it has left.
