@@ -285,6 +285,12 @@ func refusal(verb string, err error) (int, string) {
 		return 452, "No space now; try again later."
 	case is(drop.ErrTooLarge):
 		return 552, "The file is larger than what is accepted here."
+	case is(drop.ErrNotReady):
+		return 450, "Nothing can be delivered now; try again later."
+	case is(drop.ErrNotDelivered):
+		return 451, "The file could not be delivered in time; send it again."
+	case is(drop.ErrRefused):
+		return 552, "The file is refused where it is to be delivered."
 	case is(drop.ErrBusy):
 		return 450, "The file is in use; try again later."
 	case is(drop.ErrDue):

@@ -52,7 +52,8 @@ var (
 
 func (s *session) openUpload(name string, appending bool) (ftpserver.FileTransfer, error) {
 	c := s.current()
-	w := drop.Write{Offset: c.offset, Append: appending, Unread: true}
+	u := &upload{s: s, c: c, name: name, resumed: c.offset > 0 || appending}
+	w := drop.Write{Offset: c.offset, Append: appending, Unread: true, Confirm: u.left}
 	if c.declared > 0 && s.srv.declarations.counts(s.declaration(c, name)) {
 		w.Declared = c.declared // else Close finds out what it is worth
 	}
@@ -63,7 +64,8 @@ func (s *session) openUpload(name string, appending bool) (ftpserver.FileTransfe
 		}
 		return nil, err
 	}
-	return &upload{s: s, c: c, file: file, evidence: s.tcp.Upload(), name: name, resumed: c.offset > 0 || appending}, nil
+	u.file, u.evidence = file, s.tcp.Upload()
+	return u, nil
 }
 
 // declaredSize reports whether the upload has the very size that was declared: it is all there, whatever became of the client.

@@ -42,7 +42,7 @@ func text(name string) string { return strings.Repeat(name+" ", 1+1100/len(name)
 
 // send uploads content, or what of it is not there yet, and notes the 226.
 func (c *client) send(s *drop.Session, name, content string, w drop.Write) error {
-	if w == (drop.Write{}) && strings.HasSuffix(name, ".tmp") {
+	if w.Offset == 0 && !w.Append && strings.HasSuffix(name, ".tmp") {
 		c.replaces(name)
 	}
 	f := c.files[content]

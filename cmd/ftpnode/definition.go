@@ -40,6 +40,7 @@ type definitions struct {
 	log    *slog.Logger
 	pace   pace
 	again  chan struct{} // somebody has found out that the definition is out of date
+	hurry  func() bool   // reports whether clients wait for EchoStream. By default, none does
 }
 
 // readAgain has the definition read soon.
@@ -49,6 +50,9 @@ func (d *definitions) readAgain() {
 	default: // it will be
 	}
 }
+
+// hurried is how often the definition is tried while clients wait for EchoStream.
+const hurried = 5 * time.Second
 
 // run reads until ctx ends.
 func (d *definitions) run(ctx context.Context) {
@@ -65,7 +69,7 @@ func (d *definitions) run(ctx context.Context) {
 			failures++
 			d.failed(err)
 			d.say(&t, err)
-			longest := d.pace.lastRetry
+			longest := d.longest()
 			if needsPerson(err) {
 				longest = d.pace.slowRetry
 			}
@@ -84,12 +88,20 @@ func (d *definitions) run(ctx context.Context) {
 				pause = retry.Backoff(1, d.pace.pollIdle, d.pace.pollIdle)
 			}
 			// An edge that stays out of reach although the definition names it must not have it read over and over.
-			soonest = retry.Backoff(unchanged+1, d.pace.firstRetry, d.pace.lastRetry)
+			soonest = retry.Backoff(unchanged+1, d.pace.firstRetry, d.longest())
 		}
 		if !d.wait(ctx, soonest, pause) {
 			return
 		}
 	}
+}
+
+// longest is the longest pause after a failure.
+func (d *definitions) longest() time.Duration {
+	if d.hurry != nil && d.hurry() {
+		return min(d.pace.lastRetry, hurried)
+	}
+	return d.pace.lastRetry
 }
 
 // wait waits for pause, or if somebody asks for soonest only.

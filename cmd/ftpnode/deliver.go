@@ -31,8 +31,11 @@ type deliverer struct {
 	now func() time.Time
 	// outdated is called when an edge of the definition is gone.
 	outdated func()
+	// hurry reports whether clients wait for EchoStream. By default, none does.
+	hurry func() bool
 
-	state atomic.Pointer[deliveryState]
+	state   atomic.Pointer[deliveryState]
+	trouble atomic.Pointer[error] // of the last call to SQS, S3 or AppSync
 }
 
 var _ outbox.Deliverer = (*deliverer)(nil)
@@ -60,6 +63,40 @@ func (s *deliveryState) queue(target string) (string, bool) {
 	return "", false
 }
 
+// ready says why nothing can be delivered now, as far as that is known.
+func (d *deliverer) ready() error {
+	s := d.state.Load()
+	switch {
+	case s == nil || s.node.Kept:
+		return errNoDefinition
+	case s.node.Stopped:
+		return errors.New("the node is stopped")
+	case len(s.node.Targets) == 0:
+		return errors.New("the node has no edge")
+	}
+	if err := d.trouble.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// came notes how a call to EchoStream's services came out. That it refuses one file for good is no trouble.
+func (d *deliverer) came(err error) {
+	if err == nil || isPermanent(err) {
+		d.trouble.Store(nil)
+		return
+	}
+	d.trouble.Store(&err)
+	if d.hurry != nil && d.hurry() {
+		d.outdated() // when the definition can be read, files are taken and tried again
+	}
+}
+
+func isPermanent(err error) bool {
+	var permanent interface{ Permanent() bool }
+	return errors.As(err, &permanent) && permanent.Permanent()
+}
+
 // set changes what is delivered by.
 func (d *deliverer) set(s deliveryState) { d.state.Store(&s) }
 
@@ -82,12 +119,23 @@ func (d *deliverer) Prepare(ctx context.Context, e outbox.Entry, open func() (di
 	if !s.read() {
 		return nil, errNoDefinition
 	}
-	c := composer{config: s.config, group: groupOf(s.node.Name, e.Lane), now: d.now, upload: s.bulk.Upload}
+	c := composer{config: s.config, group: groupOf(s.node.Name, e.Lane), now: d.now, upload: d.uploadTo(s.bulk)}
 	p, err := c.compose(ctx, e, open)
 	if err != nil {
 		return nil, err // not p: a nil *payload is a payload that is not nil
 	}
 	return p, nil
+}
+
+// uploadTo is bulk.Upload, of whose outcome note is taken.
+func (d *deliverer) uploadTo(bulk uploader) func(context.Context, func() (io.ReadCloser, error)) (echostream.BulkObject, error) {
+	return func(ctx context.Context, open func() (io.ReadCloser, error)) (echostream.BulkObject, error) {
+		object, err := bulk.Upload(ctx, open)
+		if ctx.Err() == nil {
+			d.came(err)
+		}
+		return object, err
+	}
 }
 
 var errNoDefinition = errors.New("the node's definition was not read from EchoStream since the start")
@@ -120,11 +168,18 @@ func (d *deliverer) Send(ctx context.Context, target string, batch []outbox.Prep
 	if len(messages) == 0 {
 		return errs
 	}
+	var failed error
 	for n, err := range d.cloud.Send(ctx, s.node, queue, messages) {
 		errs[at[n]] = err
 		if errors.Is(err, echostream.ErrEdgeGone) {
 			d.outdated()
 		}
+		if err != nil && !isPermanent(err) {
+			failed = err
+		}
+	}
+	if ctx.Err() == nil {
+		d.came(failed)
 	}
 	return errs
 }

@@ -31,6 +31,7 @@ type front struct {
 	volume   disk.FS
 	dir      string // of the volume
 	storage  storage
+	ready    func() error // see drop.Options
 	listener *net.TCPListener
 	outbox   *outbox.Outbox
 	log      *slog.Logger
@@ -157,8 +158,14 @@ func (f *front) dropOptions(c frontConfig) drop.Options {
 	for _, pattern := range c.Files.Ignore {
 		ignore = append(ignore, *pattern)
 	}
+	wait := time.Duration(0)
+	if mode, _ := f.storage.acknowledge(c.Files.Acknowledge); mode == delivered {
+		wait = time.Duration(c.Files.AcknowledgeTimeout)
+	}
 	return drop.Options{
 		FS: f.volume, Log: f.log,
+		Delivered:     wait,
+		Ready:         f.ready,
 		Outbox:        f.outbox,
 		Describe:      describer(c.Order),
 		WatchDir:      filepath.Join(f.dir, "drop"),

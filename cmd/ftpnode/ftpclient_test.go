@@ -69,10 +69,15 @@ func (c *ftpClient) data(format string, args ...any) net.Conn {
 	reply := c.command(229, "EPSV")
 	port := reply[strings.Index(reply, "|||")+3 : strings.LastIndex(reply, "|")]
 	require.NoError(c.t, c.conn.PrintfLine(format, args...))
-	conn, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", port), 10*time.Second)
-	require.NoError(c.t, err)
-	require.NoError(c.t, conn.SetDeadline(time.Now().Add(2*time.Minute)))
+	conn := dialData(c.t, port)
 	c.expect(150)
+	return conn
+}
+
+func dialData(t *testing.T, port string) net.Conn {
+	conn, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", port), 10*time.Second)
+	require.NoError(t, err)
+	require.NoError(t, conn.SetDeadline(time.Now().Add(2*time.Minute)))
 	return conn
 }
 

@@ -51,8 +51,8 @@ func newNode(env echostream.Environment, client *echostream.Client, volume disk.
 		env: env, client: client, volume: volume, log: log, level: level,
 		known: make(chan struct{}), failed: make(chan struct{}),
 	}
-	d := &definitions{read: client.Node, got: n.got, failed: n.missed, log: log, pace: p, again: make(chan struct{}, 1)}
-	n.deliverer = &deliverer{cloud: client, now: client.Now, outdated: d.readAgain}
+	d := &definitions{read: client.Node, got: n.got, failed: n.missed, log: log, pace: p, again: make(chan struct{}, 1), hurry: n.hurries}
+	n.deliverer = &deliverer{cloud: client, now: client.Now, outdated: d.readAgain, hurry: n.hurries}
 	return n, d
 }
 
@@ -111,6 +111,7 @@ func (n *node) start(ctx context.Context, patience time.Duration) {
 func (n *node) got(definition *echostream.Node) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	trouble := n.deliverer.trouble.Swap(nil) != nil
 	n.tell("EchoStream can be reached")
 	if !reflect.DeepEqual(definition, n.kept) {
 		if err := echostream.SaveDefinition(n.volume, definitionFile, n.env, definition); err != nil {
@@ -124,11 +125,24 @@ func (n *node) got(definition *echostream.Node) {
 	if changed {
 		n.apply(definition)
 	}
-	if changed || n.out {
+	if changed || n.out || trouble && n.acknowledges() == delivered {
 		n.outbox.Wake()
 	}
 	n.out = false
 	n.knownOnce.Do(func() { close(n.known) })
+}
+
+// hurries reports whether clients wait for EchoStream, and cannot be served without it.
+func (n *node) hurries() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.acknowledges() == delivered
+}
+
+// acknowledges is what a 226 means now. n.mu is held.
+func (n *node) acknowledges() string {
+	mode, _ := n.front.storage.acknowledge(n.config.Files.Acknowledge)
+	return mode
 }
 
 // missed notes that EchoStream has not given a definition.
@@ -136,6 +150,7 @@ func (n *node) missed(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.out = true
+	n.deliverer.trouble.Store(&err)
 	n.tell(fmt.Sprintf("EchoStream is out of reach: %v", err))
 	n.failOnce.Do(func() { close(n.failed) })
 }

@@ -94,7 +94,7 @@ func runNode(ctx context.Context, getenv func(string) string, stdout io.Writer, 
 		return stopped(log)
 	}
 	defer n.outbox.Close()
-	n.front = &front{volume: volume, dir: s.dir, storage: findStorage(getenv, s.dir), listener: listener, outbox: n.outbox, log: log, pace: p}
+	n.front = &front{volume: volume, dir: s.dir, storage: findStorage(getenv, s.dir), ready: n.deliverer.ready, listener: listener, outbox: n.outbox, log: log, pace: p}
 	n.serve(ctx, d)
 	return stopped(log)
 }

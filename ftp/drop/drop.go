@@ -72,6 +72,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path"
+	"sync/atomic"
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
@@ -97,6 +98,7 @@ type Drop struct {
 	doubts  doubts
 	undone  undone
 	held    heldLong
+	run     atomic.Pointer[context.Context] // Run's
 }
 
 // Open recovers what the volume holds, by reading its directories, and makes those that are missing. The Drop that was opened
@@ -148,6 +150,7 @@ func Open(opts Options) (*Drop, error) {
 
 // Run watches and expires until ctx ends. It returns nil then.
 func (d *Drop) Run(ctx context.Context) error {
+	d.run.Store(&ctx)
 	d.watcher.run(ctx)
 	return nil
 }

@@ -17,6 +17,13 @@ var (
 	ErrFull = errors.New("no space now, try again later")
 	// ErrTooLarge says that the file is larger than Options.MaxSize (552).
 	ErrTooLarge = errors.New("larger than the largest file accepted here")
+	// ErrNotReady says that nothing can be delivered now: try later (450). With Options.Delivered.
+	ErrNotReady = errors.New("nothing can be delivered now, try again later")
+	// ErrNotDelivered says that the file was not delivered in time. If it is sent again, it is that file that is
+	// waited for, if it may be under way (451). With Options.Delivered.
+	ErrNotDelivered = errors.New("not delivered in time, try again")
+	// ErrRefused says that no target will ever take the file, or not all of them will (552). With Options.Delivered.
+	ErrRefused = errors.New("refused by a target for good")
 	// ErrBusy says that an upload to the name is under way, or that files in the directory are being delivered: try later (450).
 	ErrBusy = errors.New("in use, try again later")
 	// ErrDue says that the file is being delivered and can no longer be changed (550).

@@ -34,6 +34,13 @@ type Options struct {
 	// empty non-nil slice ignores nothing.
 	Ignore []string
 
+	// Delivered, if it is not 0, is for a volume that may go any time: nothing counts as accepted before it is delivered. Commit, and a Rename that
+	// ends a temporary name, return nil then, and wait so long for it; there is no Settle. By default, a file is accepted when it is in the outbox.
+	Delivered time.Duration
+	// Ready says, by an error, why nothing can be delivered now; with Delivered, Create and such a Rename then fail at once. By default, it
+	// always can.
+	Ready func() error
+
 	// Settle is how long a finished upload is not sent, so that the client can still rename it, set its time or delete it. By default, 1 s; negative: none.
 	Settle time.Duration
 	// Quiet is how long a file of another program must not have changed before it is taken. By default, 10 s.
@@ -111,6 +118,13 @@ func (o Options) withDefaults() (Options, error) {
 		o.Settle = time.Second
 	}
 	o.Settle = max(o.Settle, 0)
+	if o.Delivered != 0 {
+		positive("Delivered", &o.Delivered, 0)
+		o.Settle = 0
+	}
+	if o.Ready == nil {
+		o.Ready = func() error { return nil }
+	}
 	if o.MaxSize == 0 {
 		o.MaxSize = 5_000_000_000
 	}

@@ -33,50 +33,93 @@ func (s *Session) Rename(from, to string) error {
 	}))
 }
 
+// renameFile renames the file p, and waits for its delivery if that is to be told of.
 func (s *Session) renameFile(p, q string) error {
+	ctx, cancel := s.d.patience()
+	defer cancel()
+	awaited, own, err := s.beginRename(p, q)
+	if err != nil || awaited == "" {
+		return err
+	}
+	var takeBack func(error) error
+	if own.ID != "" {
+		takeBack = func(why error) error { return s.undoRename(own, p, q, why) }
+	}
+	return s.d.await(ctx, awaited, takeBack)
+}
+
+// undoRename gives the entry e, which was not sent, its temporary name p back.
+func (s *Session) undoRename(e outbox.Entry, p, q string, why error) error {
+	d := s.d
+	defer d.names.lock(p, q)()
+	if err := d.box.Revert(e.ID); err != nil {
+		return err
+	}
+	s.forget(q)
+	if newest, _ := d.box.Lookup(p); newest.ID != e.ID {
+		_ = d.box.Withdraw(e.ID, "") // the client has begun anew. If it fails, that is an older version, which nobody sees
+		return nil
+	}
+	s.remember(p, e)
+	d.log.Warn("a file was not delivered; it has its temporary name again, and its client is told so", "trackingId", e.ID, "user", s.u.name, "name", e.Name, "reason", why)
+	return nil
+}
+
+// beginRename renames the file p. awaited is the id of the entry whose delivery is to be waited for, if any; own, as it was before, if the rename can be undone.
+func (s *Session) beginRename(p, q string) (awaited string, own outbox.Entry, err error) {
 	d := s.d
 	defer d.names.lock(p, q)()
 	here, err := d.at(p)
 	if err != nil {
-		return err
+		return "", own, err
 	}
 	there, err := d.at(q)
 	if err != nil {
-		return err
+		return "", own, err
 	}
 	switch {
 	case here.dir != nil:
-		return syscall.EISDIR
+		return "", own, syscall.EISDIR
 	case here.kept != nil:
-		return ErrIncomplete
+		return "", own, ErrIncomplete
 	case here.changeable():
 		err = s.mayChange(p, here.entry)
 	case here.found != nil:
 	case here.open != nil:
-		return ErrIncomplete
+		return "", own, ErrIncomplete
 	case here.waits:
-		return ErrDue
+		return "", own, ErrDue
 	default:
-		return fs.ErrNotExist
+		return "", own, fs.ErrNotExist
 	}
 	switch {
 	case err != nil || p == q:
-		return err
+		return "", own, err
 	case there.dir != nil:
-		return fs.ErrExist
+		return "", own, fs.ErrExist
+	}
+	e := here.entry
+	ends := d.waits(ignored(d.opts.Ignore, s.rel(q))) // the temporary name, or that of a file of another program
+	if ends {
+		if err := d.ready(); err != nil {
+			return "", own, err
+		}
+		if id, ok := s.sameRenamed(here, q); ok {
+			return id, own, s.drop(p, e)
+		}
 	}
 	// An interrupted upload of the new name is void, and must not come back for a client to resume it.
 	if err := d.uploads.void(q); err != nil {
-		return err
+		return "", own, err
 	}
-	e := here.entry
 	if here.changeable() {
+		own = e
 		e, err = s.renameEntry(e, q)
 	} else {
 		e, err = s.takeFound(p, q, nil)
 	}
 	if err != nil {
-		return err
+		return "", own, err
 	}
 	s.forget(p)
 	s.remember(q, e)
@@ -85,6 +128,26 @@ func (s *Session) renameFile(p, q string) error {
 		// As an upload of a temporary name replaces the one before. If it fails, that is an older version, which nobody sees.
 		_ = d.box.Withdraw(there.entry.ID, "")
 	}
+	if ends {
+		awaited = e.ID
+	}
+	return awaited, own, nil
+}
+
+// sameRenamed finds the file that a client sends again, by a temporary name, since it was not told what became of it.
+func (s *Session) sameRenamed(here standing, q string) (id string, ok bool) {
+	if !here.changeable() || here.entry.Checksum == nil {
+		return "", false
+	}
+	return s.d.box.Same(q, here.entry.Size, *here.entry.Checksum)
+}
+
+// drop withdraws the held entry e at p, as the same file was sent before.
+func (s *Session) drop(p string, e outbox.Entry) error {
+	if err := s.d.box.Withdraw(e.ID, ""); err != nil {
+		return due(err)
+	}
+	s.forget(p)
 	return nil
 }
 
@@ -116,6 +179,9 @@ func (s *Session) edit(e outbox.Entry, q string) outbox.Edit {
 	}
 	if e.Yield && !item.Yield {
 		edit.Meta, edit.Last = item.Meta, true
+		if s.d.waits(item.Yield) {
+			edit.Tentative = &outbox.Tentative{}
+		}
 	}
 	return edit
 }
@@ -134,6 +200,7 @@ func (s *Session) renameDir(p, q string) error {
 			return fmt.Errorf("%w: a file in it is being delivered", ErrBusy)
 		}
 		edit := s.edit(e, q+e.Key[len(p):])
+		edit.Tentative = nil // it goes with the directory
 		edits = append(edits, edit)
 		if edit.Last {
 			e.Name, e.Key, e.Yield = *edit.Name, *edit.Key, false

@@ -30,6 +30,9 @@ type Write struct {
 	Declared int64
 	// Unread: the caller says after Commit whether the client has read the reply (see Upload.Read). By default, it counts as read.
 	Unread bool
+	// Confirm is asked right before the file is first sent, if Options.Delivered has Commit wait for that: an error has it taken back, and is that of
+	// Commit. By default, nobody is asked.
+	Confirm func() error
 }
 
 // Upload is a file that is being received. Its methods may be called concurrently, but a Write that runs while the
@@ -41,6 +44,8 @@ type Upload struct {
 	temp     string // where it stands in partial/open
 	declared int64
 	unread   bool
+	confirm  func() error
+	awaited  string // the id of the entry whose delivery Commit waits for; "": of none
 	began    time.Time
 	base     string // the id of the entry that this continues, suspended meanwhile; "": none
 	size     atomic.Int64
@@ -72,6 +77,9 @@ func (s *Session) Create(name string, w Write) (*Upload, error) {
 	if s.d.opts.MaxSize >= 0 && max(w.Declared, w.Offset) > s.d.opts.MaxSize {
 		return nil, named(name, ErrTooLarge)
 	}
+	if err := s.d.ready(); err != nil {
+		return nil, named(name, err)
+	}
 	var u *Upload
 	err = s.again(p, func() error { u, err = s.create(p, w); return err })
 	if err != nil {
@@ -82,7 +90,7 @@ func (s *Session) Create(name string, w Write) (*Upload, error) {
 
 func (s *Session) create(p string, w Write) (*Upload, error) {
 	for {
-		u := &Upload{s: s, d: s.d, path: p, declared: w.Declared, unread: w.Unread, began: time.Now()}
+		u := &Upload{s: s, d: s.d, path: p, declared: w.Declared, unread: w.Unread, confirm: w.Confirm, began: time.Now()}
 		old, err := u.start(w)
 		if old != nil {
 			var done bool
@@ -403,15 +411,31 @@ func (u *Upload) logger() *slog.Logger {
 	return u.d.log.With("user", u.s.u.name, "name", u.name(), "bytes", u.Size(), "remote", u.s.remote)
 }
 
-// Commit finishes the upload: when it returns nil, the file is durable in the outbox and WILL be delivered (226). After an
-// error it will not be (unless that is disk.IsUncertain); what can be resumed has been kept, as by Interrupt, and the Upload is
-// ended all the same.
+// Commit finishes the upload: when it returns nil, the file is durable in the outbox and WILL be delivered (226); with Options.Delivered it HAS
+// been, unless its name is a temporary one. After an error it will not be, unless that is disk.IsUncertain, or ErrNotDelivered, which says
+// more; what can be resumed has been kept, as by Interrupt, and the Upload is ended all the same.
 func (u *Upload) Commit() error {
+	ctx, cancel := u.d.patience()
+	defer cancel()
 	u.mu.Lock()
-	defer u.mu.Unlock()
+	err := u.commitLocked()
+	awaited, own := u.awaited, u.awaited == u.entry.ID
+	u.mu.Unlock()
+	if err == nil && awaited != "" {
+		var takeBack func(error) error
+		if own {
+			takeBack = u.notDelivered
+		}
+		err = u.d.await(ctx, awaited, takeBack)
+	}
+	return named(u.name(), err)
+}
+
+// commitLocked is Commit without the delivery; u.mu is held.
+func (u *Upload) commitLocked() error {
 	// From here on no other upload can take this one's place.
 	defer u.d.names.lock(u.path)()
-	return named(u.name(), u.commit())
+	return u.commit()
 }
 
 func (u *Upload) commit() error {
@@ -426,6 +450,13 @@ func (u *Upload) commit() error {
 		return err
 	}
 	u.ended = true
+	if id, ok := u.same(); ok {
+		u.awaited = id
+		u.s.remember(u.path, outbox.Entry{ID: id, Name: u.name(), Key: u.path, Size: u.Size(), ModTime: time.Now(), Due: true})
+		u.logger().Info("the same file was sent before, and its sender was not told what became of it: it is not sent again", "trackingId", id)
+		u.discard()
+		return nil
+	}
 	if err := u.put(); err != nil {
 		u.discard()
 		return err
@@ -453,6 +484,10 @@ func (u *Upload) put() error {
 	}
 	item := u.s.item(u.path)
 	item.Path, item.File, item.Checksum, item.Suspended = u.temp, u.file, &u.sum, u.unread
+	if d.waits(item.Yield) {
+		item.Suspended, item.Tentative = false, &outbox.Tentative{Confirm: u.confirm, TakeBack: kept(u.path)}
+		_ = d.uploads.makeKeptDirs(u.path) // without them a restart removes the file, where it could have been resumed
+	}
 	u.file = nil // Put closes it
 	continued := here.changeable() && here.entry.ID == u.base
 	if continued && !item.Yield {
@@ -462,10 +497,14 @@ func (u *Upload) put() error {
 	if continued || here.held() {
 		item.Replaces = here.entry.ID
 	}
-	if u.entry, err = d.putOne(item); err == nil {
-		u.dropBeginnings(beginnings)
+	if u.entry, err = d.putOne(item); err != nil {
+		return err
 	}
-	return err
+	u.dropBeginnings(beginnings)
+	if item.Tentative != nil {
+		u.awaited = u.entry.ID
+	}
+	return nil
 }
 
 func (u *Upload) closeFile() error {

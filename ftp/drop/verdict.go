@@ -18,11 +18,20 @@ const doubtFor = 5 * time.Minute
 // After the Commit of an upload whose Write was Unread, one of Read, Interrupted and Doubtful must follow, once. Until then the file is not
 // sent; when its Settle time is over, others pass it. A restart counts as Read.
 
+// With Options.Delivered they change nothing of a file that has been delivered.
+
 // Read says that the client has read the reply to its upload.
-func (u *Upload) Read() { u.d.box.Resume(u.entry.ID) }
+func (u *Upload) Read() {
+	if u.awaited == "" {
+		u.d.box.Resume(u.entry.ID)
+	}
+}
 
 // Interrupted says that the client cannot have read it: the file is taken out of the outbox again, and can be resumed.
 func (u *Upload) Interrupted(reason string) {
+	if u.awaited != "" {
+		return
+	}
 	u.d.repeat(func() error {
 		err := u.TakeBack(errors.New(reason))
 		if errors.Is(err, ErrDue) {
@@ -37,6 +46,9 @@ func (u *Upload) Interrupted(reason string) {
 // upload its name again meanwhile, and the doubtful bytes are the beginning of the new ones, the new file replaces it; if they are not, it
 // goes before the new one.
 func (u *Upload) Doubtful(reason string) {
+	if u.awaited != "" {
+		return
+	}
 	u.d.repeat(func() error {
 		u.mu.Lock()
 		defer u.mu.Unlock()

@@ -1,0 +1,85 @@
+package drop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/ftpnode/ftpnode/echostream/outbox"
+)
+
+// stopWait is how long a delivery is still waited for when Run has ended.
+const stopWait = 3 * time.Second
+
+// waits reports whether the client of a file is answered only when it is delivered. One with a temporary name is not sent before it is renamed.
+func (d *Drop) waits(temporary bool) bool { return d.opts.Delivered > 0 && !temporary }
+
+// ready says why nothing can be delivered now, if that matters.
+func (d *Drop) ready() error {
+	if d.opts.Delivered == 0 {
+		return nil
+	}
+	if err := d.opts.Ready(); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	return nil
+}
+
+// patience ends when a delivery is not waited for any more.
+func (d *Drop) patience() (context.Context, context.CancelFunc) {
+	if d.opts.Delivered == 0 {
+		return context.Background(), func() {}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), d.opts.Delivered)
+	if run := d.run.Load(); run != nil {
+		context.AfterFunc(*run, func() { time.AfterFunc(stopWait, cancel) })
+	}
+	return ctx, cancel
+}
+
+// await waits for the delivery of an entry. takeBack (if it is not nil) takes it out of the outbox again if ctx ends before it was first sent, or if
+// its client is gone by then.
+func (d *Drop) await(ctx context.Context, id string, takeBack func(why error) error) error {
+	err := d.box.Await(ctx, id)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, outbox.ErrRefused):
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	case takeBack == nil:
+		return fmt.Errorf("%w: %w", ErrNotDelivered, err)
+	}
+	switch left := takeBack(err); {
+	case left == nil && ctx.Err() == nil && !errors.Is(err, outbox.ErrStopped):
+		return err // its client is gone
+	case left == nil:
+		return fmt.Errorf("%w: it was not sent: %w", ErrNotDelivered, err)
+	case errors.Is(left, fs.ErrNotExist): // it has just left
+		return d.await(ctx, id, nil)
+	}
+	d.log.Warn("a file was not delivered in time; its client is told so, and it is delivered when that is possible", "trackingId", id)
+	return fmt.Errorf("%w: it goes on: %w", ErrNotDelivered, err)
+}
+
+// same finds the file that u's client sends again since it was not told what became of it.
+func (u *Upload) same() (id string, ok bool) {
+	if !u.d.waits(u.Ignored()) {
+		return "", false
+	}
+	return u.d.box.Same(u.path, u.Size(), u.sum)
+}
+
+// notDelivered takes back an upload that was not sent.
+func (u *Upload) notDelivered(why error) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	defer u.d.names.lock(u.path)()
+	if err := u.takeBack(); err != nil {
+		return err
+	}
+	u.s.forget(u.path)
+	u.logger().Warn("upload was not delivered; it is taken back, and its client is told so", "trackingId", u.entry.ID, "reason", why)
+	return nil
+}
