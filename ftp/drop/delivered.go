@@ -33,10 +33,8 @@ func (d *Drop) patience() (context.Context, context.CancelFunc) {
 		return context.Background(), func() {}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), d.opts.Delivered)
-	if run := d.run.Load(); run != nil {
-		context.AfterFunc(*run, func() { time.AfterFunc(stopWait, cancel) })
-	}
-	return ctx, cancel
+	stop := context.AfterFunc(d.stopped, func() { time.AfterFunc(stopWait, cancel) })
+	return ctx, func() { stop(); cancel() }
 }
 
 // await waits for the delivery of an entry. takeBack (if it is not nil) takes it out of the outbox again if ctx ends before it was first sent, or if

@@ -72,7 +72,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"path"
-	"sync/atomic"
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
@@ -98,7 +97,8 @@ type Drop struct {
 	doubts  doubts
 	undone  undone
 	held    heldLong
-	run     atomic.Pointer[context.Context] // Run's
+	stopped context.Context // ends with Run
+	stop    context.CancelFunc
 }
 
 // Open recovers what the volume holds, by reading its directories, and makes those that are missing. The Drop that was opened
@@ -122,6 +122,7 @@ func Open(opts Options) (*Drop, error) {
 		},
 	}
 	d.held.trouble = map[string]*retry.Trouble{}
+	d.stopped, d.stop = context.WithCancel(context.Background())
 	d.watcher = newWatcher(d)
 	for _, dir := range []string{dropDir, openDir, keptDir} {
 		if err := disk.MkdirAll(d.fs, dir, dirPerm); err != nil {
@@ -150,7 +151,7 @@ func Open(opts Options) (*Drop, error) {
 
 // Run watches and expires until ctx ends. It returns nil then.
 func (d *Drop) Run(ctx context.Context) error {
-	d.run.Store(&ctx)
+	defer d.stop()
 	d.watcher.run(ctx)
 	return nil
 }

@@ -27,7 +27,8 @@ var remote = netip.MustParseAddr("192.0.2.7")
 type sink struct {
 	mu   sync.Mutex
 	got  []sent
-	away bool // it takes nothing
+	away bool   // it takes nothing
+	more string // a second target, which refuses everything for good
 }
 
 // sent is a message.
@@ -37,7 +38,18 @@ type sent struct {
 	content string
 }
 
-func (s *sink) Targets() []string { return []string{"target"} }
+func (s *sink) Targets() []string {
+	if s.more != "" {
+		return []string{"target", s.more}
+	}
+	return []string{"target"}
+}
+
+// never is an error that says that trying again is of no use.
+type never struct{}
+
+func (never) Error() string   { return "it is never taken here" }
+func (never) Permanent() bool { return true }
 
 func (s *sink) Prepare(_ context.Context, _ outbox.Entry, open func() (disk.File, error)) (any, error) {
 	f, err := open()
@@ -49,11 +61,15 @@ func (s *sink) Prepare(_ context.Context, _ outbox.Entry, open func() (disk.File
 	return string(content), err
 }
 
-func (s *sink) Send(_ context.Context, _ string, batch []outbox.Prepared) []error {
+func (s *sink) Send(_ context.Context, target string, batch []outbox.Prepared) []error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	errs := make([]error, len(batch))
 	for i, p := range batch {
+		if target == s.more {
+			errs[i] = never{}
+			continue
+		}
 		if s.away {
 			errs[i] = errors.New("away")
 			continue

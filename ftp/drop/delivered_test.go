@@ -1,0 +1,226 @@
+package drop
+
+import (
+	"errors"
+	"io/fs"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const patienceOfClients = 8 * time.Second
+
+func waiting(o *Options) { o.Delivered = patienceOfClients }
+
+// committing commits in a goroutine.
+func (r *rig) committing(u *Upload) chan error {
+	done := make(chan error, 1)
+	go func() { done <- u.Commit() }()
+	return done
+}
+
+func TestCommitWaitsForTheDelivery(t *testing.T) {
+	bubble(t, waiting, func(r *rig) {
+		require.NoError(r, r.begin("/a", Write{}, "a").Commit())
+		require.Equal(r, []string{"scanner:a=a"}, r.sink.list())
+		fi, err := r.s.Stat("/a")
+		require.NoError(r, err)
+		require.Equal(r, int64(1), fi.Size(), "its session can ask")
+	})
+}
+
+// While a client waits, nobody else does, and its file is not changed.
+func TestOthersWhileAClientWaits(t *testing.T) {
+	bubble(t, waiting, func(r *rig) {
+		r.sink.setAway(true)
+		done := r.committing(r.begin("/a", Write{}, "1"))
+		r.pass(time.Second)
+		other := r.user.Session(remote)
+		require.ErrorIs(r, other.Remove("/a"), ErrDue)
+		require.ErrorIs(r, other.Rename("/a", "/b"), ErrDue)
+		second, err := other.Create("/a", Write{})
+		require.NoError(r, err)
+		_, err = second.Write([]byte("22"))
+		require.NoError(r, err)
+		next := r.committing(second)
+		r.sink.setAway(false)
+		r.pass(3 * time.Second)
+		require.NoError(r, <-done)
+		require.NoError(r, <-next)
+		require.Equal(r, []string{"scanner:a=1", "scanner:a=22"}, r.sink.list(), "each version counts")
+	})
+}
+
+func TestTheSameAgain(t *testing.T) {
+	bubble(t, waiting, func(r *rig) {
+		r.sink.setAway(true)
+		require.ErrorIs(r, r.begin("/a", Write{}, "a").Commit(), ErrNotDelivered)
+		require.Equal(r, 1, r.d.Usage().Waiting.Files, "it was attempted")
+		require.ErrorIs(r, r.begin("/a", Write{}, "a").Commit(), ErrNotDelivered, "it joins")
+		require.Equal(r, 1, r.d.Usage().Waiting.Files)
+		require.Zero(r, r.d.Usage().Partial.Files)
+		r.restart()
+		r.sink.setAway(false)
+		require.NoError(r, r.begin("/a", Write{}, "a").Commit(), "also after a restart")
+		require.Equal(r, []string{"scanner:a=a"}, r.sink.list())
+
+		r.sink.setAway(true)
+		require.ErrorIs(r, r.begin("/b.tmp.2", Write{}, "b").Commit(), ErrNotDelivered)
+		require.ErrorIs(r, r.begin("/b.tmp.2", Write{}, "c").Commit(), ErrNotDelivered, "another content is another version")
+		r.sink.setAway(false)
+		r.pass(time.Minute)
+		require.Equal(r, []string{"scanner:a=a", "scanner:b.tmp.2=b"}, r.sink.list(), "the second one was not attempted, and is its client's")
+		require.NoError(r, r.begin("/b.tmp.2", Write{}, "c").Commit())
+		require.NoError(r, r.begin("/b.tmp.2", Write{}, "b").Commit())
+		require.Equal(r, []string{"scanner:a=a", "scanner:b.tmp.2=b", "scanner:b.tmp.2=c", "scanner:b.tmp.2=b"}, r.sink.list())
+	})
+}
+
+func TestDeliveredLate(t *testing.T) {
+	bubble(t, waiting, func(r *rig) {
+		r.sink.setAway(true)
+		require.ErrorIs(r, r.begin("/a", Write{}, "a").Commit(), ErrNotDelivered)
+		r.sink.setAway(false)
+		r.pass(time.Minute)
+		require.Len(r, r.sink.list(), 1)
+		r.restart()
+		require.NoError(r, r.begin("/a.tmp", Write{}, "a").Commit())
+		require.NoError(r, r.s.Rename("/a.tmp", "/a"), "by its last name, too")
+		require.Len(r, r.sink.list(), 1)
+		_, err := r.s.Stat("/a.tmp")
+		require.ErrorIs(r, err, fs.ErrNotExist)
+		require.NoError(r, r.begin("/a", Write{}, "a").Commit())
+		require.Len(r, r.sink.list(), 2, "once")
+	})
+}
+
+// A rename that was not answered in time is undone, unless the file may be under way.
+func TestRenameWaitsForTheDelivery(t *testing.T) {
+	bubble(t, waiting, func(r *rig) {
+		require.NoError(r, r.begin("/a.tmp", Write{}, "a").Commit())
+		require.Empty(r, r.sink.list())
+		require.NoError(r, r.s.Rename("/a.tmp", "/a"))
+		require.Equal(r, []string{"scanner:a=a"}, r.sink.list())
+
+		r.sink.setAway(true)
+		require.NoError(r, r.begin("/b.tmp", Write{}, "b").Commit())
+		require.ErrorIs(r, r.begin("/first", Write{}, "first").Commit(), ErrNotDelivered, "it holds up what is behind it")
+		require.ErrorIs(r, r.s.Rename("/b.tmp", "/b"), ErrNotDelivered)
+		_, err := r.s.Stat("/b.tmp")
+		require.NoError(r, err, "it has its temporary name again")
+		_, err = r.s.Stat("/b")
+		require.ErrorIs(r, err, fs.ErrNotExist)
+		r.restart()
+		r.sink.setAway(false)
+		r.pass(time.Minute)
+		require.Equal(r, []string{"scanner:a=a", "scanner:first=first"}, r.sink.list())
+		require.NoError(r, r.s.Rename("/b.tmp", "/b"))
+
+		r.sink.setAway(true)
+		require.NoError(r, r.begin("/c.tmp", Write{}, "c").Commit())
+		require.ErrorIs(r, r.s.Rename("/c.tmp", "/c"), ErrNotDelivered)
+		_, err = r.s.Stat("/c.tmp")
+		require.ErrorIs(r, err, fs.ErrNotExist, "it may be under way")
+		r.sink.setAway(false)
+		r.pass(time.Minute)
+		require.Equal(r, []string{"scanner:a=a", "scanner:first=first", "scanner:b=b", "scanner:c=c"}, r.sink.list())
+	})
+}
+
+// Files of other programs that a client renames are told of when they are delivered; so are those of a folder.
+func TestOtherRenamesWait(t *testing.T) {
+	bubble(t, waiting, func(r *rig) {
+		write(r, r.fs, "drop/scanner/x.part", "x")
+		require.NoError(r, r.s.Rename("/x.part", "/x"))
+		require.Equal(r, []string{"scanner:x=x"}, r.sink.list())
+	})
+}
+
+func TestCreateWhereNothingCanBeDelivered(t *testing.T) {
+	down := errors.New("down")
+	var now error
+	bubble(t, func(o *Options) { waiting(o); o.Ready = func() error { return now } }, func(r *rig) {
+		require.NoError(r, r.begin("/a.tmp", Write{}, "a").Commit())
+		now = down
+		_, err := r.s.Create("/b", Write{})
+		require.ErrorIs(r, err, ErrNotReady)
+		require.ErrorIs(r, r.s.Rename("/a.tmp", "/a"), ErrNotReady)
+		now = nil
+		require.NoError(r, r.s.Rename("/a.tmp", "/a"))
+	})
+	bubble(t, func(o *Options) { o.Ready = func() error { return down } }, func(r *rig) {
+		require.NoError(r, r.begin("/b", Write{}, "b").Commit(), "a file that is stored can wait")
+	})
+}
+
+// The last look at the client is right before its file is first sent.
+func TestClientThatIsGoneWhenItsTurnComes(t *testing.T) {
+	bubble(t, waiting, func(r *rig) {
+		r.sink.setAway(true)
+		first := r.committing(r.begin("/first", Write{}, "first"))
+		r.pass(time.Second)
+		gone := errors.New("the client hung up")
+		asked := false
+		second := r.committing(r.begin("/a", Write{Confirm: func() error { asked = true; return gone }}, "abc"))
+		third := r.committing(r.begin("/c", Write{}, "c"))
+		r.pass(time.Second)
+		require.False(r, asked)
+		r.sink.setAway(false)
+		require.NoError(r, <-first)
+		require.ErrorIs(r, <-second, gone)
+		require.NoError(r, <-third)
+		require.Equal(r, []string{"scanner:first=first", "scanner:c=c"}, r.sink.list())
+		require.NoError(r, r.begin("/a", Write{Offset: 3}, "def").Commit(), "it can be resumed")
+		require.Equal(r, "scanner:a=abcdef", r.sink.list()[2])
+	})
+}
+
+// What nobody takes is not kept; what one target took and another refuses is told with both names.
+func TestRefusedByATarget(t *testing.T) {
+	bubble(t, waiting, func(r *rig) {
+		r.sink.more = "erp"
+		r.restart()
+		require.ErrorIs(r, r.begin("/a", Write{}, "a").Commit(), ErrRefused)
+		require.Contains(r, r.log.String(), `reason="refused by target erp"`)
+		require.Contains(r, r.log.String(), "takenBy=[target]")
+		require.Zero(r, r.d.Usage().Waiting.Files)
+		require.ErrorIs(r, r.begin("/b.tmp", Write{}, "b").Commit(), nil)
+		require.ErrorIs(r, r.s.Rename("/b.tmp", "/b"), ErrRefused)
+	})
+}
+
+// When Run ends, clients are answered soon, however long they are to wait.
+func TestStopWhileAClientWaits(t *testing.T) {
+	bubble(t, func(o *Options) { o.Delivered = time.Hour }, func(r *rig) {
+		r.sink.setAway(true)
+		done := r.committing(r.begin("/a", Write{}, "a"))
+		r.pass(time.Minute)
+		began := time.Now()
+		r.stopDrop()
+		r.startDrop()
+		require.ErrorIs(r, <-done, ErrNotDelivered)
+		require.Equal(r, stopWait, time.Since(began))
+	})
+}
+
+// What the evidence says of a file that was delivered changes nothing.
+func TestVerdictsOnWhatWasDelivered(t *testing.T) {
+	bubble(t, waiting, func(r *rig) {
+		for name, say := range map[string]func(*Upload){
+			"/a": func(u *Upload) { u.Interrupted("a reset") },
+			"/b": func(u *Upload) { u.Doubtful("a reset") },
+			"/c": func(u *Upload) { u.Read() },
+		} {
+			u := r.begin(name, Write{Unread: true}, name)
+			require.NoError(r, u.Commit())
+			say(u)
+		}
+		require.Len(r, r.sink.list(), 3)
+		require.NotContains(r, r.log.String(), "level=ERROR")
+		u := r.begin("/d.tmp", Write{Unread: true}, "d")
+		require.NoError(r, u.Commit())
+		u.Interrupted("a reset")
+		require.ErrorIs(r, r.s.Rename("/d.tmp", "/d"), ErrIncomplete, "a held file can be taken back")
+	})
+}
