@@ -237,6 +237,9 @@ func TestTerraformNode(t *testing.T) {
 	given := values(nil)
 	assert.Equal(t, []any{map[string]any{"source": "plant-7-ftp-data", "target": "/data"}}, m.attribute(t, node, "mounts", given),
 		"an anonymous volume would lose what waits")
+	bare := values(map[string]any{"data_mount": false})
+	assert.Empty(t, m.attribute(t, node, "mounts", bare), "for the Managed App that cannot mount")
+	assert.Empty(t, m.attribute(t, "echostream_managed_node_type.this", "mount_requirements", bare))
 	port := func(container, host float64) any {
 		return map[string]any{"container_port": container, "host_address": "0.0.0.0", "host_port": host, "protocol": "tcp"}
 	}

@@ -243,7 +243,9 @@ func TestClientThatGoesWhileItWaits(t *testing.T) {
 // What no edge will ever take is refused, and not kept.
 func TestRefusedWhereItIsToBeDelivered(t *testing.T) {
 	r := newDeliveredRig(t, "30s", echotest.Options{Targets: []string{"erp"}})
-	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Config = strings.TrimSuffix(n.Config, "}") + `, "message": {"content": "inline"}}` })
+	r.cloud.UpdateNode("", func(n *echotest.Node) {
+		n.Config = strings.TrimSuffix(n.Config, "}") + `, "message": {"content": "inline"}}`
+	})
 	r.start()
 	c := r.login()
 	require.Equal(t, 552, c.put("x", bytes.Repeat([]byte("0123456789abcdef"), 40_000)))

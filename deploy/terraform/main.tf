@@ -4,6 +4,9 @@ locals {
   ftp_port  = 2121
   data_path = "/data"
 
+  # Without a mount the node's files go with its container, and it answers 226 when a file is delivered.
+  data_mounts = var.data_mount ? [local.data_path] : []
+
   # Each port is mapped one by one, so each has to be named here.
   passive_ports = range(
     tonumber(split("-", var.passive_ports)[0]),
@@ -26,10 +29,10 @@ resource "echostream_managed_node_type" "this" {
   config_template = jsonencode(jsondecode(file("${path.module}/../config.template.json")))
 
   mount_requirements = [
-    {
+    for target in local.data_mounts : {
       description = "Files that are being received, that wait to be sent, or that failed. Give it a source, the name of a volume: without one, each change of the node destroys what waits."
-      target      = local.data_path
-    },
+      target      = target
+    }
   ]
 
   port_requirements = concat(
@@ -71,10 +74,10 @@ resource "echostream_managed_node" "this" {
 
   # A named volume. An anonymous one goes when EchoStream makes the container anew, as it does for each change.
   mounts = [
-    {
+    for target in local.data_mounts : {
       source = coalesce(var.node.volume, "${var.node.name}-data")
-      target = local.data_path
-    },
+      target = target
+    }
   ]
 
   ports = concat(

@@ -19,6 +19,6 @@ output "node" {
 }
 
 output "volume" {
-  description = "The Docker volume on the app's host that holds the node's files, null without a node."
-  value       = var.node == null ? null : coalesce(var.node.volume, "${var.node.name}-data")
+  description = "The Docker volume on the app's host that holds the node's files, null without a node or a mount."
+  value       = var.node == null || !var.data_mount ? null : coalesce(var.node.volume, "${var.node.name}-data")
 }

@@ -51,6 +51,12 @@ variable "passive_ports" {
   }
 }
 
+variable "data_mount" {
+  description = "Whether nodes of the type have a mount for their files. With one, a named volume, 226 means: stored on the volume. The Managed App that EchoStream has released (0.3.0) cannot start a node with a mount: try it on a scratch machine first (README.md), or set this to false. Then 226 means: delivered. It cannot be changed for a type that exists: give a new name."
+  type        = bool
+  default     = true
+}
+
 variable "send_message_type" {
   description = "The message type that the nodes send."
   type        = string

@@ -179,8 +179,9 @@ func TestClientThatIsGoneWhenItsTurnComes(t *testing.T) {
 // What nobody takes is not kept; what one target took and another refuses is told with both names.
 func TestRefusedByATarget(t *testing.T) {
 	bubble(t, waiting, func(r *rig) {
+		r.stop()
 		r.sink.more = "erp"
-		r.restart()
+		r.start()
 		require.ErrorIs(r, r.begin("/a", Write{}, "a").Commit(), ErrRefused)
 		require.Contains(r, r.log.String(), `reason="refused by target erp"`)
 		require.Contains(r, r.log.String(), "takenBy=[target]")
