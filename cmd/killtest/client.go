@@ -158,6 +158,9 @@ func (c *client) note(ctx context.Context, f *file, r result, err error) bool {
 		return true
 	case r.code == 0 && r.whole:
 		f.wholes++
+	case r.code == 451 && r.whole:
+		f.late = true
+		pause(ctx, 30*time.Millisecond)
 	case r.code != 0:
 		pause(ctx, 30*time.Millisecond) // refused
 	}
@@ -217,7 +220,7 @@ func (c *client) publish(ctx context.Context, f *file, temporary string, there b
 		}
 		if code != 350 {
 			if asked { // then it was renamed
-				f.acked = true
+				f.acked = !f.late
 				return
 			}
 			c.ledger.violate("%v: %q is not there (%d) after its 226", f, temporary, code)
@@ -240,6 +243,9 @@ func (c *client) publish(ctx context.Context, f *file, temporary string, there b
 			}
 			return
 		default:
+			if code == 451 { // it may be under way
+				f.late, asked = true, true
+			}
 			pause(ctx, 30*time.Millisecond)
 		}
 	}

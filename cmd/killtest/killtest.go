@@ -99,7 +99,7 @@ func (t *test) config(first, last int) string {
 	config, _ := json.Marshal(map[string]any{
 		"ftp": map[string]any{"users": users, "tls": "optional", "passivePorts": fmt.Sprintf("%d-%d", first, last)},
 		// As short as can be, so that much happens between two kills.
-		"files": map[string]any{"settle": "60ms", "quiet": "1s", "minFree": "1MB"},
+		"files": map[string]any{"settle": "60ms", "quiet": "1s", "minFree": "1MB", "acknowledge": t.o.mode, "acknowledgeTimeout": "1s"},
 	})
 	return string(config)
 }
@@ -287,7 +287,7 @@ func (t *test) held(name string) bool {
 	}
 	defer f.Close()
 	what, _ := bufio.NewReader(f).ReadString('\n')
-	return slices.ContainsFunc(t.ledger.files, func(f *file) bool { return f.what+"\n" == what && len(f.leftover) > 0 })
+	return slices.ContainsFunc(t.ledger.files, func(f *file) bool { return strings.HasPrefix(what, f.what+" ") && len(f.leftover) > 0 })
 }
 
 // leftOnVolume lists what should not be there in the end: all files but those that clients have left unfinished. With the

@@ -35,6 +35,14 @@ func TestFewKills(t *testing.T) {
 	assert.Equal(t, 5+2, bytes.Count(log, []byte("ftpnode starts")), "each kill, and before and after the late copy")
 }
 
+// Where 226 means delivered, nothing that was acknowledged is lost, and nothing arrives under two ids.
+func TestFewKillsOfOneThatDelivers(t *testing.T) {
+	var out, problems bytes.Buffer
+	err := run(t.Context(), []string{"-kills", "5", "-seed", "7", "-clients", "3", "-acknowledge", "delivered", "-dir", t.TempDir()}, &out, &problems)
+	require.NoError(t, err, "%s", &out)
+	assert.Regexp(t, `\nkills=5 files=\d+ acknowledged=[1-9]\d* delivered=[1-9]\d* duplicates=0 truncated=0 late-copies=0 `, out.String())
+}
+
 // A node that takes files and sends nothing is no success.
 func TestRunFailsIfTheNodeDoes(t *testing.T) {
 	broken := filepath.Join(t.TempDir(), "node")
@@ -45,7 +53,7 @@ func TestRunFailsIfTheNodeDoes(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	for _, args := range [][]string{{"-kills", "-1"}, {"-clients", "0"}, {"-kills", "x"}, {"more"}} {
+	for _, args := range [][]string{{"-kills", "-1"}, {"-clients", "0"}, {"-kills", "x"}, {"-acknowledge", "auto"}, {"more"}} {
 		var problems bytes.Buffer
 		_, err := parseOptions(args, &problems)
 		require.ErrorIs(t, err, errUsage, "%q", args)

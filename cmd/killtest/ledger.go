@@ -22,7 +22,9 @@ type file struct {
 	// pieces of content may have been uploaded, too, since the client ended that many uploads by itself, with a 226: see noteShortened.
 	content []byte
 	pieces  int
-	acked   bool // its 226 was read (and that of its renaming, if it was uploaded under a temporary name)
+	// late: it was answered 451 although it was sent whole: it may be delivered all the same, and an upload that comes after that joins it.
+	late  bool
+	acked bool // its 226 was read (and that of its renaming, if it was uploaded under a temporary name)
 	// once is how often it may arrive, if that is not wholes: it was published by one rename, or deleted.
 	once *int
 	// It was finished between from and to. Zero if that is not known.
@@ -33,10 +35,14 @@ type file struct {
 
 // most is how often it may arrive, under different tracking ids.
 func (f *file) most() int {
-	if f.once != nil {
-		return min(*f.once, f.wholes)
+	most := f.wholes
+	if f.late {
+		most = max(most, 1)
 	}
-	return f.wholes
+	if f.once != nil {
+		return min(*f.once, most)
+	}
+	return most
 }
 
 func (f *file) String() string {

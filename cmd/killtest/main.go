@@ -3,12 +3,14 @@
 // on the same volume, and in the end compares what the clients were told with what arrived.
 //
 //	go run ./cmd/killtest -kills 100
+//	go run ./cmd/killtest -kills 100 -acknowledge delivered
 //
 // It holds the node to this:
 //
 //   - every file whose 226 was read arrived on every edge, once, byte for byte (one that its client replaced or deleted
 //     before it was taken may be missing);
 //   - a file whose reply was lost arrived at most once for each time that it was sent whole; a piece of a file never did;
+//   - with -acknowledge delivered, so did one that was answered 451, at most once, however often its client sent it again;
 //   - files arrived in the order in which they were finished, as far as the clients know it. Where SQS itself took only a part of
 //     a batch, the rest of that batch comes late, and nothing else does;
 //   - a file has one tracking id, on all edges, in all copies and in the audit; each is audited;
@@ -64,6 +66,7 @@ type options struct {
 	kills   int
 	seed    uint64
 	clients int
+	mode    string // files.acknowledge
 	node    string // the binary
 	dir     string // "" is a new temporary directory
 }
@@ -75,6 +78,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&o.kills, "kills", 100, "how often the node is killed")
 	flags.Uint64Var(&o.seed, "seed", 0, "repeats the schedule of an earlier run (default: a new one)")
 	flags.IntVar(&o.clients, "clients", 4, "how many clients upload at once, beside curl and lftp")
+	flags.StringVar(&o.mode, "acknowledge", "stored", "what 226 means to the node: stored or delivered (files.acknowledge)")
 	flags.StringVar(&o.node, "node", "", "the ftpnode `binary` (default: built from ./cmd/ftpnode)")
 	flags.StringVar(&o.dir, "dir", "", "an empty `directory` for the volume and the log (default: a temporary one, removed after success)")
 	switch err := flags.Parse(args); {
@@ -89,6 +93,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		problem = fmt.Sprintf("%q is no option", flags.Arg(0))
 	case o.kills < 0:
 		problem = fmt.Sprintf("-kills is %d, expected 0 or more", o.kills)
+	case o.mode != "stored" && o.mode != "delivered":
+		problem = fmt.Sprintf("-acknowledge is %q, expected stored or delivered", o.mode)
 	case o.clients < 1 || o.clients > 100:
 		problem = fmt.Sprintf("-clients is %d, expected 1 to 100", o.clients)
 	}
@@ -127,7 +133,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
-	fmt.Fprintf(stdout, "seed=%d kills=%d dir=%s\n", o.seed, o.kills, dir)
+	fmt.Fprintf(stdout, "seed=%d kills=%d acknowledge=%s dir=%s\n", o.seed, o.kills, o.mode, dir)
 	began := time.Now()
 	t, err := newTest(o, dir, stdout)
 	if err != nil {

@@ -569,3 +569,17 @@ func tentativeScenario() disktest.Scenario {
 func TestEveryCrashOfTheTentative(t *testing.T) {
 	disktest.EveryCrash(t, disktest.Options{Seeds: 3, Setup: twoNames}, tentativeScenario)
 }
+
+func TestEveryFaultOfTheTentative(t *testing.T) {
+	disktest.EveryFault(t, disktest.Options{Setup: twoNames}, func() disktest.Scenario {
+		w := newSender()
+		return disktest.Scenario{
+			Run: func(fsys *disktest.FS) error {
+				timer := time.AfterFunc(5*time.Millisecond, fsys.Heal) // it must go on by itself
+				defer timer.Stop()
+				return w.live(fsys, func(*Outbox) error { return nil })
+			},
+			Recover: w.again, Check: w.check,
+		}
+	})
+}
