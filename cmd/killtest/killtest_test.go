@@ -261,6 +261,8 @@ func TestClientsAreInstalled(t *testing.T) {
 
 func TestAcknowledgedInLftpsLog(t *testing.T) {
 	const log = `10:20:31 ---> STOR other.dat
+10:20:31 <--- 150 Ok to send data.
+10:20:31 ---- Closing data socket
 10:20:31 <--- 226 Transfer complete.
 10:20:31 ---> STOR a.dat
 10:20:31 <--- 150 Ok to send data.
@@ -270,7 +272,21 @@ func TestAcknowledgedInLftpsLog(t *testing.T) {
 10:20:32 ---> STOR a.dat
 10:20:32 <--- 426 Broken.
 10:20:32 ---> STOR a.dat
-10:20:32 <--- 226 Transfer complete.
+10:20:32 <--- 150 Ok to send data.
+10:20:32 ---- Closing data socket
+10:20:32 **** Peer closed connection
+10:20:32 ---> STOR a.dat
+10:20:32 <--- 150 Ok to send data.
+10:20:32 **** Peer closed connection
+10:20:32 ---- Closing data socket
+10:20:32 ---> STOR a.dat
+10:20:32 <--- 150 Ok to send data.
+10:20:32 ---- Closing data socket
+10:20:32 <--- 451 The file could not be delivered in time; send it again.
+10:20:32 ---> STOR a.dat
+10:20:32 <--- 150 Ok to send data.
+10:20:32 ---- Closing data socket
+10:20:32 <--- 426 Broken.
 `
-	require.Equal(t, 2, acknowledged(log, "a.dat"))
+	require.Equal(t, 3, acknowledged(log, "a.dat"))
 }

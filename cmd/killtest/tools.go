@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -103,15 +104,21 @@ func (t *tool) noteShortened(f *file, bytes []byte) {
 	}
 }
 
-// acknowledged is how many uploads of name have a 226 in lftp's log.
+// acknowledged is how many uploads of name lftp has ended by itself, by its log, and has a 226 for, or no reply, or one that it comes too late.
 func acknowledged(log, name string) (n int) {
 	for command := range strings.SplitSeq(log, "---> ") {
-		if first, replies, _ := strings.Cut(command, "\n"); first == "STOR "+name && strings.Contains(replies, "<--- 226 Transfer complete") {
-			n++
+		first, replies, _ := strings.Cut(command, "\n")
+		_, ended, ok := strings.Cut(replies, " Ok to send data.\n")
+		if first != "STOR "+name || !ok || !endedByItself.MatchString(ended) {
+			continue
 		}
+		n++
 	}
 	return n
 }
+
+// endedByItself is what stands in lftp's log behind the 150: nothing has broken when it closes its data connection.
+var endedByItself = regexp.MustCompile(`^.*---- Closing data socket\n.*(<--- (226|451) |\*\*\*\* Peer closed connection)`)
 
 // runOrKill runs a command to its end, or kills it when ctx ends. The error says that it could not be started.
 func runOrKill(ctx context.Context, cmd *exec.Cmd) error {

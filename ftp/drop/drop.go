@@ -8,6 +8,9 @@
 // version. Until it is due (for Options.Settle, or while its name is a temporary one) its client may rename it, set its time and delete
 // it, each durable before it is answered. A file that was not finished never reaches the outbox.
 //
+// With Options.Delivered it promises more, as the volume may go any time: after Commit has returned nil, the file has been delivered, unless its name is a temporary
+// one; then that holds for the Rename that ends it. What was not delivered in time is taken back, or, if it may be under way, joined by the same file when it is sent again.
+//
 // # How it keeps that
 //
 //	partial/open/<id>-<number>       an upload under way
