@@ -45,7 +45,7 @@ func newFrontRig(t *testing.T, config string, files ...string) *frontRig {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	r.disk = newStuckFS(r.fs)
-	r.front = &front{volume: r.disk, dir: t.TempDir(), listener: listener.(*net.TCPListener), outbox: box,
+	r.front = &front{storage: storage{outlives: true}, volume: r.disk, dir: t.TempDir(), listener: listener.(*net.TCPListener), outbox: box,
 		log: slog.New(echostream.NewLogHandler(r.log, slog.LevelInfo)), pace: quick}
 	r.configure(config)
 	ctx, cancel := context.WithCancel(context.Background())

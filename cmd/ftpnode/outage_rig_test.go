@@ -99,7 +99,7 @@ func (r *outageRig) start() {
 	require.NoError(r.t, checkFormat(r.disk))
 	p := defaultPace
 	n, d := newNode(env, client, r.disk, log, level, p)
-	n.front = &front{}
+	n.front = &front{storage: storage{outlives: true}}
 	n.outbox, err = outbox.Open(n.outboxOptions(p))
 	require.NoError(r.t, err)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -190,6 +190,7 @@ func TestTentativeThatIsRefused(t *testing.T) {
 		r.empty()
 		require.Equal(t, 1, r.Stats().Failed, "what nobody took is not kept")
 		require.Len(t, r.files("failed", dataSuffix), 1)
+		r.eventually(func() bool { return len(r.goneList()) == 4 }, "told") // behind all else
 		line := r.log.lines("File cannot be delivered and was set aside")
 		require.Len(t, line, 1)
 		require.Contains(t, line[0], "refused by target b")
