@@ -38,11 +38,11 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	cloud := newCloud(t, site.config())
 	n, files := waiting(t, cloud, site)
 	now := n.volume()
-	n.put(edited(t, now, map[string][]byte{"data/format": []byte("2\n")}))
+	n.put(edited(t, now, map[string][]byte{"data/format": []byte("3\n")}))
 	before := contents(t, n.volume())
 
 	must(t, "start", n.container)
-	n.waitLog("[ERROR]", "newer ftpnode", "its format is 2, expected at most 1")
+	n.waitLog("[ERROR]", "newer ftpnode", "its format is 3, expected at most 2")
 	assert.Contains(t, n.waitHealth("unhealthy"), "FTP at")
 	require.Equal(t, "true", n.inspect("{{.State.Running}}"))
 	n.stop()
