@@ -21,6 +21,7 @@ type client struct {
 	random  *rand.Rand
 	ledger  *ledger
 	trigger *trigger
+	kernel  bool // see session
 
 	session *session
 	number  int // of the last file
@@ -94,6 +95,7 @@ func (c *client) connect(ctx context.Context) *session {
 		s, err := dial(ctx, c.address, c.name, password, c.trigger)
 		if err == nil {
 			c.session = s
+			s.kernel = c.kernel
 			break
 		}
 		pause(ctx, 20*time.Millisecond) // it is being started again

@@ -20,6 +20,7 @@ type session struct {
 	replies *bufio.Reader
 	trigger *trigger
 	epoch   int64 // of the trigger, in which it connected
+	kernel  bool  // when its client dies, connections are closed in the order in which a kernel does that
 }
 
 // errPowerCut is the end of all connections when the node's power is cut.
@@ -148,6 +149,9 @@ func (s *session) put(command string, content []byte, cut int) (r result, err er
 	}
 	if cut >= 0 {
 		r.whole = cut >= len(content) && len(rest) == 0
+		if s.kernel {
+			s.close() // the descriptor that was opened first
+		}
 		data.Close()
 		s.close()
 		return r, errCut

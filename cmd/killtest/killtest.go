@@ -183,7 +183,9 @@ func (t *test) startClients(ctx context.Context) (clients *sync.WaitGroup, stop 
 	ending := make(chan struct{})
 	clients = &sync.WaitGroup{}
 	for _, name := range t.users[:t.o.clients] {
-		c := &client{name: name, address: t.address, random: t.chance(name), ledger: t.ledger, trigger: t.trigger}
+		c := &client{name: name, address: t.address, random: t.chance(name), ledger: t.ledger, trigger: t.trigger,
+			// Where the 226 says delivered, nothing that comes behind it can undo it: a client that closes its data connection and lives on for a while has ended its file.
+			kernel: t.o.mode == "delivered"}
 		clients.Go(func() { c.run(ctx, ending) })
 	}
 	for name, command := range map[string]func(*tool, string, string) *exec.Cmd{"curl": curl, "lftp": lftp} {

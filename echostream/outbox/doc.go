@@ -62,7 +62,7 @@
 // # Tentative entries
 //
 // Where the volume may go any time, an owner tells its client of a file only when it is delivered: see [Tentative] and [Outbox.Await]. The first
-// attempt is noted durably before it is made, so Open knows what was perhaps sent (it is finished) and what was not (it is taken back). What was delivered when
+// attempt is noted durably before it is made, so Open knows what was perhaps sent (it is finished) and what was not (it is removed). What was delivered when
 // nobody awaited it any more is remembered for an hour, in the journal, until its owner asks ([Outbox.Same]) or has a newer version.
 //
 // # Syncs, and what each protects
@@ -70,7 +70,7 @@
 //   - Put syncs the file: the bytes, before the rename.
 //   - journal.append syncs the segment: the record of a file, before its rename; an Edit, before it returns; and an
 //     acknowledgement, before the next batch goes to the same target.
-//   - attempt and rememberLate sync the segment, by journal.write: what a restart takes back was never sent, and what was delivered is known before it is gone.
+//   - attempt and rememberLate sync the segment, by journal.write: what a restart removes was never sent, and what was delivered is known before it is gone.
 //   - journal.create syncs outbox/: a new segment's name, before anything in it is relied on.
 //   - Put syncs outbox/ (syncDir, shared by all who ask at the same time): the rename, before the entry is acknowledged or sent. A power cut could
 //     bring the file back to where it stood.

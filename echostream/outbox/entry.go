@@ -113,6 +113,7 @@ func (o *Outbox) public(e *entry) Entry {
 	public := Entry{
 		ID: id, Name: e.name, Lane: e.lane.name, Key: e.key, Meta: e.meta, Path: o.pathFor(e.seq, id), Size: e.size,
 		ModTime: e.modTime(), Checksum: e.sum(), Accepted: e.acceptedAt(), Due: e.state >= due, Yield: e.yield && e.state < due,
+		Tentative: e.tentative != nil && !e.tentative.told,
 	}
 	if !public.Due && e.hold != nil {
 		public.Until = e.hold.until
@@ -156,9 +157,6 @@ func (o *Outbox) recordOf(e *entry) record {
 	r.Void = e.state == leaving && e.exit.kind == voided
 	if t := e.tentative; t != nil {
 		r.Tentative, r.Attempted = true, t.attempted
-		if !t.attempted {
-			r.TakeBack = t.takeBack
-		}
 	}
 	r.Acked = e.takers()
 	return r

@@ -54,19 +54,20 @@ const Forever time.Duration = math.MaxInt64
 
 // Entry is a file that waits in the outbox.
 type Entry struct {
-	ID       string // the tracking id: 32 hex digits of a UUIDv4, durable before the first attempt
-	Name     string
-	Lane     string
-	Key      string
-	Meta     json.RawMessage
-	Path     string // where its bytes stand on the volume
-	Size     int64  // bytes
-	ModTime  time.Time
-	Checksum *uint32   // CRC-32C; nil if it is not known
-	Accepted time.Time // when Put took it
-	Due      bool      // it may be sent, and can no longer be changed
-	Yield    bool      // others of its lane pass it while it waits
-	Until    time.Time // when its Wait ends; zero if it is due, or waits Forever
+	ID        string // the tracking id: 32 hex digits of a UUIDv4, durable before the first attempt
+	Name      string
+	Lane      string
+	Key       string
+	Meta      json.RawMessage
+	Path      string // where its bytes stand on the volume
+	Size      int64  // bytes
+	ModTime   time.Time
+	Checksum  *uint32   // CRC-32C; nil if it is not known
+	Accepted  time.Time // when Put took it
+	Tentative bool      // nobody has been told that it is accepted
+	Due       bool      // it may be sent, and can no longer be changed
+	Yield     bool      // others of its lane pass it while it waits
+	Until     time.Time // when its Wait ends; zero if it is due, or waits Forever
 }
 
 // Prepared is an entry made ready for sending.

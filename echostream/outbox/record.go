@@ -50,9 +50,8 @@ type record struct {
 	Withdrawn bool   `json:"withdrawn,omitempty"` // by its owner: it goes, unsent
 	To        string `json:"to,omitempty"`        // to this path on the volume; "": it is removed
 
-	Tentative bool   `json:"tentative,omitempty"` // nobody was told that it is accepted
-	Attempted bool   `json:"attempted,omitempty"` // although Tentative, it may have been sent
-	TakeBack  string `json:"takeBack,omitempty"`  // Tentative, and not Attempted: it goes to this path; "": it is removed
+	Tentative bool `json:"tentative,omitempty"` // nobody was told that it is accepted
+	Attempted bool `json:"attempted,omitempty"` // although Tentative, it may have been sent
 
 	Retries int       `json:"retries,omitempty"` // attempts that failed
 	Acked   []string  `json:"acked,omitempty"`   // targets that have acknowledged the entry

@@ -77,9 +77,6 @@ type found struct {
 	entry   *entry
 }
 
-// place is that in the order, of a file with a record.
-func (f *found) place() uint64 { return cmp.Or(f.record.Place, f.seq) }
-
 // looseRecord is a record file with its file in the outbox.
 type looseRecord struct {
 	name   string
@@ -487,7 +484,7 @@ func (r *recovery) nameOf(f *found) string {
 	return r.pathFor(f.seq, f.id.String())
 }
 
-// finishWithdrawals has the files go that others have replaced, that their owners have withdrawn, or that Put has given up.
+// finishWithdrawals has the files go that others have replaced, that their owners have withdrawn or were told nothing of, or that Put has given up.
 func (r *recovery) finishWithdrawals() error {
 	replaced := map[string]bool{}
 	for _, f := range r.found {
@@ -505,23 +502,13 @@ func (r *recovery) finishWithdrawals() error {
 	if err != nil {
 		return err
 	}
-	// The places of the newest of each key: of two that are taken back, the file of the older one must not be continued by the client of the newer one.
-	newest := map[string]uint64{}
-	for _, f := range r.found {
-		if f.record != nil {
-			newest[f.record.key()] = max(newest[f.record.key()], f.place())
-		}
-	}
 	return r.removeFound(func(f *found) (bool, error) {
-		undecided := f.record.Tentative && !f.record.Attempted
 		switch {
 		case f.record.Void:
 			return true, r.moveBack(r.nameOf(f), f.record.From)
 		case f.record.Withdrawn && f.record.To != "":
 			return true, r.moveBack(r.nameOf(f), f.record.To)
-		case undecided && f.record.TakeBack != "" && f.place() == newest[f.record.key()] && !f.record.Withdrawn:
-			return true, r.moveBack(r.nameOf(f), f.record.TakeBack)
-		case f.record.Withdrawn || undecided:
+		case f.record.Withdrawn, f.record.Tentative && !f.record.Attempted:
 			return true, r.opts.FS.Remove(r.nameOf(f))
 		}
 		return false, nil

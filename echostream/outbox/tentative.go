@@ -11,19 +11,16 @@ import (
 )
 
 // Tentative is for an entry of which nobody has been told yet that it is accepted. It is due like any other, but until its first attempt it can
-// be withdrawn, and Open takes it back; from then on it is finished, whatever is restarted. The first attempt is durable before it is made.
+// be withdrawn, and Open removes it; from then on it is finished, whatever is restarted. The first attempt is durable before it is made.
 // One that is refused for good by all targets is not set aside but removed. See Await.
 type Tentative struct {
 	// Confirm is asked right before the first attempt. After an error there is none: the entry stays until it is withdrawn. By default, nobody is asked.
 	Confirm func() error
-	// TakeBack is where Open puts the file of an entry that was not attempted, if it is the newest of its key. By default, it is removed.
-	TakeBack string
 }
 
 // tentative is what the outbox knows of a Tentative.
 type tentative struct {
 	confirm   func() error
-	takeBack  string
 	before    *entry // as it was before the Edit; nil: it came by Put
 	attempted bool
 	denied    error // by Confirm
@@ -35,7 +32,7 @@ func newTentative(t *Tentative) *tentative {
 	if t == nil {
 		return nil
 	}
-	return &tentative{confirm: t.Confirm, takeBack: t.TakeBack}
+	return &tentative{confirm: t.Confirm}
 }
 
 // undecided reports whether e is tentative and not attempted.

@@ -24,7 +24,7 @@ func (r *rig) tentativeItem(name string, change func(*Item)) Item {
 	return r.item(name, func(item *Item) {
 		sum := crc32.Checksum([]byte("content of "+name), castagnoli)
 		item.Checksum = &sum
-		item.Tentative = &Tentative{TakeBack: "kept-" + name}
+		item.Tentative = &Tentative{}
 		if change != nil {
 			change(item)
 		}
@@ -124,7 +124,7 @@ func TestConfirmBeforeTheFirstAttempt(t *testing.T) {
 	})
 }
 
-// Open takes back what was not attempted, the newest of a key to where its owner finds it, and finishes the rest.
+// Open removes what was not attempted, and finishes the rest.
 func TestTentativeAfterARestart(t *testing.T) {
 	onEachVolume(t, func(t *testing.T, fsys disk.FS) {
 		r := newRig(t, fsys, "a", "b").open()
@@ -146,15 +146,8 @@ func TestTentativeAfterARestart(t *testing.T) {
 		r.eventually(func() bool { return len(r.cloud.got("a")) == 1 }, "a has it")
 		r.halt()
 		r.open()
-		old := r.item("again", func(item *Item) { item.Tentative = &Tentative{TakeBack: "kept-again"} })
-		r.take(old)
-		item := r.item("again2", func(item *Item) { item.Key, item.Tentative = "user/again", &Tentative{TakeBack: "kept-again"} })
-		r.take(item, r.tentativeItem("plain", func(item *Item) { item.Tentative.TakeBack = "" }))
-		r.take(r.item("ordinary", nil))
+		r.take(r.tentativeItem("again", nil), r.item("ordinary", nil))
 		r.open()
-		content, err := readFile(r.fs, "kept-again")
-		require.NoError(t, err)
-		require.Equal(t, "content of again2", content, "the newest")
 		require.Equal(t, 2, r.Stats().Entries)
 		id, ok := r.same("x")
 		require.True(t, ok)
@@ -392,10 +385,8 @@ func (w *sender) open(fsys *disktest.FS) (*Outbox, error) {
 	w.mu.Lock()
 	w.fs = fsys
 	w.mu.Unlock()
-	for _, dir := range []string{"drop", "kept"} {
-		if err := disk.MkdirAll(fsys, dir, 0o700); err != nil {
-			return nil, err
-		}
+	if err := disk.MkdirAll(fsys, "drop", 0o700); err != nil {
+		return nil, err
 	}
 	return Open(Options{FS: fsys, Deliverer: w, Reserve: 1, Grace: time.Millisecond, MinBackoff: 50 * time.Microsecond, MaxBackoff: 200 * time.Microsecond,
 		Gone: func(e Entry, why Gone) {
@@ -427,7 +418,7 @@ func (w *sender) until(ctx context.Context, condition func() bool) error {
 func (w *sender) item(fsys *disktest.FS, name string) (Item, error) {
 	content := contentOf(name)
 	sum := crc32.Checksum([]byte(content), castagnoli)
-	item := Item{Path: "drop/" + name, Name: name, Key: "user/" + name, Checksum: &sum, Tentative: &Tentative{TakeBack: "kept/" + name}}
+	item := Item{Path: "drop/" + name, Name: name, Key: "user/" + name, Checksum: &sum, Tentative: &Tentative{}}
 	if _, err := fsys.Lstat(item.Path); err == nil {
 		if err := fsys.Remove(item.Path); err != nil {
 			return item, err
@@ -534,11 +525,6 @@ func (w *sender) again(fsys *disktest.FS) error {
 				if same, ok := o.Same("user/late", int64(len(content)), crc32.Checksum([]byte(content), castagnoli)); !ok || same != id {
 					wrong = append(wrong, fmt.Errorf("late was delivered as %s, and that is not known: %s", id, same))
 				}
-			}
-		}
-		for name, content := range fsys.Files() {
-			if slices.Contains([]string{"kept/one", "kept/late"}, name) && content != contentOf(name[len("kept/"):]) {
-				wrong = append(wrong, fmt.Errorf("%s holds %q", name, content))
 			}
 		}
 		return errors.Join(wrong...)

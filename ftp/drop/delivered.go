@@ -69,15 +69,12 @@ func (u *Upload) same() (id string, ok bool) {
 	return u.d.box.Same(u.path, u.Size(), u.sum)
 }
 
-// notDelivered takes back an upload that was not sent.
+// notDelivered removes an upload that was not sent. It is not kept for resuming: it is all there, and many a client asks for the size, finds it right, and takes
+// its file for delivered.
 func (u *Upload) notDelivered(why error) error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	defer u.d.names.lock(u.path)()
-	if err := u.takeBack(); err != nil {
+	if err := u.d.box.Withdraw(u.entry.ID, ""); err != nil {
 		return err
 	}
-	u.s.forget(u.path)
-	u.logger().Warn("upload was not delivered; it is taken back, and its client is told so", "trackingId", u.entry.ID, "reason", why)
+	u.logger().Warn("upload was not delivered and is not kept; its client is told so", "trackingId", u.entry.ID, "reason", why)
 	return nil
 }

@@ -45,7 +45,10 @@ func (s *Session) renameFile(p, q string) error {
 	if own.ID != "" {
 		takeBack = func(why error) error { return s.undoRename(own, p, q, why) }
 	}
-	return s.d.await(ctx, awaited, takeBack)
+	if err = s.d.await(ctx, awaited, takeBack); err != nil {
+		s.forget(q)
+	}
+	return err
 }
 
 // undoRename gives the entry e, which was not sent, its temporary name p back.
@@ -55,7 +58,6 @@ func (s *Session) undoRename(e outbox.Entry, p, q string, why error) error {
 	if err := d.box.Revert(e.ID); err != nil {
 		return err
 	}
-	s.forget(q)
 	if newest, _ := d.box.Lookup(p); newest.ID != e.ID {
 		_ = d.box.Withdraw(e.ID, "") // the client has begun anew. If it fails, that is an older version, which nobody sees
 		return nil

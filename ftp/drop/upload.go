@@ -426,7 +426,9 @@ func (u *Upload) Commit() error {
 		if own {
 			takeBack = u.notDelivered
 		}
-		err = u.d.await(ctx, awaited, takeBack)
+		if err = u.d.await(ctx, awaited, takeBack); err != nil {
+			u.s.forget(u.path)
+		}
 	}
 	return named(u.name(), err)
 }
@@ -485,8 +487,7 @@ func (u *Upload) put() error {
 	item := u.s.item(u.path)
 	item.Path, item.File, item.Checksum, item.Suspended = u.temp, u.file, &u.sum, u.unread
 	if d.waits(item.Yield) {
-		item.Suspended, item.Tentative = false, &outbox.Tentative{Confirm: u.confirm, TakeBack: kept(u.path)}
-		_ = d.uploads.makeKeptDirs(u.path) // without them a restart removes the file, where it could have been resumed
+		item.Suspended, item.Tentative = false, &outbox.Tentative{Confirm: u.confirm}
 	}
 	u.file = nil // Put closes it
 	continued := here.changeable() && here.entry.ID == u.base

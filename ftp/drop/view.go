@@ -45,7 +45,9 @@ func (d *Drop) at(p string) (standing, error) {
 	}
 	var err error
 	here.open, here.kept, err = d.uploads.at(p)
-	here.entry, here.waits = d.box.Lookup(p)
+	if here.entry, here.waits = d.box.Lookup(p); here.entry.Tentative {
+		here.entry, here.waits = outbox.Entry{}, false // its client was told nothing, and must not find it, as if it had been
+	}
 	return here, err
 }
 
@@ -161,6 +163,9 @@ func (d *Drop) list(p string) ([]fs.FileInfo, error) {
 	}
 	var list []fs.FileInfo
 	for e := range d.box.List(p) {
+		if e.Tentative {
+			continue
+		}
 		if s := at[path.Base(e.Key)]; s != nil {
 			s.entry, s.waits = e, true
 		} else {
