@@ -186,6 +186,7 @@ func TestRefusedByATarget(t *testing.T) {
 		r.sink.more = "erp"
 		r.start()
 		require.ErrorIs(r, r.begin("/a", Write{}, "a").Commit(), ErrRefused)
+		r.pass(0)
 		require.Contains(r, r.log.String(), `reason="refused by target erp"`)
 		require.Contains(r, r.log.String(), "takenBy=[target]")
 		require.Zero(r, r.d.Usage().Waiting.Files)
