@@ -56,12 +56,12 @@ func TestCgroupMemory(t *testing.T) {
 	n.build()
 
 	// What it uses, with little garbage.
-	n.start("GOGC=10")
+	n.start("GOGC=50")
 	empty := n.settled()
 	n.stop()
 	fill(t, dir, waiting, users)
 	began := time.Now()
-	n.start("GOGC=10")
+	n.start("GOGC=50")
 	t.Logf("%d files: served %v after the start", waiting, time.Since(began).Round(time.Second))
 	full := n.settled()
 	n.logIn(sessions, users, within)
@@ -185,7 +185,7 @@ func (n *cgroupNode) start(env ...string) {
 	require.NoError(n.t, n.process.Start())
 	process := n.process.Process
 	n.t.Cleanup(func() { _ = process.Kill() })
-	require.Eventually(n.t, func() bool { return len(n.log.find("FTP is served", "users=8")) > 0 }, 3*time.Minute, tick)
+	require.Eventually(n.t, func() bool { return len(n.log.find("FTP is served", "users=8")) > 0 }, 5*time.Minute, tick)
 	n.address = servedAt.FindStringSubmatch(n.log.String())[1]
 }
 

@@ -95,7 +95,7 @@ func TestLongOutages(t *testing.T) {
 				r.cloud.Fault(echotest.Fault{Service: echotest.Audit, Kind: echotest.ExpiredCredentials})
 			},
 			end:  func(r *outageRig) { r.cloud.ClearFaults() },
-			line: "[WARNING] Sending fails",
+			line: "[ERROR] Sending fails", // new ones are refused too
 		},
 		"edges": {
 			lasts: 6 * time.Hour,
