@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path"
 	"slices"
@@ -241,7 +242,44 @@ func (j *journal) close() error {
 type segmentText struct {
 	header header
 	torn   bool // no usable header: made, and never used
-	data   []byte
+	size   int64
+	file   disk.File
+}
+
+// chunk is how much of a segment is in memory at a time, if no line is longer.
+const chunk = 256 << 10
+
+// lines parses what stands behind the header.
+func (t segmentText) lines() iter.Seq2[parsed, error] {
+	return func(yield func(parsed, error) bool) {
+		buffer, rest, header := make([]byte, min(chunk, t.size+1)), 0, !t.torn
+		for at, ended := int64(0), false; !ended; {
+			n, err := t.file.ReadAt(buffer[rest:], at)
+			if ended = errors.Is(err, io.EOF); err != nil && !ended {
+				yield(parsed{}, fmt.Errorf("reading the journal: %w", err))
+				return
+			}
+			at += int64(n)
+			data := buffer[:rest+n]
+			whole := data
+			if !ended {
+				whole = data[:bytes.LastIndexByte(data, '\n')+1]
+			}
+			rest = len(data) - len(whole)
+			if header && len(whole) > 0 {
+				whole, header = whole[bytes.IndexByte(whole, '\n')+1:], false
+			}
+			for _, p := range parseLines(whole) {
+				if !yield(p, nil) {
+					return
+				}
+			}
+			copy(buffer, data[len(data)-rest:])
+			if rest == len(buffer) { // one long line
+				buffer = append(buffer, make([]byte, len(buffer))...)
+			}
+		}
+	}
 }
 
 // readSegment reads a segment as it is. Only a newer format and a disk that cannot be read are errors.
@@ -251,11 +289,12 @@ func readSegment(f disk.File, name string) (segmentText, error) {
 	if err != nil {
 		return t, err
 	}
-	t.data = make([]byte, info.Size())
-	if _, err = f.ReadAt(t.data, 0); err != nil && !errors.Is(err, io.EOF) {
+	t.size, t.file = info.Size(), f
+	head := make([]byte, min(t.size, 4096)) // a header is shorter
+	if _, err = f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 		return t, fmt.Errorf("reading the journal: %w", err)
 	}
-	first, _, _ := bytes.Cut(t.data, []byte("\n"))
+	first, _, _ := bytes.Cut(head, []byte("\n"))
 	data, err := lineJSON(first)
 	if err == nil {
 		err = json.Unmarshal(data, &t.header)

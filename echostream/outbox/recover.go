@@ -71,7 +71,8 @@ type recovery struct {
 // found is a file in the outbox, and the last record of it.
 type found struct {
 	key
-	record  *record // nil: there is none
+	record  *record // nil: there is none, or it is an entry by now
+	sent    bool    // the record of the entry says so
 	segment *segment
 	bytes   int64
 	entry   *entry
@@ -198,7 +199,7 @@ func (r *recovery) readSegment(name string) error {
 	if err != nil {
 		return err
 	}
-	s.size = int64(len(text.data))
+	s.size = text.size
 	if text.header.Next > 0 {
 		r.sawSeq(text.header.Next - 1)
 	}
@@ -207,7 +208,10 @@ func (r *recovery) readSegment(name string) error {
 		r.noteLate(l)
 	}
 	bad := 0
-	for _, p := range parseLines(text.data, text.torn) {
+	for p, err := range text.lines() {
+		if err != nil {
+			return err
+		}
 		if p.bad {
 			bad++
 			continue
@@ -266,12 +270,9 @@ type parsed struct {
 	bad    bool
 }
 
-// parseLines parses the lines of a segment on all processors: there may be 100,000.
-func parseLines(data []byte, torn bool) []parsed {
+// parseLines parses lines on all processors: there may be 100,000.
+func parseLines(data []byte) []parsed {
 	start := 0
-	if !torn {
-		start = bytes.IndexByte(data, '\n') + 1 // the header
-	}
 	workers := runtime.GOMAXPROCS(0)
 	share := (len(data)-start)/workers + 1
 	parts := make([][]parsed, workers)
@@ -614,6 +615,7 @@ func (r *recovery) admit() {
 			f.entry = r.restore(f.key, f.record)
 			f.entry.segment, f.entry.bytes = f.segment, uint32(f.bytes)
 		}
+		f.sent, f.record = f.record.Sent, nil // there may be hundreds of thousands: not both are to be in memory
 		all = append(all, f)
 	}
 	slices.SortFunc(all, func(a, b *found) int { return byPlace(a.entry, b.entry) })
@@ -621,7 +623,7 @@ func (r *recovery) admit() {
 		e := f.entry
 		e.lane.entries++
 		r.link(e)
-		if f.record.Sent {
+		if f.sent {
 			e.state, e.noted = sent, true
 			r.unaudited = append(r.unaudited, e)
 		}

@@ -395,3 +395,27 @@ func TestUnknownOutcomesAreTriedAgainSoon(t *testing.T) {
 		})
 	}
 }
+
+// A journal is read in pieces, wherever its lines end.
+func TestLongJournals(t *testing.T) {
+	r := newRig(t, disktest.New(1), "t").open()
+	var names []string
+	for i := range 3000 {
+		names = append(names, fmt.Sprintf("%d-%s", i, strings.Repeat("x", i%97)))
+	}
+	r.put(names...)
+	meta, err := json.Marshal(strings.Repeat("y", 3*chunk))
+	require.NoError(t, err)
+	r.take(r.item("large", func(i *Item) { i.Meta = meta }))
+	r.put("last")
+	before := slices.Collect(r.Entries())
+	require.Len(t, before, len(names)+2)
+	r.open()
+	after := slices.Collect(r.Entries())
+	require.Len(t, after, len(before))
+	for i := range before {
+		assert.Equal(t, before[i].ID, after[i].ID)
+		assert.Equal(t, before[i].Name, after[i].Name)
+		assert.Equal(t, string(before[i].Meta), string(after[i].Meta))
+	}
+}
