@@ -41,8 +41,8 @@ import (
 func TestCgroupMemory(t *testing.T) {
 	const (
 		container = 256 << 20
-		waiting   = 100_000
-		users     = 1
+		waiting   = 200_000
+		users     = 2 // with a half of the files each
 		sessions  = 200
 		hashes    = 6
 		listings  = 20
@@ -190,7 +190,7 @@ func (n *cgroupNode) start(env ...string) {
 	go func() { n.ended <- process.Wait() }()
 	n.t.Cleanup(func() { _ = process.Process.Kill() })
 	require.Eventually(n.t, func() bool {
-		return len(n.ended) > 0 || len(n.log.find("FTP is served", fmt.Sprint("users=", 1+6))) > 0
+		return len(n.ended) > 0 || len(n.log.find("FTP is served", fmt.Sprint("users=", 2+6))) > 0
 	}, 5*time.Minute, tick)
 	n.alive()
 	n.address = servedAt.FindStringSubmatch(n.log.String())[1]

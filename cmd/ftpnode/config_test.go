@@ -45,7 +45,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Files: FilesConfig{
 			Settle: Duration(time.Second), Quiet: Duration(10 * time.Second), MaxSize: 5e9, MinFree: 1e9,
-			PartialExpiry: Duration(72 * time.Hour), MaxFiles: 1000000, MaxFolders: 10000, MaxTotal: 100000,
+			PartialExpiry: Duration(72 * time.Hour), MaxFiles: 1000000, MaxFolders: 10000, MaxTotal: 200000,
 		},
 		Message: MessageConfig{Content: "auto", ContentField: "content", URLField: "contentUrl", Order: "node"},
 	}, c)
