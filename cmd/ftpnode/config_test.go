@@ -44,6 +44,7 @@ func TestDefaults(t *testing.T) {
 			MaxConnections: 200, MaxConnectionsPerAddress: 20, CheckDataAddress: true,
 		},
 		Files: FilesConfig{
+			Acknowledge: "auto", AcknowledgeTimeout: Duration(8 * time.Second),
 			Settle: Duration(time.Second), Quiet: Duration(10 * time.Second), MaxSize: 5e9, MinFree: 1e9,
 			PartialExpiry: Duration(72 * time.Hour), MaxFiles: 1000000, MaxFolders: 10000, MaxTotal: 200000,
 		},
