@@ -26,7 +26,7 @@ func TestFormatIsWrittenOnce(t *testing.T) {
 // The texts of one outage differ in ports and request ids: no reason to write, with syncs, for weeks.
 func TestStatusIsWrittenOnceForEachCause(t *testing.T) {
 	fsys := disktest.New(1)
-	n := &node{volume: fsys, log: slog.New(slog.DiscardHandler), failed: make(chan struct{})}
+	n := &node{volume: fsys, log: slog.New(slog.DiscardHandler), failed: make(chan struct{}), deliverer: &deliverer{}}
 	n.missed(errors.New("read udp 10.0.0.2:41234->10.0.0.1:53: i/o timeout"))
 	assert.Contains(t, fsys.Files()[statusFile], "i/o timeout")
 	changes := fsys.Len()

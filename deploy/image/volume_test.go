@@ -105,7 +105,9 @@ func TestHealthWithoutTheCloud(t *testing.T) {
 	t.Parallel()
 	site := newSite(t)
 	cloud := newCloud(t, site.config())
-	n := started(t, cloud, site, nodeOptions{more: often})
+	dir := t.TempDir() // a volume that outlives the container, or uploads would wait for the cloud
+	require.NoError(t, os.Chmod(dir, 0o777))
+	n := started(t, cloud, site, nodeOptions{volume: dir, more: often})
 	n.waitHealth("healthy")
 	n.stop()
 	cloud.leave()
