@@ -41,7 +41,7 @@ import (
 func TestCgroupMemory(t *testing.T) {
 	const (
 		container = 256 << 20
-		waiting   = 200_000
+		waiting   = 150_000
 		users     = 2 // with a half of the files each
 		sessions  = 200
 		hashes    = 6

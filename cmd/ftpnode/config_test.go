@@ -46,7 +46,7 @@ func TestDefaults(t *testing.T) {
 		Files: FilesConfig{
 			Acknowledge: "auto", AcknowledgeTimeout: Duration(8 * time.Second),
 			Settle: Duration(time.Second), Quiet: Duration(10 * time.Second), MaxSize: 5e9, MinFree: 1e9,
-			PartialExpiry: Duration(72 * time.Hour), MaxFiles: 1000000, MaxFolders: 10000, MaxTotal: 200000,
+			PartialExpiry: Duration(72 * time.Hour), MaxFiles: 1000000, MaxFolders: 10000, MaxTotal: 150000,
 		},
 		Message: MessageConfig{Content: "auto", ContentField: "content", URLField: "contentUrl", Order: "node"},
 	}, c)

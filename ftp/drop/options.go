@@ -67,7 +67,7 @@ type Options struct {
 	// FolderExpiry is how long an empty directory that clients made is kept after its last use. By default, 30 days.
 	FolderExpiry time.Duration
 	// MaxTotal bounds the files of all directories together, and with them the memory that the volume's contents take. If more are there when
-	// the Drop is opened, they are delivered, and uploads are refused until they are fewer. By default, 200,000.
+	// the Drop is opened, they are delivered, and uploads are refused until they are fewer. By default, 150,000.
 	MaxTotal int
 }
 
@@ -142,6 +142,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	count("MaxFiles", &o.MaxFiles, 1_000_000)
 	count("MaxDirs", &o.MaxDirs, 10_000)
-	count("MaxTotal", &o.MaxTotal, 200_000)
+	count("MaxTotal", &o.MaxTotal, 150_000)
 	return o, errors.Join(errs...)
 }
