@@ -135,6 +135,8 @@ var (
 	// secretShape is what a presigned URL or a JSON Web Token looks like.
 	secretShape = regexp.MustCompile(`(?i)X-Amz-(Signature|Credential|Security-Token)|eyJ[A-Za-z0-9_-]{8}`)
 	trouble     = regexp.MustCompile(`^\[(CRITICAL|ERROR)\]|panic|DATA RACE|goroutine \d+|was set aside`)
+	// forAPerson is what the faults of the cloud cause by design: services that deny access, also to new credentials.
+	forAPerson = regexp.MustCompile(`^\[ERROR\] ((Sending|Auditing) fails; .*new credentials were refused too|EchoStream cannot be reached, and somebody should look at why; .*Unauthorized)`)
 )
 
 // check holds a line against what holds for every line. Each kind of fault is told once.
@@ -145,6 +147,7 @@ func (n *node) check(line string) {
 		fault = "a log line does not begin with its level"
 	case secretShape.MatchString(line):
 		fault = "a log line shows a presigned URL or a token"
+	case forAPerson.MatchString(line):
 	case trouble.MatchString(line):
 		fault = "a log line tells of what must not happen"
 	}
