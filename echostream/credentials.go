@@ -161,7 +161,7 @@ func (a *appCredentials) current() (aws.Credentials, bool) {
 	return a.held, a.held.HasKeys() && a.now().Before(a.held.Expires)
 }
 
-// due tells whether it is time to replace them.
+// due reports whether it is time to replace them.
 func (a *appCredentials) due() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -263,7 +263,7 @@ func (c *Client) forgetMachine() bool {
 	return ok
 }
 
-// credentialsRefused tells whether AWS turned a request down for its credentials' sake.
+// credentialsRefused reports whether AWS turned a request down for its credentials' sake.
 func credentialsRefused(code string) bool {
 	switch code {
 	case "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException",

@@ -59,7 +59,7 @@ func (e *APIError) Error() string {
 // each of them GetNode asks apart from what is indispensable.
 var dispensable = []string{"auditor", "loggingLevel", "mounts", "ports", "readme", "sampleMessage"}
 
-// onlyDispensable tells whether the API answered, but for dispensable fields.
+// onlyDispensable reports whether the API answered, but for dispensable fields.
 func (e *APIError) onlyDispensable() bool {
 	for _, p := range e.Problems {
 		if p.Type != "Unauthorized" || !slices.Contains(dispensable, p.Path[strings.LastIndex(p.Path, ".")+1:]) {

@@ -288,7 +288,7 @@ func (l *logLine) quoted(s string) {
 	l.buf = append(l.buf, s...)
 }
 
-// needsQuotes tells whether s would be read back as something else if it were written as it is.
+// needsQuotes reports whether s would be read back as something else if it were written as it is.
 func needsQuotes(s string, spaces bool) bool {
 	for i, r := range s {
 		switch {

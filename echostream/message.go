@@ -166,7 +166,7 @@ func EscapeJSON(text string) string {
 	return b.String()
 }
 
-// inXML tells whether r is one of XML 1.0's characters.
+// inXML reports whether r is one of XML 1.0's characters.
 func inXML(r rune) bool {
 	return r == '\t' || r == '\n' || r == '\r' || r >= 0x20 && r <= 0xd7ff || r >= 0xe000 && r <= 0xfffd || r >= 0x10000
 }

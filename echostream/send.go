@@ -308,7 +308,7 @@ func edgeMissing(code string) bool {
 	return false
 }
 
-// aboutContent tells whether SQS refused what a message holds, so that sending it again is of no use. Everything that is
+// aboutContent reports whether SQS refused what a message holds, so that sending it again is of no use. Everything that is
 // not listed is taken for transient: waiting too long is better than setting aside what could be delivered.
 func aboutContent(err error) bool {
 	var answer *serviceError

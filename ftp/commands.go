@@ -370,7 +370,7 @@ const (
 	budgetPause = 10 * time.Millisecond
 )
 
-// spend tells if one more command is within the rate.
+// spend reports whether one more command is within the rate.
 func (b *budget) spend(now time.Time) bool {
 	if b.last.IsZero() {
 		b.left = budgetBurst

@@ -366,7 +366,7 @@ func (d *dataChannel) giveUp(accepted <-chan struct{}) {
 	}
 }
 
-// usable tells if a connection can still come, or is there.
+// usable reports whether a connection can still come, or is there.
 func (d *dataChannel) usable() bool {
 	if d == nil {
 		return false
@@ -428,7 +428,7 @@ func (c *dataConn) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// endedByAlert tells if the client ended the TLS connection as TLS demands, with close_notify: then TLS is at
+// endedByAlert reports whether the client ended the TLS connection as TLS demands, with close_notify: then TLS is at
 // its end before TCP is. Only a client that still lives does that, though not only after its last byte.
 func (c *dataConn) endedByAlert() bool { return c.tls != nil && !c.ended.Load() }
 

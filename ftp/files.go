@@ -127,7 +127,7 @@ func (d *driver) ReadDir(name string) (infos []os.FileInfo, err error) {
 	return infos, err
 }
 
-// isPattern tells if a list of what the name matches is asked for.
+// isPattern reports whether a list of what the name matches is asked for.
 func (s *session) isPattern(name string) bool {
 	c := s.current()
 	return c != nil && (c.verb == "LIST" || c.verb == "NLST") && strings.ContainsAny(path.Base(name), "*?[")

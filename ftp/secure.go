@@ -65,7 +65,7 @@ func (s *session) handleProt(arg string) string {
 	return s.answer(536, "Only PROT P and PROT C are supported.")
 }
 
-// mustProtect tells if data connections must be encrypted.
+// mustProtect reports whether data connections must be encrypted.
 func (s *session) mustProtect() bool {
 	return s.srv.opts.TLS == TLSRequired || s.srv.opts.TLS == TLSImplicit
 }

@@ -201,7 +201,7 @@ func overlap(a, b string) bool { return within(a, b) || within(b, a) }
 
 func within(inner, outer string) bool { return inner == outer || strings.HasPrefix(inner, outer+"/") }
 
-// cleanDirectory tells whether d names a place below the drop directory in one way only.
+// cleanDirectory reports whether d names a place below the drop directory in one way only.
 func cleanDirectory(d string) bool {
 	if !utf8.ValidString(d) || d == "" || path.IsAbs(d) || path.Clean(d) != d || strings.ContainsRune(d, '\\') {
 		return false

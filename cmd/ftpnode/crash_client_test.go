@@ -120,7 +120,7 @@ func (c *client) resume(s *drop.Session) error {
 	return c.send(s, c.goOn.name, c.goOn.content, drop.Write{Offset: min(info.Size(), int64(len(c.goOn.content)))})
 }
 
-// mayResume tells whether there is something to resume, that was not finished before its 226 could be read.
+// mayResume reports whether there is something to resume, that was not finished before its 226 could be read.
 func (c *client) mayResume(s *drop.Session) bool {
 	if c.goOn.name == "" {
 		return false
@@ -161,12 +161,12 @@ func (c *client) remove(s *drop.Session, content string) error {
 	return nil
 }
 
-// ordered tells whether the file's place in the order is that of its 226. One that was renamed was finished later.
+// ordered reports whether the file's place in the order is that of its 226. One that was renamed was finished later.
 func (f *sent) ordered() bool {
 	return f.acked > 0 && !f.void && len(f.names) == 1 && f.names[0] != renamedTo
 }
 
-// waits tells whether the file has to stay where it is: its name is still a temporary one.
+// waits reports whether the file has to stay where it is: its name is still a temporary one.
 func (f *sent) mayWait() bool { return strings.HasSuffix(f.names[0], ".tmp") }
 
 const (
@@ -339,7 +339,7 @@ func inOutbox(fsys *disktest.FS, content string) bool {
 	return false
 }
 
-// left tells whether a file should not be there once all is delivered.
+// left reports whether a file should not be there once all is delivered.
 func (w *world) left(name string) bool {
 	switch {
 	case strings.HasSuffix(name, "/"), strings.HasPrefix(name, "failed/"):

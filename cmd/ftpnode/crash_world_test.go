@@ -162,7 +162,7 @@ func (w *world) contentOf(m echostream.Message) (string, error) {
 	return content, nil
 }
 
-// unbroken tells whether this is the first life, with a sound disk; w.mu is held.
+// unbroken reports whether this is the first life, with a sound disk; w.mu is held.
 func (w *world) unbroken() bool { return !w.faulty && w.lives == 1 }
 
 // Audit implements cloud.

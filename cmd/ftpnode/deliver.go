@@ -184,7 +184,7 @@ func (d *deliverer) Send(ctx context.Context, target string, batch []outbox.Prep
 	return errs
 }
 
-// stale tells whether the URL in the message will soon be of no use: its readers may need days.
+// stale reports whether the URL in the message will soon be of no use: its readers may need days.
 func (p *payload) stale(now time.Time) bool {
 	return p.bulk && p.expires.Sub(now) < p.expires.Sub(p.made)/2
 }

@@ -18,7 +18,7 @@ import (
 // healthFile is written and removed by each health check.
 const healthFile = "health"
 
-// healthcheck tells whether the node of this machine accepts FTP and its volume takes writes. That the cloud is out of
+// healthcheck reports whether the node of this machine accepts FTP and its volume takes writes. That the cloud is out of
 // reach is told, and no fault of the node's: it keeps what it takes.
 func healthcheck(ctx context.Context, s settings, stdout io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)

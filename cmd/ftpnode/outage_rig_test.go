@@ -206,7 +206,7 @@ func (n *outageNetwork) Do(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// serve tells whether there was an answer.
+// serve reports whether there was an answer.
 func (n *outageNetwork) serve(w http.ResponseWriter, r *http.Request) (answered bool) {
 	defer func() {
 		if p := recover(); p != nil && p != http.ErrAbortHandler {

@@ -142,10 +142,10 @@ type arrived struct {
 	trackingID string
 }
 
-// finished tells whether it is known when a file was finished: if several uploads may have been, it is not known which.
+// finished reports whether it is known when a file was finished: if several uploads may have been, it is not known which.
 func (f *file) finished() bool { return f.acked && f.wholes == 1 && !f.late && !f.from.IsZero() }
 
-// before tells whether f is known to have been finished before other: its 226 was read before the end of other was sent. A new name or
+// before reports whether f is known to have been finished before other: its 226 was read before the end of other was sent. A new name or
 // time, given afterwards, does not change its place.
 func (f *file) before(other *file) bool { return f.to.Before(other.from) }
 

@@ -62,7 +62,7 @@ type uncertainError struct{ error }
 
 func (e *uncertainError) Unwrap() error { return e.error }
 
-// IsUncertain tells whether err is that of a Commit or WriteFile whose rename was done and whose
+// IsUncertain reports whether err is that of a Commit or WriteFile whose rename was done and whose
 // directory could not be synced: the new file stands under its name, and a power cut may undo that.
 func IsUncertain(err error) bool {
 	var u *uncertainError
@@ -96,7 +96,7 @@ func WriteFile(fsys FS, name string, data []byte, perm fs.FileMode) error {
 	return err
 }
 
-// IsTemp tells whether a file of this name is an unfinished one of WriteFile: a reader of
+// IsTemp reports whether a file of this name is an unfinished one of WriteFile: a reader of
 // a directory skips it, recovery may remove it.
 func IsTemp(name string) bool {
 	base := path.Base(name)

@@ -176,7 +176,7 @@ type effect struct {
 	denied    map[string]bool // fields of the API, as in "MessageType.auditor"
 }
 
-// fails tells whether entry i of a batch is to fail.
+// fails reports whether entry i of a batch is to fail.
 func (e effect) fails(i int) bool {
 	if !e.partial {
 		return false
@@ -258,7 +258,7 @@ func (f Fault) matches(service Service, op, edge string) bool {
 	return f.Edge == "" || edge != "" && (f.Edge == edge || hasTarget(edge, f.Edge))
 }
 
-// possible tells whether its kind can happen to a service.
+// possible reports whether its kind can happen to a service.
 func (f Fault) possible(service Service) bool {
 	for _, k := range faultKinds {
 		if k.kind == f.Kind {

@@ -234,7 +234,7 @@ func (x *execution) included(directives ast.DirectiveList) bool {
 	return true
 }
 
-// applies tells whether a type is, or belongs to, the one of a fragment's condition.
+// applies reports whether a type is, or belongs to, the one of a fragment's condition.
 func (x *execution) applies(condition, typename string) bool {
 	return condition == "" || condition == typename ||
 		slices.ContainsFunc(x.schema.PossibleTypes[condition], func(d *ast.Definition) bool { return d.Name == typename })

@@ -167,7 +167,7 @@ func (f Fault) check() error {
 	return nil
 }
 
-// hasField tells whether the API has a field, given as TYPE.NAME.
+// hasField reports whether the API has a field, given as TYPE.NAME.
 func hasField(name string) bool {
 	kind, field, _ := strings.Cut(name, ".")
 	def := loadSchema().Types[kind]

@@ -179,7 +179,7 @@ func (c *Cloud) admitSQS(r *http.Request, body []byte, op string, e *edge, f eff
 	return nil
 }
 
-// mayUse tells whether credentials may do op on an edge: an app's if the end that it takes is one of its nodes and they
+// mayUse reports whether credentials may do op on an edge: an app's if the end that it takes is one of its nodes and they
 // were made after it, the machine's if that end is a node of a CrossAccountApp.
 func (c *Cloud) mayUse(v vended, op string, e *edge) bool {
 	c.mu.Lock()
@@ -196,7 +196,7 @@ func (c *Cloud) mayUse(v vended, op string, e *edge) bool {
 	return c.actsFor(v, e.source) || c.actsFor(v, e.target)
 }
 
-// actsFor tells whether credentials are those that a node reaches its queues with. The caller holds c.mu.
+// actsFor reports whether credentials are those that a node reaches its queues with. The caller holds c.mu.
 func (c *Cloud) actsFor(v vended, name string) bool {
 	n, ok := c.nodes[name]
 	if ok && c.apps[n.App].Kind == CrossAccountApp {

@@ -455,7 +455,7 @@ func (l *life) recover(fsys *disktest.FS) error {
 	})
 }
 
-// isPartial tells whether the client's last upload still has to be resumed, and was not delivered unacknowledged.
+// isPartial reports whether the client's last upload still has to be resumed, and was not delivered unacknowledged.
 func (l *life) isPartial(s *Session) bool {
 	fi, err := s.Stat(l.name)
 	return err == nil && (!l.begun || fi.Size() < int64(len(l.content)))

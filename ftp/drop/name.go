@@ -66,7 +66,7 @@ func Control(text string) func(rune) bool {
 	return func(r rune) bool { return r < ' ' || r == 0x7f }
 }
 
-// ignored tells whether name is a temporary one, or of a file in a directory with one (as rsync and lftp make them). In a user's
+// ignored reports whether name is a temporary one, or of a file in a directory with one (as rsync and lftp make them). In a user's
 // directory it is that below it: how that is called is none of the clients' doing.
 func ignored(patterns []string, name string) bool {
 	for element := range strings.SplitSeq(name, "/") {
@@ -79,7 +79,7 @@ func ignored(patterns []string, name string) bool {
 	return false
 }
 
-// below tells whether p is dir or stands in it.
+// below reports whether p is dir or stands in it.
 func below(p, dir string) bool {
 	return p == dir || strings.HasPrefix(p, dir) && p[len(dir)] == '/'
 }

@@ -75,7 +75,7 @@ func withoutNumbers(text string) string {
 	})
 }
 
-// SameCause tells whether two texts of errors differ in numbers at most.
+// SameCause reports whether two texts of errors differ in numbers at most.
 func SameCause(a, b string) bool { return withoutNumbers(a) == withoutNumbers(b) }
 
 func (t *Trouble) cause(text string) *cause {

@@ -130,7 +130,7 @@ func (f *FS) cut() []func() {
 	return calls
 }
 
-// IsCut tells whether the power is cut.
+// IsCut reports whether the power is cut.
 func (f *FS) IsCut() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

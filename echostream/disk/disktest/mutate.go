@@ -90,7 +90,7 @@ type moveState struct {
 	sync, move int         // their indexes
 }
 
-// at tells whether the operations of state are the pair.
+// at reports whether the operations of state are the pair.
 func (p movePair) at(ops []Op, state moveState) bool {
 	return state.move < len(ops) && ops[state.sync].Site().Key() == p.sync && ops[state.move].Site().Key() == p.move
 }
@@ -151,7 +151,7 @@ func (s *sites) add(ops []Op, crash *crashState) {
 	}
 }
 
-// dropShows tells whether a crash breaks the scenario when all syncs of a site do nothing.
+// dropShows reports whether a crash breaks the scenario when all syncs of a site do nothing.
 func (o Options) dropShows(site string, ops int, scenario func() Scenario) bool {
 	drop := func(op Op) bool { return op.Site().Key() == site }
 	for _, policy := range o.policies() { // the policies that show most come first
@@ -164,7 +164,7 @@ func (o Options) dropShows(site string, ops int, scenario func() Scenario) bool 
 	return false
 }
 
-// moveShows tells whether a crash right after a rename or unlink breaks the scenario when the sync before it is
+// moveShows reports whether a crash right after a rename or unlink breaks the scenario when the sync before it is
 // not done by then, and whether that could be tried. Any other crash finds what it finds without the mutation.
 func (o Options) moveShows(pair movePair, moves []moveState, scenario func() Scenario) (shown, tried bool) {
 	for _, move := range moves {

@@ -39,7 +39,7 @@ var kindNames = [...]string{"any", "create", "write", "truncate", "sync", "renam
 
 func (k Kind) String() string { return kindNames[k] }
 
-// changes tells whether operations of the kind change the disk.
+// changes reports whether operations of the kind change the disk.
 func (k Kind) changes() bool { return k > Any && k < Open }
 
 // isSync and isMove tell the two kinds of operations apart whose order makes a program safe.

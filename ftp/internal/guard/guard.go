@@ -98,7 +98,7 @@ func New(opts Options) *Guard {
 	return g
 }
 
-// Banned tells if the address may not connect now.
+// Banned reports whether the address may not connect now.
 func (g *Guard) Banned(a netip.Addr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -113,7 +113,7 @@ func (g *Guard) Known(a netip.Addr) bool {
 	return g.trusted[Network(a)] > 0
 }
 
-// UserBanned tells if no one may log in as the user from the address now.
+// UserBanned reports whether no one may log in as the user from the address now.
 func (g *Guard) UserBanned(user string, a netip.Addr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

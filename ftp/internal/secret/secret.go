@@ -57,7 +57,7 @@ type user struct {
 	seen []byte // the digest of the password that the hash matched last
 }
 
-// hash tells if a password is the one it was made of.
+// hash reports whether a password is the one it was made of.
 type hash interface {
 	matches(password string) bool
 	memory() int64 // bytes that matches uses
