@@ -69,7 +69,7 @@ func (r AuditRecord) MarshalJSON() ([]byte, error) {
 // not hold up the others. Everything else is transient, a bad request among it, and ends the call: it is the error
 // of all records from there on, whether or not they were tried. [NeedsOperator] tells whether a person has to do something.
 // Nothing is recorded by a definition that was kept ([ErrKept]).
-func (c *Client) Audit(ctx context.Context, node *Node, messageType string, records []AuditRecord) []error {
+func (c *Client) Audit(ctx context.Context, node *Definition, messageType string, records []AuditRecord) []error {
 	errs := make([]error, 0, len(records))
 	if node.Kept {
 		return slices.Repeat([]error{fmt.Errorf("sending audit records of %s: %w", node, ErrKept)}, len(records))
@@ -87,7 +87,7 @@ func (c *Client) Audit(ctx context.Context, node *Node, messageType string, reco
 
 // auditApart sends records in one request, and in halves those of a request that is refused for what it holds. It gives
 // what came of each record up to the first transient error, and that one.
-func (c *Client) auditApart(ctx context.Context, node *Node, messageType string, records []AuditRecord) (errs []error, down error) {
+func (c *Client) auditApart(ctx context.Context, node *Definition, messageType string, records []AuditRecord) (errs []error, down error) {
 	err := c.audit(ctx, node, messageType, records)
 	switch {
 	case err == nil:
@@ -108,7 +108,7 @@ func (c *Client) auditApart(ctx context.Context, node *Node, messageType string,
 	return errs, nil
 }
 
-func (c *Client) audit(ctx context.Context, node *Node, messageType string, records []AuditRecord) error {
+func (c *Client) audit(ctx context.Context, node *Definition, messageType string, records []AuditRecord) error {
 	body, err := json.Marshal(struct {
 		MessageType string        `json:"messageType"`
 		Records     []AuditRecord `json:"auditRecords"`
@@ -138,7 +138,7 @@ var errTooMuch = errors.New("the request is too long")
 
 // auditURL is the endpoint and the node's name. Every character of the name that has a meaning anywhere in a URL is
 // escaped, so that the signature's own escaping cannot be understood in two ways.
-func auditURL(node *Node) (*url.URL, error) {
+func auditURL(node *Definition) (*url.URL, error) {
 	u, err := url.Parse(node.AuditRecordsEndpoint)
 	if err != nil || u.Host == "" {
 		return nil, withHint(errors.New("the app's auditRecordsEndpoint is not a URL"), "look at the app in EchoStream")

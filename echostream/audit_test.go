@@ -95,7 +95,7 @@ func (a *auditEndpoint) verify(r *http.Request, body []byte) {
 	assert.Equal(a.t, again.Header.Get("Authorization"), r.Header.Get("Authorization"))
 }
 
-func newAudit(t *testing.T) (*Client, *auditEndpoint, *Node) {
+func newAudit(t *testing.T) (*Client, *auditEndpoint, *Definition) {
 	t.Helper()
 	a := &auditEndpoint{t: t, api: staticCredentials()}
 	now := &clock{t: time.Now()}

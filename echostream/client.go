@@ -51,7 +51,7 @@ type Client struct {
 	mu     sync.Mutex
 	apps   map[string]*appCredentials // by app
 	sqs    map[string]*sqs.Client     // by app; "" uses the machine's credentials
-	node   *Node                      // as it was read last
+	node   *Definition                // as it was read last
 	closed map[string]int             // by queue or endpoint: the credentials to which it was closed first
 }
 

@@ -114,7 +114,7 @@ func TestMachineClockAndCertificates(t *testing.T) {
 		t.Run(ahead.String(), func(t *testing.T) {
 			w := newWorldAt(t, echotest.Options{TLS: true}, ahead)
 			for range 3 {
-				_, err := w.client.Node(t.Context())
+				_, err := w.client.Definition(t.Context())
 				require.Error(t, err)
 				assert.ErrorContains(t, err, "check the machine's clock")
 				assert.True(t, echostream.NeedsOperator(err))
@@ -132,7 +132,7 @@ func TestMachineClockAndCertificates(t *testing.T) {
 				w.Off(s)
 				w.On(s)
 			}
-			_, _ = w.client.Node(t.Context()) // it may find the connection that was cut
+			_, _ = w.client.Definition(t.Context()) // it may find the connection that was cut
 			w.read(t)
 			m := message("2")
 			_ = w.send(t, m)
@@ -224,7 +224,7 @@ func TestClosedEdges(t *testing.T) {
 
 func TestInactiveApp(t *testing.T) {
 	w := newWorldAt(t, echotest.Options{App: echotest.App{Name: "app", Inactive: true}}, 0)
-	_, err := w.client.Node(t.Context())
+	_, err := w.client.Definition(t.Context())
 	assert.ErrorIs(t, err, echostream.ErrAppInactive)
 	assert.ErrorIs(t, err, echostream.ErrConfiguration)
 	assert.True(t, echostream.NeedsOperator(err))

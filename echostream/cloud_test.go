@@ -30,7 +30,7 @@ type world struct {
 	*echotest.Cloud
 	machine *machine
 	client  *echostream.Client
-	node    *echostream.Node
+	node    *echostream.Definition
 	log     *lockedBuffer
 }
 
@@ -133,7 +133,7 @@ func worldOf(t *testing.T, cloud *echotest.Cloud, getenv func(string) string, ah
 func (w *world) read(t *testing.T) {
 	t.Helper()
 	var err error
-	w.node, err = w.client.Node(t.Context())
+	w.node, err = w.client.Definition(t.Context())
 	require.NoError(t, err)
 }
 
@@ -185,10 +185,10 @@ func TestCloudNode(t *testing.T) {
 	assert.Empty(t, extra)
 
 	w.UpdateNode("FTP node / ü", func(n *echotest.Node) { n.Config = `["no object"]` })
-	_, err = w.client.Node(t.Context())
+	_, err = w.client.Definition(t.Context())
 	assert.ErrorContains(t, err, `config of node "FTP node / ü": an array, expected a JSON object`)
 	w.RemoveNode("FTP node / ü")
-	_, err = w.client.Node(t.Context())
+	_, err = w.client.Definition(t.Context())
 	assert.ErrorIs(t, err, echostream.ErrNodeNotFound)
 }
 
@@ -214,7 +214,7 @@ func TestCloudKeepsFieldsBack(t *testing.T) {
 	}
 	for _, kept := range []string{"MessageType.name", "ManagedNode.sendMessageType", "ManagedNode.sendEdges", "ManagedNode.config"} {
 		script := w.Fault(echotest.Fault{Service: echotest.AppSync, Kind: echotest.Denied, Field: kept})
-		_, err := w.client.Node(t.Context())
+		_, err := w.client.Definition(t.Context())
 		assert.ErrorContains(t, err, "Unauthorized", kept)
 		script.Clear()
 	}
@@ -398,7 +398,7 @@ func TestCloudFaultsAreTransient(t *testing.T) {
 	record := []echostream.AuditRecord{{TrackingID: echostream.NewTrackingID(), DateTime: time.Now()}}
 	bulk := w.client.NewBulk(echostream.BulkOptions{})
 	calls := map[echotest.Service]func() error{
-		echotest.AppSync: func() error { _, err := w.client.Node(t.Context()); return err },
+		echotest.AppSync: func() error { _, err := w.client.Definition(t.Context()); return err },
 		echotest.SQS:     func() error { return w.send(t, message("x"))[0] },
 		echotest.Audit:   func() error { return w.client.Audit(t.Context(), w.node, "echo.file", record)[0] },
 		echotest.S3: func() error {

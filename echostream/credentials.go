@@ -24,7 +24,7 @@ const (
 // Credentials are the AWS credentials that the node uses for its queues. They come from EchoStream and are replaced
 // before they expire; only the node of a CrossAccountApp uses those of the machine it runs on (AWS's default chain:
 // environment, shared files, container and instance roles).
-func (c *Client) Credentials(node *Node) aws.CredentialsProvider {
+func (c *Client) Credentials(node *Definition) aws.CredentialsProvider {
 	if node.CrossAccount {
 		return c.aws.Credentials
 	}
@@ -32,7 +32,7 @@ func (c *Client) Credentials(node *Node) aws.CredentialsProvider {
 }
 
 // appCredentials are those that EchoStream gives to an app, also to a CrossAccountApp: it audits with them.
-func (c *Client) appCredentials(node *Node) *appCredentials {
+func (c *Client) appCredentials(node *Definition) *appCredentials {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.apps[node.App] == nil {
@@ -190,7 +190,7 @@ func (a *appCredentials) serialOf(accessKeyID string) int {
 // byCredentials makes a request by the credentials of a provider, and once more if what the first was refused for is cured:
 // credentials that are replaced, or a clock that the refusal set right. try also returns AWS's code of a refusal. to is the
 // queue or endpoint that credentials may be too old for; "" if access that is denied says nothing of their age.
-func (c *Client) byCredentials(ctx context.Context, node *Node, from aws.CredentialsProvider, to string, try func(aws.Credentials) (code string, err error)) error {
+func (c *Client) byCredentials(ctx context.Context, node *Definition, from aws.CredentialsProvider, to string, try func(aws.Credentials) (code string, err error)) error {
 	for attempt := 1; ; attempt++ {
 		used, err := c.retrieve(ctx, from)
 		if err != nil {
@@ -228,9 +228,9 @@ const unexplained = "(none)"
 
 // renewFor reports whether other credentials may open a queue or endpoint that is closed to those with this key, and
 // forgets these. They are narrowed when they are made, so that those from before an edge do not open it. But one that stays
-// closed has credentials replaced once, until [Client.Node] reads another definition: each request for new ones costs,
+// closed has credentials replaced once, until [Client.Definition] reads another definition: each request for new ones costs,
 // and everything else goes by the same ones.
-func (c *Client) renewFor(to string, node *Node, accessKeyID string) bool {
+func (c *Client) renewFor(to string, node *Definition, accessKeyID string) bool {
 	credentials := c.appCredentials(node)
 	serial := credentials.serialOf(accessKeyID)
 	c.mu.Lock()

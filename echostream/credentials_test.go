@@ -205,7 +205,7 @@ func TestCredentialsOfTheApp(t *testing.T) {
 		"none": `tenant "acme" has no such app`,
 		"odd":  "it is a CrossTenantReceivingApp, expected a ManagedApp",
 	} {
-		_, err := c.Credentials(&Node{App: app}).Retrieve(t.Context())
+		_, err := c.Credentials(&Definition{App: app}).Retrieve(t.Context())
 		assert.ErrorContains(t, err, want)
 	}
 }
@@ -216,7 +216,7 @@ func TestCrossAccountAppUsesTheMachinesCredentials(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "s")
 	c, err := New(testEnvironment("http://127.0.0.1:1/graphql"), Options{HTTPClient: noHTTP{t}})
 	require.NoError(t, err)
-	requireKey(t, "MACHINE", c.Credentials(&Node{App: "x", CrossAccount: true}))
+	requireKey(t, "MACHINE", c.Credentials(&Definition{App: "x", CrossAccount: true}))
 }
 
 // The AWS SDK keeps the machine's credentials until they end by the machine's clock.

@@ -24,7 +24,7 @@ import (
 //	32        salt, random for each file
 //	16        whose it is: the start of SHA-256(salt | tenant | node), each name after its length
 //	4         length of what is sealed, big-endian
-//	n         sealed with AES-256-GCM: nonce, JSON of Node, tag. The key is HKDF-SHA256(PASSWORD, salt); all
+//	n         sealed with AES-256-GCM: nonce, JSON of Definition, tag. The key is HKDF-SHA256(PASSWORD, salt); all
 //	          that stands before it, the tenant and the node's name are additional data
 //	32        SHA-256 of all that stands before it
 //
@@ -45,7 +45,7 @@ const (
 // SaveDefinition keeps the node's definition in the file name, so that the node can start when EchoStream is out of
 // reach. A definition holds the sites' passwords: the file is encrypted under env.Password, bound to the tenant and the
 // node, has mode 0600, and is replaced as a whole or not at all. There must not be two calls for a file at a time.
-func SaveDefinition(fsys disk.FS, name string, env Environment, node *Node) error {
+func SaveDefinition(fsys disk.FS, name string, env Environment, node *Definition) error {
 	data, err := sealDefinition(env, node)
 	if err != nil {
 		return fmt.Errorf("keeping the node definition: %w", err)
@@ -59,7 +59,7 @@ func SaveDefinition(fsys disk.FS, name string, env Environment, node *Node) erro
 // LoadDefinition reads what [SaveDefinition] kept, as a definition whose Kept is set. The error holds fs.ErrNotExist if
 // there is none yet; else it says why the file cannot be used: another password or node, damaged, cut off, or written by a
 // newer version. None of them is a reason to stop: EchoStream has the definition too.
-func LoadDefinition(fsys disk.FS, name string, env Environment) (*Node, error) {
+func LoadDefinition(fsys disk.FS, name string, env Environment) (*Definition, error) {
 	data, err := readDefinition(fsys, name)
 	if err != nil {
 		return nil, fmt.Errorf("reading the kept node definition: %w", err)
@@ -80,7 +80,7 @@ func readDefinition(fsys disk.FS, name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxDefinition+1))
 }
 
-func sealDefinition(env Environment, node *Node) ([]byte, error) {
+func sealDefinition(env Environment, node *Definition) ([]byte, error) {
 	if node == nil {
 		return nil, errors.New("there is none")
 	}
@@ -112,7 +112,7 @@ func sealDefinition(env Environment, node *Node) ([]byte, error) {
 	return data, nil
 }
 
-func openDefinition(env Environment, data []byte) (*Node, error) {
+func openDefinition(env Environment, data []byte) (*Definition, error) {
 	switch {
 	case len(data) > maxDefinition:
 		return nil, fmt.Errorf("it has more than %d bytes", maxDefinition)
@@ -155,7 +155,7 @@ func openDefinition(env Environment, data []byte) (*Node, error) {
 	if err != nil {
 		return nil, errors.New("it was kept under another password than PASSWORD is now, or was tampered with")
 	}
-	node := new(Node)
+	node := new(Definition)
 	if err := json.Unmarshal(plain, node); err != nil {
 		// What json says may quote the definition.
 		return nil, errors.New("what it holds is not the JSON of a node definition")

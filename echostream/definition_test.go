@@ -19,10 +19,10 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 )
 
-func testDefinition() (Environment, *Node) {
+func testDefinition() (Environment, *Definition) {
 	env := Environment{Name: "My Node", Tenant: "Acme", Password: "correct horse battery staple"}
 	level := slog.LevelWarn
-	return env, &Node{
+	return env, &Definition{
 		Name: "My Node", Tenant: "Acme", Region: "eu-west-1", App: "app", CrossAccount: true,
 		Config:          json.RawMessage(`{"ftp":{"users":[{"name":"scanner","password":"hunter2"}]}}`),
 		Targets:         []Edge{{Name: "a", Queue: "https://sqs.example.com/1/a.fifo"}, {Name: "b", Queue: "https://sqs.example.com/1/b.fifo"}},
@@ -212,7 +212,7 @@ func TestDefinitionFormat1(t *testing.T) {
 	got, err := LoadDefinition(volume, "definition-1.bin", env)
 	require.NoError(t, err)
 	level := slog.LevelDebug
-	assert.Equal(t, &Node{
+	assert.Equal(t, &Definition{
 		Name: "Nödé 1", Tenant: "Acme", Region: "eu-west-1", App: "app", Config: json.RawMessage(`{"ftp":{"users":[]}}`),
 		Targets: []Edge{{Name: "target", Queue: "https://sqs.eu-west-1.amazonaws.com/1/q.fifo"}}, LoggingLevel: &level,
 		Kept: true,
@@ -229,7 +229,7 @@ func definitionScenario() func() disktest.Scenario {
 		saved := 0
 		return disktest.Scenario{
 			Run: func(fsys *disktest.FS) error {
-				for _, node := range []*Node{first, &second} {
+				for _, node := range []*Definition{first, &second} {
 					if err := SaveDefinition(fsys, "definition", env, node); err != nil {
 						return err
 					}

@@ -18,7 +18,7 @@
 // again, since it runs for as long as the node does.
 //
 // Each request takes Options.CallTimeout at most, but for uploads, and a call makes several where it has to.
-// [Client.Node] takes up to twice that, whatever log-in and second try it needs. [Client.Send] and [Client.Audit] take
+// [Client.Definition] takes up to twice that, whatever log-in and second try it needs. [Client.Send] and [Client.Audit] take
 // up to once that for each batch of theirs, or three times if there are no credentials that work, and three times more
 // if those are refused. [Bulk.Upload] takes up to twice that for an upload URL, and then as long as there is progress. A
 // context can make all of it shorter. [New] reaches out to nothing, so that a program can start without the cloud.
@@ -46,7 +46,7 @@
 //
 //	env, err := echostream.EnvironmentFrom(os.Getenv)
 //	client, err := echostream.New(env, echostream.Options{Log: log})
-//	node, err := client.Node(ctx)
+//	node, err := client.Definition(ctx)
 //	body, err := echostream.MarshalMessage(map[string]any{"temperature": 21.5})
 //	message := echostream.Message{TrackingID: echostream.NewTrackingID(), Body: body}
 //	for _, target := range node.Targets {

@@ -14,17 +14,17 @@ import (
 )
 
 var (
-	// ErrNodeNotFound is in the error of [Client.Node] when the tenant has no node of that name.
+	// ErrNodeNotFound is in the error of [Client.Definition] when the tenant has no node of that name.
 	ErrNodeNotFound = errors.New("no such node")
 
-	// ErrInvalidConfig is in the error of [Client.Node] when the config of the tenant, the app or the node is no JSON object.
+	// ErrInvalidConfig is in the error of [Client.Definition] when the config of the tenant, the app or the node is no JSON object.
 	ErrInvalidConfig = errors.New("invalid config")
 
 	// ErrEdgeGone is in the errors of [Client.Send] when the edge's queue does not exist any more, or is closed to this
-	// node's newest credentials: the edges have changed, and [Client.Node] knows the new ones.
+	// node's newest credentials: the edges have changed, and [Client.Definition] knows the new ones.
 	ErrEdgeGone = errors.New("the edge is gone, or closed to this node")
 
-	// ErrKept is in the errors of [Client.Send] and [Client.Audit] when the definition is a kept one ([Node].Kept).
+	// ErrKept is in the errors of [Client.Send] and [Client.Audit] when the definition is a kept one ([Definition].Kept).
 	ErrKept = errors.New("the node's definition was not read from EchoStream since the start")
 )
 

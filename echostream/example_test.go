@@ -18,7 +18,7 @@ import (
 type bridge struct {
 	client *echostream.Client
 	bulk   *echostream.Bulk
-	node   *echostream.Node
+	node   *echostream.Definition
 }
 
 func newBridge(ctx context.Context, getenv func(string) string, opts echostream.Options) (*bridge, error) {
@@ -30,7 +30,7 @@ func newBridge(ctx context.Context, getenv func(string) string, opts echostream.
 	if err != nil {
 		return nil, err
 	}
-	node, err := client.Node(ctx)
+	node, err := client.Definition(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (b *bridge) send(ctx context.Context, trackingID string, degrees float64, p
 		err := b.client.Send(ctx, b.node, target.Queue, messages)[0]
 		if errors.Is(err, echostream.ErrEdgeGone) {
 			// The tenant's edges changed: go on with the new ones next time.
-			if node, nodeErr := b.client.Node(ctx); nodeErr == nil {
+			if node, nodeErr := b.client.Definition(ctx); nodeErr == nil {
 				b.node = node
 			}
 		}

@@ -68,7 +68,7 @@ func TestAPI(t *testing.T) {
 				w.WriteHeader(test.status)
 				_, _ = io.WriteString(w, test.answer)
 			}), Options{})
-			node, err := c.Node(t.Context())
+			node, err := c.Definition(t.Context())
 			if test.refused {
 				assert.Equal(t, []string{"token-1", "token-2"}, tokens.all())
 			} else {
@@ -93,7 +93,7 @@ func TestAPIReplacesARefusedTokenOnce(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, nodeAnswer)
 	}), Options{})
-	_, err := c.Node(t.Context())
+	_, err := c.Definition(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, []string{"token-1"}, tokens.all())
 }
@@ -108,7 +108,7 @@ func TestAPITimesOut(t *testing.T) {
 		}
 	}), Options{CallTimeout: 50 * time.Millisecond})
 	defer close(release)
-	_, err := c.Node(t.Context())
+	_, err := c.Definition(t.Context())
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 	requireNoSecret(t, err, "http://")
 }

@@ -97,8 +97,8 @@ func newTestClient(t *testing.T, handler http.Handler, opts Options) (*Client, *
 	return c, server, tokens
 }
 
-func testNode() *Node {
-	return &Node{Name: "My FTP node", Tenant: "acme", Region: "eu-west-1", App: "the app", Config: json.RawMessage(`{}`)}
+func testNode() *Definition {
+	return &Definition{Name: "My FTP node", Tenant: "acme", Region: "eu-west-1", App: "the app", Config: json.RawMessage(`{}`)}
 }
 
 // graphQL answers each operation with the text that answers has for it.

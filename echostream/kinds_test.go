@@ -60,7 +60,7 @@ var askedOf = map[string]func(t *testing.T, answer http.Handler) error{
 	},
 	"AppSync": func(t *testing.T, answer http.Handler) error {
 		c, _, _ := newTestClient(t, answer, Options{})
-		_, err := c.Node(t.Context())
+		_, err := c.Definition(t.Context())
 		return err
 	},
 	"Cognito": func(t *testing.T, answer http.Handler) error {
@@ -225,7 +225,7 @@ func TestKindsOfConnectionErrors(t *testing.T) {
 			c, err := New(testEnvironment(secure.URL+"/graphql"), Options{HTTPClient: test.client})
 			require.NoError(t, err)
 			c.api.(*transport).tokens = &fakeTokens{}
-			_, err = c.Node(t.Context())
+			_, err = c.Definition(t.Context())
 			assert.ErrorContains(t, err, test.want)
 			assert.Equal(t, test.person, NeedsOperator(err), "%v", err)
 			assert.False(t, IsPermanent(err))

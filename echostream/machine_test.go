@@ -86,7 +86,7 @@ func child() error {
 	if err != nil {
 		return err
 	}
-	node, err := client.Node(ctx)
+	node, err := client.Definition(ctx)
 	if err != nil {
 		return err
 	}

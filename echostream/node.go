@@ -13,9 +13,9 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/internal/api"
 )
 
-// Node is the definition of a node, as EchoStream holds it. It can be kept as JSON. It holds the config,
+// Definition is the definition of a node, as EchoStream holds it. It can be kept as JSON. It holds the config,
 // which may hold secrets: it does not print itself.
-type Node struct {
+type Definition struct {
 	Name   string `json:"name"`
 	Tenant string `json:"tenant"`
 	// Region is the tenant's AWS region, such as "us-east-1".
@@ -44,7 +44,7 @@ type Node struct {
 	Ports        []Port      `json:"ports,omitempty"`
 	Mounts       []Mount     `json:"mounts,omitempty"`
 	// Kept says that the definition comes from [LoadDefinition] and may be out of date: edges that it does not name may have
-	// been drawn, and the node may have been stopped. Nothing is sent by it ([ErrKept]). That of [Client.Node] never is.
+	// been drawn, and the node may have been stopped. Nothing is sent by it ([ErrKept]). That of [Client.Definition] never is.
 	Kept bool `json:"-"`
 }
 
@@ -78,7 +78,7 @@ type Mount struct {
 }
 
 // LogValue shows what is needed to know a definition by, and not the config.
-func (n Node) LogValue() slog.Value {
+func (n Definition) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("name", n.Name), slog.String("tenant", n.Tenant), slog.String("region", n.Region),
 		slog.String("app", n.App), slog.Int("targets", len(n.Targets)), slog.Int("sources", len(n.Sources)),
@@ -86,18 +86,18 @@ func (n Node) LogValue() slog.Value {
 }
 
 // String names the node and its tenant.
-func (n Node) String() string {
+func (n Definition) String() string {
 	return fmt.Sprintf("node %q of tenant %q", n.Name, n.Tenant)
 }
 
 // GoString is String, as a type's.
-func (n Node) GoString() string {
-	return "echostream.Node{" + n.String() + "}"
+func (n Definition) GoString() string {
+	return "echostream.Definition{" + n.String() + "}"
 }
 
-// Node reads the node's definition. The error holds [ErrNodeNotFound] if the tenant has no such node; see also
+// Definition reads the node's definition. The error holds [ErrNodeNotFound] if the tenant has no such node; see also
 // [NeedsOperator].
-func (c *Client) Node(ctx context.Context) (*Node, error) {
+func (c *Client) Definition(ctx context.Context) (*Definition, error) {
 	name, tenant := c.env.Name, c.env.Tenant
 	answer, err := api.GetNode(ctx, c.api, name, tenant)
 	var refused *APIError
@@ -126,12 +126,12 @@ func (c *Client) Node(ctx context.Context) (*Node, error) {
 	return node, nil
 }
 
-func nodeOf(answer api.GetNodeGetNode) (*Node, error) {
-	var node *Node
+func nodeOf(answer api.GetNodeGetNode) (*Definition, error) {
+	var node *Definition
 	var appConfig, nodeConfig *string
 	switch n := answer.(type) {
 	case *api.GetNodeGetNodeManagedNode:
-		node = &Node{
+		node = &Definition{
 			Managed: true, App: n.App.Name, AuditRecordsEndpoint: n.App.AuditRecordsEndpoint,
 			Targets: targets(n.SendEdges), Sources: sources(n.ReceiveEdges),
 			SendMessageType:    messageType(n.SendMessageType, n.SendAuditor, n.SendSample),
@@ -149,7 +149,7 @@ func nodeOf(answer api.GetNodeGetNode) (*Node, error) {
 		}
 		appConfig, nodeConfig = n.App.Config, n.Config
 	case *api.GetNodeGetNodeExternalNode:
-		node = &Node{
+		node = &Definition{
 			Targets: targets(n.SendEdges), Sources: sources(n.ReceiveEdges),
 			SendMessageType:    messageType(n.SendMessageType, n.SendAuditor, n.SendSample),
 			ReceiveMessageType: messageType(n.ReceiveMessageType, n.ReceiveAuditor, n.ReceiveSample),

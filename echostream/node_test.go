@@ -13,19 +13,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func nodeFrom(t *testing.T, answer string) *Node {
+func nodeFrom(t *testing.T, answer string) *Definition {
 	t.Helper()
 	c, _, _ := newTestClient(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, answer)
 	}), Options{})
-	node, err := c.Node(t.Context())
+	node, err := c.Definition(t.Context())
 	require.NoError(t, err)
 	return node
 }
 
 func TestManagedNode(t *testing.T) {
 	warn := slog.LevelWarn
-	want := &Node{
+	want := &Definition{
 		Name: "My FTP node", Tenant: "acme", Region: "eu-west-1", App: "the app", Managed: true,
 		Config: json.RawMessage(`{"a":1,"b":2}`),
 		Targets: []Edge{
@@ -44,7 +44,7 @@ func TestManagedNode(t *testing.T) {
 
 	text, err := json.Marshal(node)
 	require.NoError(t, err)
-	var back *Node
+	var back *Definition
 	require.NoError(t, json.Unmarshal(text, &back))
 	assert.Equal(t, want, back)
 }
@@ -57,7 +57,7 @@ func TestExternalNode(t *testing.T) {
 	  "sendEdges":null,"sendMessageType":null,"stopped":true}}}`
 	for kind, cross := range map[string]bool{"ExternalApp": false, "CrossAccountApp": true} {
 		t.Run(kind, func(t *testing.T) {
-			assert.Equal(t, &Node{
+			assert.Equal(t, &Definition{
 				Name: "n", Tenant: "acme", Region: "us-east-2", App: "x", CrossAccount: cross,
 				Config:               json.RawMessage(`{"k":"v"}`),
 				Sources:              []Edge{{"of an unknown kind", "https://q"}},
@@ -87,7 +87,7 @@ func TestNodeDoesNotPrintItsConfig(t *testing.T) {
 		}
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
-		for _, v := range []any{n, *n, []Node{*n}, struct{ N Node }{*n}} {
+		for _, v := range []any{n, *n, []Definition{*n}, struct{ N Definition }{*n}} {
 			text := fmt.Sprintf(verb, v)
 			assert.Contains(t, text, "My FTP node", "%s of %T", verb, v)
 			assert.NotContains(t, text, "pa55", "%s of %T", verb, v)

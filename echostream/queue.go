@@ -14,7 +14,7 @@ import (
 )
 
 // queues is the SQS client that a node's edges are reached with.
-func (c *Client) queues(node *Node) *sqs.Client {
+func (c *Client) queues(node *Definition) *sqs.Client {
 	credentials := c.Credentials(node) // takes c.mu itself
 	key := node.App
 	if node.CrossAccount {

@@ -91,9 +91,9 @@ type ReceiveOptions struct {
 	// Auditors tell what the audit record of a message holds, by message type. They win over [AuditFile] and [AuditText], which are
 	// there for echo.file and echo.text. Records of other types have no attributes.
 	Auditors map[string]Auditor
-	// Definitions gives the node's definition, and each newer one. Nothing is received by a kept one ([Node].Kept): it is passed
+	// Definitions gives the node's definition, and each newer one. Nothing is received by a kept one ([Definition].Kept): it is passed
 	// over. By default, Receive reads it: at the start, every Refresh, and when an edge turns out to be gone.
-	Definitions <-chan *Node
+	Definitions <-chan *Definition
 	// Refresh is by default 10 min.
 	Refresh time.Duration
 }
@@ -177,8 +177,8 @@ type receiver struct {
 	// handling is the handlers' context, calls that of what must still be said when Receive's own has ended.
 	handling, calls context.Context
 	audit           *auditTrail
-	node            atomic.Pointer[Node] // the newest definition
-	gone            chan struct{}        // an edge is gone
+	node            atomic.Pointer[Definition] // the newest definition
+	gone            chan struct{}              // an edge is gone
 
 	edges   map[string]*inbound // by queue URL
 	running sync.WaitGroup
@@ -211,7 +211,7 @@ func (r *receiver) read(ctx context.Context) {
 	var trouble retry.Trouble
 	for {
 		begun := time.Now()
-		node, err := r.client.Node(ctx)
+		node, err := r.client.Definition(ctx)
 		pause := r.opts.Refresh
 		switch {
 		case ctx.Err() != nil:
@@ -250,7 +250,7 @@ func (r *receiver) reread() {
 }
 
 // reconcile starts, renames and stops edges as node says.
-func (r *receiver) reconcile(ctx context.Context, node *Node) {
+func (r *receiver) reconcile(ctx context.Context, node *Definition) {
 	r.node.Store(node)
 	sources := map[string]string{}
 	if !node.Stopped {

@@ -13,7 +13,7 @@ import (
 func TestAuditTrailIsFull(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	r := &receiver{client: &Client{clock: newServiceClock(time.Now, uptime(), log)}, log: log}
-	r.node.Store(&Node{Audit: true})
+	r.node.Store(&Definition{Audit: true})
 	a := newAuditTrail(r)
 	for range maxAuditBacklog - 1 {
 		a.add(ReceivedMessage{Type: "echo.text"})

@@ -30,7 +30,7 @@ var errReceiptEnded = errors.New("the receipt has ended")
 // inQueue makes the calls to the queue of an edge that is received from.
 type inQueue struct {
 	client *Client
-	node   func() *Node // the newest definition
+	node   func() *Definition // the newest definition
 	url    string
 }
 

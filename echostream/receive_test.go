@@ -585,7 +585,7 @@ func TestReceiveByAWrongClock(t *testing.T) {
 func TestReceiveNothingByADefinitionThatWasKept(t *testing.T) {
 	w := receiverWorld(t, echotest.Options{})
 	w.put("a")
-	definitions := make(chan *echostream.Node)
+	definitions := make(chan *echostream.Definition)
 	r := w.receive(t, echostream.ReceiveOptions{Definitions: definitions}, nil)
 	kept := *w.node
 	kept.Kept = true
@@ -599,7 +599,7 @@ func TestReceiveNothingByADefinitionThatWasKept(t *testing.T) {
 
 func TestReceiveDefinitionsOfTheCaller(t *testing.T) {
 	w := receiverWorld(t, echotest.Options{})
-	definitions := make(chan *echostream.Node)
+	definitions := make(chan *echostream.Definition)
 	r := w.receive(t, echostream.ReceiveOptions{Definitions: definitions}, nil)
 	reads := w.Requests(echotest.AppSync, "GetNode")
 	w.put("a")

@@ -42,7 +42,7 @@ const (
 // ctx bounds the whole; each request also has 15 s and a second for each 8 KiB, Options.CallTimeout at most, and the
 // credentials it may need first twice that. Nothing is sent by a definition that was kept ([ErrKept]). Send does not look at
 // node.Stopped: that is the caller's.
-func (c *Client) Send(ctx context.Context, node *Node, queue string, messages []Message) []error {
+func (c *Client) Send(ctx context.Context, node *Definition, queue string, messages []Message) []error {
 	s := &sending{
 		client: c, node: node, queue: queue, messages: messages,
 		errs: make([]error, len(messages)),
@@ -72,7 +72,7 @@ func (c *Client) Send(ctx context.Context, node *Node, queue string, messages []
 // sending is one call of Send. Messages are known by their index.
 type sending struct {
 	client   *Client
-	node     *Node
+	node     *Definition
 	queue    string
 	at       func(*sqs.Options)
 	messages []Message
@@ -224,7 +224,7 @@ func (s *sending) request(ctx context.Context, entries []types.SendMessageBatchR
 }
 
 // queueHint is what a person should look at after SQS's answer, or "".
-func queueHint(node *Node, err error) string {
+func queueHint(node *Definition, err error) string {
 	var answer *serviceError
 	if !errors.As(err, &answer) || edgeMissing(answer.code) || aboutContent(err) || retryLater(answer.status, answer.code) {
 		return ""

@@ -44,7 +44,7 @@ func (c *Client) Table(ctx context.Context) (name string, err error) {
 
 // AWS is the configuration of AWS's SDK for what a node may do in AWS apart from this package: the tenant's region, the node's
 // credentials ([Client.Credentials]), this client's HTTP client and endpoints. Its clients retry as the SDK does by default.
-func (c *Client) AWS(node *Node) aws.Config {
+func (c *Client) AWS(node *Definition) aws.Config {
 	cfg := c.aws.Copy()
 	cfg.Region = node.Region
 	cfg.Credentials = c.Credentials(node)

@@ -146,7 +146,7 @@ func TestReceiver(t *testing.T) {
 		return client
 	}
 	sender := connect(node)
-	definition, err := sender.Node(t.Context())
+	definition, err := sender.Definition(t.Context())
 	require.NoError(t, err)
 	queue := ""
 	for _, target := range definition.Targets {
@@ -232,7 +232,7 @@ func TestArrivalsAreWrittenBeforeTheEnd(t *testing.T) {
 	require.NoError(t, err)
 	client, err := echostream.New(env, echostream.Options{})
 	require.NoError(t, err)
-	node, err := client.Node(t.Context())
+	node, err := client.Definition(t.Context())
 	require.NoError(t, err)
 	bulk := client.NewBulk(echostream.BulkOptions{})
 	const files = 20

@@ -89,7 +89,7 @@ func (w *world) call(ctx context.Context, what string) bool {
 var errAway = errors.New("EchoStream is away")
 
 // Send implements cloud. After an error what follows in the batch is not taken.
-func (w *world) Send(ctx context.Context, _ *echostream.Node, queue string, messages []echostream.Message) []error {
+func (w *world) Send(ctx context.Context, _ *echostream.Definition, queue string, messages []echostream.Message) []error {
 	errs := slices.Repeat([]error{errAway}, len(messages))
 	if !w.call(ctx, queue) {
 		return errs
@@ -166,7 +166,7 @@ func (w *world) contentOf(m echostream.Message) (string, error) {
 func (w *world) unbroken() bool { return !w.faulty && w.lives == 1 }
 
 // Audit implements cloud.
-func (w *world) Audit(ctx context.Context, _ *echostream.Node, _ string, records []echostream.AuditRecord) []error {
+func (w *world) Audit(ctx context.Context, _ *echostream.Definition, _ string, records []echostream.AuditRecord) []error {
 	if !w.call(ctx, "audit") {
 		return slices.Repeat([]error{errAway}, len(records))
 	}
@@ -250,7 +250,7 @@ func (w *world) start(fsys *disktest.FS) (*nodeLife, error) {
 	fsys.OnCut(n.cancel)
 	d := &deliverer{cloud: w, now: time.Now, outdated: func() {}}
 	d.set(deliveryState{
-		node:   &echostream.Node{Name: "node", Audit: true, Targets: []echostream.Edge{{Name: "a", Queue: "a"}, {Name: "b", Queue: "b"}}},
+		node:   &echostream.Definition{Name: "node", Audit: true, Targets: []echostream.Edge{{Name: "a", Queue: "a"}, {Name: "b", Queue: "b"}}},
 		config: MessageConfig{Content: "auto", ContentField: "content", URLField: "contentUrl"}, bulk: w,
 	})
 	var err error

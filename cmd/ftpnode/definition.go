@@ -32,9 +32,9 @@ var defaultPace = pace{
 
 // definitions reads the node's definition from EchoStream, for as long as the node runs.
 type definitions struct {
-	read func(context.Context) (*echostream.Node, error)
+	read func(context.Context) (*echostream.Definition, error)
 	// got is called with each definition that was read.
-	got func(*echostream.Node)
+	got func(*echostream.Definition)
 	// failed is called with each failure.
 	failed func(error)
 	log    *slog.Logger
@@ -57,7 +57,7 @@ const hurried = 5 * time.Second
 // run reads until ctx ends.
 func (d *definitions) run(ctx context.Context) {
 	var t retry.Trouble
-	var last *echostream.Node
+	var last *echostream.Definition
 	failures, unchanged := 0, 0
 	for {
 		node, err := d.read(ctx)

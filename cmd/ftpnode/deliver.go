@@ -15,8 +15,8 @@ import (
 
 // cloud is the part of echostream.Client that delivering needs.
 type cloud interface {
-	Send(ctx context.Context, node *echostream.Node, queue string, messages []echostream.Message) []error
-	Audit(ctx context.Context, node *echostream.Node, messageType string, records []echostream.AuditRecord) []error
+	Send(ctx context.Context, node *echostream.Definition, queue string, messages []echostream.Message) []error
+	Audit(ctx context.Context, node *echostream.Definition, messageType string, records []echostream.AuditRecord) []error
 }
 
 // uploader is bulk storage.
@@ -42,7 +42,7 @@ var _ outbox.Deliverer = (*deliverer)(nil)
 
 // deliveryState is replaced as a whole.
 type deliveryState struct {
-	node   *echostream.Node
+	node   *echostream.Definition
 	config MessageConfig
 	bulk   uploader
 }

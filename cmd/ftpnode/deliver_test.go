@@ -27,7 +27,7 @@ type fakeCloud struct {
 	types   []string
 }
 
-func (c *fakeCloud) Send(_ context.Context, _ *echostream.Node, _ string, messages []echostream.Message) []error {
+func (c *fakeCloud) Send(_ context.Context, _ *echostream.Definition, _ string, messages []echostream.Message) []error {
 	errs := make([]error, len(messages))
 	for i, m := range messages {
 		if errs[i] = c.errs[m.TrackingID]; errs[i] == nil {
@@ -37,7 +37,7 @@ func (c *fakeCloud) Send(_ context.Context, _ *echostream.Node, _ string, messag
 	return errs
 }
 
-func (c *fakeCloud) Audit(_ context.Context, _ *echostream.Node, messageType string, records []echostream.AuditRecord) []error {
+func (c *fakeCloud) Audit(_ context.Context, _ *echostream.Definition, messageType string, records []echostream.AuditRecord) []error {
 	errs := make([]error, len(records))
 	for i, r := range records {
 		errs[i] = c.errs[r.TrackingID]
@@ -53,7 +53,7 @@ func (fakeBulk) Upload(ctx context.Context, open func() (io.ReadCloser, error)) 
 	return upload(ctx, open)
 }
 
-func delivererOf(cloud *fakeCloud, node *echostream.Node) (d *deliverer, outdated *int) {
+func delivererOf(cloud *fakeCloud, node *echostream.Definition) (d *deliverer, outdated *int) {
 	outdated = new(int)
 	d = &deliverer{cloud: cloud, now: composerOf("auto").now, outdated: func() { *outdated++ }}
 	if node != nil {
@@ -73,8 +73,8 @@ func batchOf(t *testing.T, d *deliverer, n int) (batch []outbox.Prepared) {
 	return batch
 }
 
-func twoTargets() *echostream.Node {
-	return &echostream.Node{Name: "n", Targets: []echostream.Edge{{Name: "a", Queue: "https://q/a"}, {Name: "b", Queue: "https://q/b"}}}
+func twoTargets() *echostream.Definition {
+	return &echostream.Definition{Name: "n", Targets: []echostream.Edge{{Name: "a", Queue: "https://q/a"}, {Name: "b", Queue: "https://q/b"}}}
 }
 
 func TestTargets(t *testing.T) {

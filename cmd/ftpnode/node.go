@@ -35,8 +35,8 @@ type node struct {
 	failOnce  sync.Once
 
 	mu          sync.Mutex
-	current     *echostream.Node // put to work
-	kept        *echostream.Node // on the volume
+	current     *echostream.Definition // put to work
+	kept        *echostream.Definition // on the volume
 	config      Config
 	bulk        *echostream.Bulk
 	out         bool // EchoStream was out of reach at the last try
@@ -51,7 +51,7 @@ func newNode(env echostream.Environment, client *echostream.Client, volume disk.
 		env: env, client: client, volume: volume, log: log, level: level,
 		known: make(chan struct{}), failed: make(chan struct{}),
 	}
-	d := &definitions{read: client.Node, got: n.got, failed: n.missed, log: log, pace: p, again: make(chan struct{}, 1), hurry: n.hurries}
+	d := &definitions{read: client.Definition, got: n.got, failed: n.missed, log: log, pace: p, again: make(chan struct{}, 1), hurry: n.hurries}
 	n.deliverer = &deliverer{cloud: client, now: client.Now, outdated: d.readAgain, hurry: n.hurries}
 	return n, d
 }
@@ -108,7 +108,7 @@ func (n *node) start(ctx context.Context, patience time.Duration) {
 }
 
 // got takes a definition that EchoStream has given.
-func (n *node) got(definition *echostream.Node) {
+func (n *node) got(definition *echostream.Definition) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	trouble := n.deliverer.trouble.Swap(nil) != nil
@@ -156,7 +156,7 @@ func (n *node) missed(err error) {
 }
 
 // apply puts a definition to work. n.mu is held.
-func (n *node) apply(definition *echostream.Node) {
+func (n *node) apply(definition *echostream.Definition) {
 	before := n.current
 	n.current = definition
 	level := slog.LevelInfo

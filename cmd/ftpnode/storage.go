@@ -53,7 +53,7 @@ func (s storage) acknowledge(configured string) (mode, why string) {
 
 // check warns where the definition and what is mounted disagree, and of data that goes with the container: the Managed App removes a container together
 // with its volumes that have no name when the node, its config or its image changes.
-func (s storage) check(definition *echostream.Node, dir string, acknowledge string, log *slog.Logger) {
+func (s storage) check(definition *echostream.Definition, dir string, acknowledge string, log *slog.Logger) {
 	var mount *echostream.Mount
 	for i, m := range definition.Mounts {
 		if path.Clean(m.Target) == path.Clean(dir) {

@@ -96,7 +96,7 @@ func TestDefinitionAndMountsDisagree(t *testing.T) {
 		{outside, true, nil, "auto", ""},
 	} {
 		var out bytes.Buffer
-		c.storage.check(&echostream.Node{Managed: c.managed, Mounts: c.mounts}, "/data", c.acknowledge, slog.New(slog.NewTextHandler(&out, nil)))
+		c.storage.check(&echostream.Definition{Managed: c.managed, Mounts: c.mounts}, "/data", c.acknowledge, slog.New(slog.NewTextHandler(&out, nil)))
 		if c.warning == "" {
 			assert.Empty(t, out.String(), "%+v", c)
 			continue

@@ -95,7 +95,7 @@ type world struct {
 	*echotest.Cloud
 	t      *testing.T
 	client *echostream.Client
-	node   *echostream.Node
+	node   *echostream.Definition
 	orders io.Writer
 	lines  <-chan said
 }
@@ -125,7 +125,7 @@ func newWorld(t *testing.T) *world {
 	client, err := echostream.New(env, echostream.Options{AWS: []func(*config.LoadOptions) error{config.WithBaseEndpoint(cloud.URL())}})
 	require.NoError(t, err)
 	w := &world{Cloud: cloud, t: t, client: client}
-	w.node, err = client.Node(t.Context())
+	w.node, err = client.Definition(t.Context())
 	require.NoError(t, err)
 	w.startPython()
 	return w
