@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -12,14 +11,8 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/internal/api"
 )
 
-const (
-	credentialsDuration = time.Hour // asked for; 900 s to 12 h are allowed
-	// refreshAhead is how long before their end credentials are replaced; if they are shorter-lived than twice that, it
-	// is after half their life.
-	refreshAhead = 5 * time.Minute
-	// refreshPause is how long credentials that still work are used after a try to replace them failed.
-	refreshPause = 30 * time.Second
-)
+// credentialsDuration is asked for; 900 s to 12 h are allowed.
+const credentialsDuration = time.Hour
 
 // Credentials are the AWS credentials that the node uses for its queues. They come from EchoStream and are replaced
 // before they expire; only the node of a CrossAccountApp uses those of the machine it runs on (AWS's default chain:
@@ -37,10 +30,8 @@ func (c *Client) appCredentials(node *Definition) *appCredentials {
 	defer c.mu.Unlock()
 	if c.apps[node.App] == nil {
 		app := node.App
-		c.apps[app] = &appCredentials{
-			fetch: func(ctx context.Context) (aws.Credentials, error) { return c.fetchCredentials(ctx, app) },
-			now:   c.clock.now, log: c.log, turn: make(chan struct{}, 1),
-		}
+		c.apps[app] = newAppCredentials(
+			func(ctx context.Context) (aws.Credentials, error) { return c.fetchCredentials(ctx, app) }, c.clock.now, c.log)
 	}
 	return c.apps[node.App]
 }
@@ -72,119 +63,31 @@ func (c *Client) fetchCredentials(ctx context.Context, app string) (aws.Credenti
 }
 
 // appCredentials keeps credentials and replaces them in time. (aws.CredentialsCache would do so by its own clock,
-// and can only forget what it holds now, not the credentials that a service refused a moment ago.) As long as what it
-// holds works, they are replaced in the background, and nobody waits for it.
-type appCredentials struct {
-	fetch func(context.Context) (aws.Credentials, error)
-	now   func() time.Time
-	log   *slog.Logger
-	turn  chan struct{} // held while fetching
+// and can only forget what it holds now, not the credentials that a service refused a moment ago.)
+type appCredentials struct{ *renewed[aws.Credentials] }
 
-	mu      sync.Mutex
-	held    aws.Credentials
-	serial  int // of what is held, from 1
-	renewAt time.Time
+func newAppCredentials(fetch func(context.Context) (aws.Credentials, error), now func() time.Time, log *slog.Logger) *appCredentials {
+	return &appCredentials{&renewed[aws.Credentials]{
+		what: "AWS credentials", now: now, log: log,
+		fetch: func(ctx context.Context) (aws.Credentials, time.Time, error) {
+			creds, err := fetch(ctx)
+			return creds, creds.Expires, err
+		},
+		ahead: func(life time.Duration) time.Duration { return min(5*time.Minute, life/2) },
+	}}
 }
 
 // Retrieve implements aws.CredentialsProvider.
-func (a *appCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	if creds, ok := a.current(); ok {
-		if a.due() {
-			a.renew(ctx)
-		}
-		return creds, nil
-	}
-	select {
-	case a.turn <- struct{}{}:
-		defer func() { <-a.turn }()
-	case <-ctx.Done():
-		if creds, ok := a.current(); ok {
-			return creds, nil
-		}
-		return aws.Credentials{}, ctx.Err()
-	}
-	if creds, ok := a.current(); ok {
-		return creds, nil // someone else has just fetched them
-	}
-	creds, err := a.fetch(ctx)
-	if err != nil {
-		return aws.Credentials{}, err
-	}
-	a.keep(ctx, creds)
-	return creds, nil
-}
-
-// renew replaces credentials that still work, unless someone is about it. It does not wait, and does not end with
-// the caller: fetch has its own bounds.
-func (a *appCredentials) renew(ctx context.Context) {
-	select {
-	case a.turn <- struct{}{}:
-	default:
-		return
-	}
-	ctx = context.WithoutCancel(ctx)
-	go func() {
-		defer func() { <-a.turn }()
-		if !a.due() {
-			return // someone else has just fetched them
-		}
-		creds, err := a.fetch(ctx)
-		if err == nil {
-			a.keep(ctx, creds)
-			return
-		}
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.renewAt = a.now().Add(refreshPause)
-		if !a.held.HasKeys() {
-			return // refused meanwhile; whoever needs others will fetch them
-		}
-		a.log.WarnContext(ctx, "AWS credentials could not be renewed, the old ones are used until they expire",
-			"expires", a.held.Expires, "error", err)
-	}()
-}
-
-func (a *appCredentials) keep(ctx context.Context, creds aws.Credentials) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := a.now()
-	a.held = creds
-	a.serial++
-	a.renewAt = creds.Expires.Add(-min(refreshAhead, creds.Expires.Sub(now)/2))
-	a.log.DebugContext(ctx, "got AWS credentials", "expires", creds.Expires)
-}
-
-// current gives the credentials that are held, and whether they work.
-func (a *appCredentials) current() (aws.Credentials, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.held, a.held.HasKeys() && a.now().Before(a.held.Expires)
-}
-
-// due reports whether it is time to replace them.
-func (a *appCredentials) due() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return !a.now().Before(a.renewAt)
-}
+func (a *appCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) { return a.get(ctx) }
 
 // refused forgets the credentials with this key, which a service would not take.
-func (a *appCredentials) refused(accessKeyID string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.held.AccessKeyID == accessKeyID {
-		a.held = aws.Credentials{}
-	}
-}
+func (a *appCredentials) refused(accessKeyID string) { a.forget(hasKey(accessKeyID)) }
 
-// serialOf numbers the credentials with this key: those that were fetched later have a greater number.
-func (a *appCredentials) serialOf(accessKeyID string) int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.held.AccessKeyID == accessKeyID {
-		return a.serial
-	}
-	return a.serial - 1 // they were replaced meanwhile, or refused
+// generation numbers the credentials with this key: those that were fetched later have a greater number.
+func (a *appCredentials) generation(accessKeyID string) int { return a.serialOf(hasKey(accessKeyID)) }
+
+func hasKey(id string) func(aws.Credentials) bool {
+	return func(c aws.Credentials) bool { return c.AccessKeyID == id }
 }
 
 // byCredentials makes a request by the credentials of a provider, and once more if what the first was refused for is cured:
@@ -232,7 +135,7 @@ const unexplained = "(none)"
 // and everything else goes by the same ones.
 func (c *Client) renewFor(to string, node *Definition, accessKeyID string) bool {
 	credentials := c.appCredentials(node)
-	serial := credentials.serialOf(accessKeyID)
+	serial := credentials.generation(accessKeyID)
 	c.mu.Lock()
 	first, again := c.closed[to]
 	if !again {

@@ -64,7 +64,7 @@ func inCredentials(t *testing.T, life time.Duration, f func(t *testing.T, a *app
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		v := &vendor{life: life}
-		f(t, &appCredentials{fetch: v.fetch, now: time.Now, log: slog.New(slog.DiscardHandler), turn: make(chan struct{}, 1)}, v)
+		f(t, newAppCredentials(v.fetch, time.Now, slog.New(slog.DiscardHandler)), v)
 	})
 }
 
@@ -169,12 +169,17 @@ func TestCredentialsAreFetchedOnceForAll(t *testing.T) {
 }
 
 func TestCredentialsWaitNoLongerThanTheCaller(t *testing.T) {
-	inCredentials(t, time.Hour, func(t *testing.T, a *appCredentials, _ *vendor) {
-		a.turn <- struct{}{} // someone is fetching
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
+	inCredentials(t, time.Hour, func(t *testing.T, a *appCredentials, v *vendor) {
+		v.gate = make(chan struct{})
+		var other sync.WaitGroup
+		other.Go(func() { _, _ = a.Retrieve(t.Context()) })
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
 		_, err := a.Retrieve(ctx)
-		assert.ErrorIs(t, err, context.Canceled)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		close(v.gate)
+		other.Wait()
 	})
 }
 

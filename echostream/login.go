@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -28,11 +28,6 @@ var ErrConfiguration = errors.New("configuration error")
 var ErrAppInactive = fmt.Errorf("%w: EchoStream refuses the app's log-in", ErrConfiguration)
 
 const (
-	// renewMargin is how long before its end a token is renewed; for tokens that live shorter than
-	// 50 minutes it is a tenth of their life.
-	renewMargin = 5 * time.Minute
-	// renewPause is how long a token that is still valid is used on after it could not be renewed.
-	renewPause = 30 * time.Second
 	// defaultLifetime is assumed if Cognito names none: the shortest that it can be set to.
 	defaultLifetime = 5 * time.Minute
 	// refusedSoon is the age below which a refused token says that refreshing does not help.
@@ -48,9 +43,7 @@ type cognito interface {
 }
 
 // login keeps a valid access token. It logs in with SRP, refreshes the token before it ends, and logs in with SRP
-// again when the refresh token is dead. It never retries: an error is the caller's to wait on.
-//
-// A token is refreshed in the background while it is valid: a Cognito that hangs delays nobody before the token's end.
+// again when the refresh token is dead. A Cognito that hangs delays nobody before the token's end.
 type login struct {
 	env     Environment
 	api     cognito
@@ -58,127 +51,36 @@ type login struct {
 	log     *slog.Logger
 	now     func() time.Time
 
-	mu      sync.Mutex
-	access  string // "" if there is none
-	issued  time.Time
-	renew   time.Time // from when on a new one is fetched
-	expires time.Time
-	refresh string  // "" if there is none
-	flight  *flight // the log-in under way, or nil
-}
-
-// flight is a log-in that several callers may wait for. It ends early when the last of them has gone, unless it is
-// in the background.
-type flight struct {
-	done       chan struct{}
-	cancel     context.CancelFunc
-	background bool
-	waiters    int    // guarded by login.mu
-	token      string // set before done is closed, as is err
-	err        error
+	access  *renewed[string]
+	refresh atomic.Value // a string; "" if there is none
 }
 
 func newLogin(env Environment, api cognito, timeout time.Duration, log *slog.Logger, now func() time.Time) *login {
-	return &login{env: env, api: api, timeout: timeout, log: log, now: now}
+	l := &login{env: env, api: api, timeout: timeout, log: log, now: now}
+	l.access = &renewed[string]{
+		what: "access token", fetch: l.authenticate, now: now, log: log,
+		ahead: func(life time.Duration) time.Duration { return min(5*time.Minute, life/10) },
+	}
+	return l
 }
 
 // Token returns an access token that should be valid. Callers that come while there is none and a log-in is under way
 // share it, and its outcome. ctx bounds the wait of this caller.
 func (l *login) Token(ctx context.Context) (string, error) {
-	l.mu.Lock()
-	if now := l.now(); l.access != "" && now.Before(l.expires) {
-		defer l.mu.Unlock()
-		if !now.Before(l.renew) && l.flight == nil {
-			l.start(ctx).background = true
-		}
-		return l.access, nil
-	}
-	if err := ctx.Err(); err != nil {
-		l.mu.Unlock()
-		return "", fmt.Errorf("logging in: %w", err)
-	}
-	f := l.flight
-	if f == nil {
-		f = l.start(ctx)
-	}
-	f.waiters++
-	l.mu.Unlock()
-
-	select {
-	case <-f.done:
-		return f.token, f.err
-	case <-ctx.Done():
-		l.leave(f)
+	token, err := l.access.get(ctx)
+	if err != nil && ctx.Err() != nil {
 		return "", fmt.Errorf("waiting for the log-in: %w", ctx.Err())
 	}
+	return token, err
 }
 
 // Invalidate says that the API has refused the token (HTTP 401), so that the next Token fetches another. It does
 // nothing if the token is not the present one: somebody else was faster.
 func (l *login) Invalidate(token string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if token == "" || token != l.access {
-		return
+	age, ok := l.access.forget(func(held string) bool { return held == token })
+	if ok && age < refusedSoon {
+		l.refresh.Store("")
 	}
-	if l.now().Sub(l.issued) < refusedSoon {
-		l.refresh = ""
-	}
-	l.access = ""
-}
-
-// start is called with l.mu held.
-func (l *login) start(ctx context.Context) *flight {
-	// The log-in is for all who will wait for it: the context of the first one gives only its values. Each of its
-	// requests, up to three, is bounded.
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f := &flight{done: make(chan struct{}), cancel: cancel}
-	l.flight = f
-	refresh := l.refresh
-	go func() {
-		defer cancel()
-		got, err := l.authenticate(ctx, refresh)
-		l.finish(f, got, err)
-	}()
-	return f
-}
-
-func (l *login) leave(f *flight) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	f.waiters--
-	if f.waiters == 0 && l.flight == f && !f.background {
-		l.flight = nil
-		f.cancel()
-	}
-}
-
-func (l *login) finish(f *flight, got tokenSet, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	defer close(f.done)
-	if l.flight != f { // nobody waits any more, and another may have begun
-		f.err = context.Canceled
-		return
-	}
-	l.flight = nil
-	now := l.now()
-	switch {
-	case err == nil:
-		l.access, l.refresh = got.access, got.refresh
-		l.issued, l.expires = now, now.Add(got.lifetime)
-		l.renew = l.expires.Add(-min(renewMargin, got.lifetime/10))
-	case l.access != "" && now.Before(l.expires):
-		l.renew = now.Add(renewPause)
-		if l.renew.After(l.expires) {
-			l.renew = l.expires
-		}
-		l.log.Warn("Could not renew the access token; the old one is still valid", "expires", l.expires, "error", err)
-	default:
-		f.err = err
-		return
-	}
-	f.token = l.access
 }
 
 // tokenSet is what Cognito hands out.
@@ -187,20 +89,31 @@ type tokenSet struct {
 	lifetime        time.Duration
 }
 
-func (l *login) authenticate(ctx context.Context, refresh string) (tokenSet, error) {
-	if refresh != "" {
-		got, err := l.refreshTokens(ctx, refresh)
-		if !errors.Is(err, ErrConfiguration) {
-			return got, err
-		}
-		// It has expired or was revoked, or the pool does not allow it. If more is wrong, SRP will tell.
-		l.log.Info("The refresh token is no longer valid; logging in again", "error", err)
-		l.mu.Lock()
-		if l.refresh == refresh {
-			l.refresh = ""
-		}
-		l.mu.Unlock()
+// authenticate gets an access token. Each of its requests, up to three, is bounded.
+func (l *login) authenticate(ctx context.Context) (access string, expires time.Time, err error) {
+	got, err := l.refreshOrLogIn(ctx)
+	if err == nil {
+		err = ctx.Err() // nobody waits any more, and another log-in may have begun
 	}
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	l.refresh.Store(got.refresh)
+	return got.access, l.now().Add(got.lifetime), nil
+}
+
+func (l *login) refreshOrLogIn(ctx context.Context) (tokenSet, error) {
+	refresh, _ := l.refresh.Load().(string)
+	if refresh == "" {
+		return l.logIn(ctx)
+	}
+	got, err := l.refreshTokens(ctx, refresh)
+	if !errors.Is(err, ErrConfiguration) {
+		return got, err
+	}
+	// It has expired or was revoked, or the pool does not allow it. If more is wrong, SRP will tell.
+	l.log.Info("The refresh token is no longer valid; logging in again", "error", err)
+	l.refresh.CompareAndSwap(refresh, "")
 	return l.logIn(ctx)
 }
 
