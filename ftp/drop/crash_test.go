@@ -343,6 +343,7 @@ func (l *life) run(fsys *disktest.FS) error {
 		settle()
 		do(l.resumed(s))
 		do(l.found(fsys, d))
+		do(l.accepted(d, s))
 		// Left behind in the middle.
 		do(l.part(s, "/h", long("version 3"), 700))
 		do(l.part(s, "/h", long("version 4"), 100))
@@ -428,6 +429,23 @@ func (l *life) resumed(s *Session) error {
 		l.part(s, "/g", long("version 1"), 900),
 		l.part(s, "/g", long("version 2"), 100),
 		l.resume(s))
+}
+
+// accepted has an operator accept what was cut off, as it is.
+func (l *life) accepted(d *Drop, s *Session) error {
+	err := l.part(s, "/k", long("accepted"), 900)
+	all, listErr := d.Interrupted()
+	if err = errors.Join(err, listErr); err != nil || len(all) != 1 {
+		return err
+	}
+	f := &upload{names: []string{"/k"}, tries: 1}
+	l.files[long("accepted")[:900]] = f
+	if err := d.Accept(all[0].ID); err != nil {
+		return err
+	}
+	l.ack(f)
+	settle()
+	return nil
 }
 
 func (l *life) put(fsys disk.FS, name, content string) error {

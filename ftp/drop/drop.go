@@ -20,7 +20,7 @@
 // A finished file has no place here: it is an entry of the outbox, whose key is its path below drop. What is not finished is only
 // on the disk: Open reads the directories. These are the sync points and what each protects:
 //
-//   - Commit's are those of [outbox.Outbox.Put]: the file, its record, its name.
+//   - Commit's are those of [outbox.Outbox.Put]: the file, its record, its name; so are Accept's, whose file Interrupt has synced.
 //   - Interrupt syncs the file before the rename to partial/kept: what can be resumed is exactly what was received.
 //     What stands in partial/open at the start is removed, as its bytes cannot be trusted: resuming behind torn bytes would
 //     make a broken file, and acknowledge it.
@@ -138,7 +138,7 @@ func Open(opts Options) (*Drop, error) {
 	case n > 0:
 		d.log.Info("removed unfinished uploads that the last run left", "files", n)
 	}
-	if err := d.uploads.count("."); err != nil {
+	if err := d.uploads.eachKept(".", func(p string, fi fs.FileInfo) { l.addPartial(p, 1, fi.Size()) }); err != nil {
 		return nil, fmt.Errorf("looking for interrupted uploads: %w", err)
 	}
 	d.sweep()

@@ -88,7 +88,7 @@ func (a *uploads) in(p string, deep bool) []*Upload {
 	defer a.mu.Unlock()
 	var list []*Upload
 	for q, u := range a.open {
-		if path.Dir(q) == p || deep && below(q, p) {
+		if path.Dir(q) == p || deep && (p == "." || below(q, p)) {
 			list = append(list, u)
 		}
 	}
@@ -180,22 +180,25 @@ func (a *uploads) clear() (int, error) {
 	return len(entries), nil
 }
 
-// count counts the interrupted uploads below dir of kept.
-func (a *uploads) count(dir string) error {
+// eachKept visits the interrupted uploads below dir. One that goes meanwhile may be left out.
+func (a *uploads) eachKept(dir string, visit func(p string, fi fs.FileInfo)) error {
 	entries, err := a.fs.ReadDir(kept(dir))
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
 		return err
 	}
 	for _, e := range entries {
 		p := path.Join(dir, e.Name())
 		if e.IsDir() {
-			if err := a.count(p); err != nil {
+			if err := a.eachKept(p, visit); err != nil {
 				return err
 			}
 			continue
 		}
 		if fi, err := e.Info(); err == nil && fi.Mode().IsRegular() {
-			a.ledger.addPartial(p, 1, fi.Size())
+			visit(p, fi)
 		}
 	}
 	return nil
