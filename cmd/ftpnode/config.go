@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/ftpnode/ftpnode/echostream/echofile"
 )
 
 // Config is the config of the node, valid throughout and with every default in place. deploy/config.schema.json says
@@ -264,9 +266,9 @@ func (c *checker) message(m *MessageConfig) {
 		m.ContentField, m.URLField = schemaDefault("message", "contentField"), schemaDefault("message", "urlField")
 	}
 	switch {
-	case reservedFields[m.ContentField]:
+	case echofile.IsKey(m.ContentField):
 		use("message.contentField", m.ContentField, "a key that the message does not have yet")
-	case reservedFields[m.URLField]:
+	case echofile.IsKey(m.URLField):
 		use("message.urlField", m.URLField, "a key that the message does not have yet")
 	case m.ContentField == m.URLField:
 		use("message.urlField", m.URLField, "another key than contentField, so that a reader need not guess which of the two it holds")

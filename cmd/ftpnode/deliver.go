@@ -10,6 +10,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/echofile"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
@@ -119,12 +120,18 @@ func (d *deliverer) Prepare(ctx context.Context, e outbox.Entry, open func() (di
 	if !s.read() {
 		return nil, errNoDefinition
 	}
-	c := composer{config: s.config, group: groupOf(s.node.Name, e.Lane), now: d.now, upload: d.uploadTo(s.bulk)}
-	p, err := c.compose(ctx, e, open)
+	from, err := originOf(e)
 	if err != nil {
-		return nil, err // not p: a nil *payload is a payload that is not nil
+		return nil, err
 	}
-	return p, nil
+	m, err := d.composer(s).Compose(ctx, e, open, from)
+	return m, err
+}
+
+func (d *deliverer) composer(s *deliveryState) *echofile.Composer {
+	return &echofile.Composer{
+		Content: s.config.Content, ContentField: s.config.ContentField, URLField: s.config.URLField, Upload: d.uploadTo(s.bulk), Now: d.now,
+	}
 }
 
 // uploadTo is bulk.Upload, of whose outcome note is taken.
@@ -154,8 +161,8 @@ func (d *deliverer) Send(ctx context.Context, target string, batch []outbox.Prep
 	var messages []echostream.Message
 	var at []int // where in the batch they stand
 	for i, prepared := range batch {
-		p, ok := prepared.Payload.(*payload)
-		if !ok || p.stale(d.now()) {
+		m, ok := prepared.Payload.(echofile.Message)
+		if !ok || stale(m, d.now()) {
 			// What comes after it in its lane would overtake it.
 			for j := i; j < len(batch); j++ {
 				errs[j] = errors.New("not tried, since one before it must be prepared anew")
@@ -163,7 +170,9 @@ func (d *deliverer) Send(ctx context.Context, target string, batch []outbox.Prep
 			errs[i] = staleError{}
 			break
 		}
-		messages, at = append(messages, p.Message), append(at, i)
+		messages, at = append(messages, echostream.Message{
+			TrackingID: prepared.Entry.ID, Group: groupOf(s.node.Name, prepared.Entry.Lane), Body: m.Body,
+		}), append(at, i)
 	}
 	if len(messages) == 0 {
 		return errs
@@ -185,8 +194,8 @@ func (d *deliverer) Send(ctx context.Context, target string, batch []outbox.Prep
 }
 
 // stale reports whether the URL in the message will soon be of no use: its readers may need days.
-func (p *payload) stale(now time.Time) bool {
-	return p.bulk && p.expires.Sub(now) < p.expires.Sub(p.made)/2
+func stale(m echofile.Message, now time.Time) bool {
+	return !m.Expires.IsZero() && m.Expires.Sub(now) < m.Expires.Sub(m.Made)/2
 }
 
 type staleError struct{}
@@ -210,16 +219,12 @@ func (d *deliverer) Audit(ctx context.Context, batch []outbox.Prepared) []error 
 	var records []echostream.AuditRecord
 	var at []int // where in the batch they stand
 	for i, prepared := range batch {
-		var f facts
-		if p, ok := prepared.Payload.(*payload); ok {
-			f = p.facts
-		} else {
-			// A file that cannot be read now must not keep the others here.
-			if f, errs[i] = factsOf(ctx, prepared.Entry, prepared.Open); errs[i] != nil {
-				continue
-			}
+		var attributes map[string]any
+		// A file that cannot be read now must not keep the others here.
+		if attributes, errs[i] = d.attributes(ctx, s, prepared); errs[i] != nil {
+			continue
 		}
-		records = append(records, echostream.AuditRecord{TrackingID: prepared.Entry.ID, DateTime: d.now(), Attributes: f.attributes()})
+		records = append(records, echostream.AuditRecord{TrackingID: prepared.Entry.ID, DateTime: d.now(), Attributes: attributes})
 		at = append(at, i)
 	}
 	if len(records) == 0 {
@@ -233,6 +238,18 @@ func (d *deliverer) Audit(ctx context.Context, batch []outbox.Prepared) []error 
 		errs[at[n]] = err
 	}
 	return errs
+}
+
+// attributes are those of the message, or after a restart made anew.
+func (d *deliverer) attributes(ctx context.Context, s *deliveryState, prepared outbox.Prepared) (map[string]any, error) {
+	if m, ok := prepared.Payload.(echofile.Message); ok {
+		return m.Attributes, nil
+	}
+	from, err := originOf(prepared.Entry)
+	if err != nil {
+		return nil, err
+	}
+	return d.composer(s).Attributes(ctx, prepared.Entry, prepared.Open, from)
 }
 
 // fileType is the message type that this node is for.

@@ -1,11 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +22,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/echofile"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
@@ -47,17 +54,48 @@ func (c *fakeCloud) Audit(_ context.Context, _ *echostream.Definition, messageTy
 	return errs
 }
 
+var fileMessages = MessageConfig{Content: "auto", ContentField: "content", URLField: "contentUrl"}
+
 type fakeBulk struct{}
 
-func (fakeBulk) Upload(ctx context.Context, open func() (io.ReadCloser, error)) (echostream.BulkObject, error) {
-	return upload(ctx, open)
+func (fakeBulk) Upload(context.Context, func() (io.ReadCloser, error)) (echostream.BulkObject, error) {
+	return echostream.BulkObject{URL: "https://bulk.example.com/a", Expires: time.Date(2026, 11, 14, 16, 0, 0, 0, time.UTC)}, nil
 }
+
+// entryOf returns the entry of a file that came by FTP.
+func entryOf(name string, content []byte) outbox.Entry {
+	return outbox.Entry{
+		ID: "0123456789abcdef0123456789abcdef", Name: name, Size: int64(len(content)),
+		ModTime: time.Date(2026, 11, 7, 16, 5, 9, 123456789, time.FixedZone("", 3600)),
+		Meta:    json.RawMessage(`{"user":"scanner","remoteAddress":"192.0.2.7","received":"2026-11-07T15:05:10.5Z"}`),
+	}
+}
+
+func hexSum(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// opener opens a file that is only read.
+func opener(content []byte) func() (disk.File, error) {
+	return func() (disk.File, error) { return memory{Reader: bytes.NewReader(content)}, nil }
+}
+
+type memory struct {
+	disk.File
+	*bytes.Reader
+}
+
+func (m memory) Read(b []byte) (int, error)                { return m.Reader.Read(b) }
+func (m memory) ReadAt(b []byte, off int64) (int, error)   { return m.Reader.ReadAt(b, off) }
+func (m memory) Seek(off int64, whence int) (int64, error) { return m.Reader.Seek(off, whence) }
+func (m memory) Close() error                              { return nil }
 
 func delivererOf(cloud *fakeCloud, node *echostream.Definition) (d *deliverer, outdated *int) {
 	outdated = new(int)
-	d = &deliverer{cloud: cloud, now: composerOf("auto").now, outdated: func() { *outdated++ }}
+	d = &deliverer{cloud: cloud, now: func() time.Time { return time.Date(2026, 11, 7, 16, 0, 0, 0, time.UTC) }, outdated: func() { *outdated++ }}
 	if node != nil {
-		d.set(deliveryState{node: node, config: composerOf("auto").config, bulk: fakeBulk{}})
+		d.set(deliveryState{node: node, config: fileMessages, bulk: fakeBulk{}})
 	}
 	return d, outdated
 }
@@ -130,7 +168,9 @@ func TestStaleUploads(t *testing.T) {
 	batch := batchOf(t, d, 3)
 	for i := range batch {
 		if i != 1 {
-			batch[i].Payload.(*payload).expires = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+			m := batch[i].Payload.(echofile.Message)
+			m.Expires = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+			batch[i].Payload = m
 		}
 	}
 	now := time.Date(2026, 11, 12, 0, 0, 0, 0, time.UTC) // over half of the seven days are gone
@@ -194,6 +234,56 @@ func TestAuditGivesEachItsResult(t *testing.T) {
 	assert.Equal(t, []error{nil, refused, down}, errs[1:])
 }
 
+// A file whose record was lost is sent with what is known of it; one whose record is not ours never can be, and blocks nothing.
+func TestRecordsThatAreNotOurs(t *testing.T) {
+	d, _ := delivererOf(&fakeCloud{}, twoTargets())
+	e := entryOf("a.bin", []byte("x"))
+	e.Accepted = time.Date(2026, 11, 8, 12, 0, 0, 0, time.UTC)
+	e.Meta = nil
+	m, err := d.Prepare(t.Context(), e, opener([]byte("x")))
+	require.NoError(t, err)
+	assert.Contains(t, m.(echofile.Message).Body, `"metadata":{"user":"","receivedDateTime":"2026-11-08T12:00:00.000Z","sha256":`)
+
+	for _, meta := range []string{`7`, `{"user":`} {
+		e.Meta = json.RawMessage(meta)
+		_, err = d.Prepare(t.Context(), e, opener([]byte("x")))
+		require.ErrorContains(t, err, "cannot be read")
+		assert.True(t, echostream.IsPermanent(err))
+	}
+}
+
+// EchoStream makes columns of the attributes: their names and types stay, also when the message is gone.
+func TestAttributes(t *testing.T) {
+	content := []byte("a;b\r\n")
+	want := map[string]any{
+		"content_length": int64(5), "content_type": "text/csv", "modification_datetime": "2026-11-07T15:05:09.123Z", "name": "x/a.csv",
+		"user": "scanner", "remote_address": "192.0.2.7", "received_datetime": "2026-11-07T15:05:10.500Z", "sha256": hexSum(content),
+	}
+	cloud := &fakeCloud{}
+	node := twoTargets()
+	node.Audit = true
+	d, _ := delivererOf(cloud, node)
+	e := entryOf("x/a.csv", content)
+	m, err := d.Prepare(t.Context(), e, opener(content))
+	require.NoError(t, err)
+	for _, payload := range []any{m, nil} {
+		errs := d.Audit(t.Context(), []outbox.Prepared{{Entry: e, Payload: payload, Open: opener(content)}})
+		require.NoError(t, errs[0])
+		assert.Equal(t, want, cloud.records[len(cloud.records)-1].Attributes)
+	}
+}
+
+// TestGoldenMessage holds a whole message of this node against what its receivers know.
+func TestGoldenMessage(t *testing.T) {
+	d, _ := delivererOf(&fakeCloud{}, twoTargets())
+	content := []byte("a;b\r\n1;2\r\n")
+	m, err := d.Prepare(t.Context(), entryOf("orders/2026/4711.csv", content), opener(content))
+	require.NoError(t, err)
+	want, err := os.ReadFile(filepath.Join("..", "..", "echostream", "echofile", "testdata", "inline.json"))
+	require.NoError(t, err)
+	assert.Equal(t, strings.TrimSpace(string(want)), m.(echofile.Message).Body)
+}
+
 func TestLanes(t *testing.T) {
 	assert.Equal(t, laneOf("node", "a", "x"), laneOf("node", "b", "y"))
 	assert.NotEqual(t, laneOf("user", "a", "x"), laneOf("user", "b", "x"))
@@ -207,7 +297,7 @@ func TestLanes(t *testing.T) {
 }
 
 func TestCompareSample(t *testing.T) {
-	config := composerOf("auto").config
+	config := fileMessages
 	cases := []struct {
 		name, sample string
 		config       MessageConfig

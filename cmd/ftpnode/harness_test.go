@@ -203,6 +203,15 @@ func (r *rig) audited(ids ...string) map[string]echotest.AuditRecord {
 	return records
 }
 
+// metadata is what a message's metadata holds.
+type metadata struct {
+	User             string `json:"user"`
+	RemoteAddress    string `json:"remoteAddress"`
+	ReceivedDateTime string `json:"receivedDateTime"`
+	SHA256           string `json:"sha256"`
+	NameBytes        []byte `json:"nameBytes"`
+}
+
 func metadataOf(t *testing.T, raw json.RawMessage) metadata {
 	var m metadata
 	require.NoError(t, json.Unmarshal(raw, &m))

@@ -1,4 +1,4 @@
-package main
+package echofile_test
 
 import (
 	"bytes"
@@ -18,21 +18,10 @@ func BenchmarkMessage(b *testing.B) {
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			for b.Loop() {
-				p, err := c.compose(context.Background(), e, opener(content))
+				m, err := c.Compose(context.Background(), e, opener(content), origin)
 				require.NoError(b, err)
-				require.False(b, p.bulk)
+				require.Zero(b, m.Expires)
 			}
 		})
-	}
-}
-
-// BenchmarkAttributes makes what an audit record says of a file.
-func BenchmarkAttributes(b *testing.B) {
-	content := []byte("a;b\r\n1;2\r\n")
-	p, err := composerOf("auto").compose(context.Background(), entryOf("4711.csv", content), opener(content))
-	require.NoError(b, err)
-	b.ReportAllocs()
-	for b.Loop() {
-		require.Len(b, p.facts.attributes(), 8)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package echofile_test
 
 import (
 	"bytes"
@@ -21,6 +21,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/echofile"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
@@ -44,8 +45,16 @@ func entryOf(name string, content []byte) outbox.Entry {
 	return outbox.Entry{
 		ID: "0123456789abcdef0123456789abcdef", Name: name, Size: int64(len(content)),
 		ModTime: time.Date(2026, 11, 7, 16, 5, 9, 123456789, time.FixedZone("", 3600)),
-		Meta:    json.RawMessage(`{"user":"scanner","remoteAddress":"192.0.2.7","received":"2026-11-07T15:05:10.5Z"}`),
 	}
+}
+
+// origin is what a bridge knows of entryOf's file.
+var origin = echofile.Origin{
+	Received: time.Date(2026, 11, 7, 15, 5, 10, 500e6, time.UTC),
+	Fields: []echofile.Field{
+		{Key: "user", Attribute: "user", Value: "scanner"},
+		{Key: "remoteAddress", Attribute: "remote_address", Value: "192.0.2.7"},
+	},
 }
 
 // upload stores nothing.
@@ -61,12 +70,14 @@ func upload(ctx context.Context, open func() (io.ReadCloser, error)) (echostream
 		Expires: time.Date(2026, 11, 14, 16, 0, 0, 0, time.UTC)}, err
 }
 
-func composerOf(content string) composer {
-	return composer{
-		config: MessageConfig{Content: content, ContentField: "content", URLField: "contentUrl"},
-		now:    func() time.Time { return time.Date(2026, 11, 7, 16, 0, 0, 0, time.UTC) },
-		upload: upload,
-	}
+func composerOf(content string) *echofile.Composer {
+	return &echofile.Composer{Content: content, Upload: upload, Now: func() time.Time { return time.Date(2026, 11, 7, 16, 0, 0, 0, time.UTC) }}
+}
+
+// valid requires that SQS takes m as e's message.
+func valid(t *testing.T, e outbox.Entry, m echofile.Message) {
+	t.Helper()
+	require.NoError(t, echostream.Message{TrackingID: e.ID, Body: m.Body}.Validate())
 }
 
 // The messages that go out are in testdata: a change of them is seen, and meant.
@@ -84,28 +95,36 @@ func TestGoldenMessages(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.golden, func(t *testing.T) {
-			p, err := composerOf(c.mode).compose(t.Context(), entryOf(c.name, c.content), opener(c.content))
+			e := entryOf(c.name, c.content)
+			m, err := composerOf(c.mode).Compose(t.Context(), e, opener(c.content), origin)
 			require.NoError(t, err)
-			require.NoError(t, p.Validate(), "SQS takes it")
+			valid(t, e, m)
 			file := filepath.Join("testdata", c.golden)
 			if *update {
-				require.NoError(t, os.WriteFile(file, []byte(p.Body+"\n"), 0o644))
+				require.NoError(t, os.WriteFile(file, []byte(m.Body+"\n"), 0o644))
 			}
 			want, err := os.ReadFile(file)
 			require.NoError(t, err)
-			assert.Equal(t, strings.TrimSpace(string(want)), p.Body)
-			assert.Equal(t, "0123456789abcdef0123456789abcdef", p.TrackingID)
+			assert.Equal(t, strings.TrimSpace(string(want)), m.Body)
 
-			var read struct {
-				Name     string
-				Metadata struct{ NameBytes []byte }
+			f, err := (&echofile.Reader{}).File(echostream.ReceivedMessage{Message: echostream.Message{Body: m.Body}})
+			require.NoError(t, err)
+			name := f.Name
+			if f.NameBytes != nil {
+				name = string(f.NameBytes)
 			}
-			require.NoError(t, json.Unmarshal([]byte(p.Body), &read))
-			if read.Metadata.NameBytes != nil {
-				assert.Equal(t, c.name, string(read.Metadata.NameBytes), "nothing of the name is lost")
-			} else {
-				assert.Equal(t, c.name, read.Name)
+			assert.Equal(t, c.name, name, "nothing of the name is lost")
+			if f.Bulk {
+				assert.NotZero(t, m.Made)
+				assert.Equal(t, time.Date(2026, 11, 14, 16, 0, 0, 0, time.UTC), m.Expires)
+				return
 			}
+			assert.Zero(t, m.Expires)
+			content, err := f.Open(t.Context())
+			require.NoError(t, err)
+			read, err := io.ReadAll(content)
+			require.NoError(t, err)
+			assert.Equal(t, string(c.content), string(read))
 		})
 	}
 }
@@ -114,11 +133,11 @@ func TestGoldenMessages(t *testing.T) {
 func TestAutoFillsMessages(t *testing.T) {
 	fits := func(size int) bool {
 		content := make([]byte, size)
-		p, err := composerOf("auto").compose(t.Context(), entryOf("a.bin", content), opener(content))
+		e := entryOf("a.bin", content)
+		m, err := composerOf("auto").Compose(t.Context(), e, opener(content), origin)
 		require.NoError(t, err)
-		require.LessOrEqual(t, p.Size(), echostream.MaxMessageSize)
-		require.NoError(t, p.Validate())
-		return !p.bulk
+		valid(t, e, m)
+		return m.Expires.IsZero()
 	}
 	low, high := 0, echostream.MaxMessageSize
 	for high-low > 1 {
@@ -129,15 +148,16 @@ func TestAutoFillsMessages(t *testing.T) {
 		}
 	}
 	content := make([]byte, low)
-	p, err := composerOf("auto").compose(t.Context(), entryOf("a.bin", content), opener(content))
+	e := entryOf("a.bin", content)
+	m, err := composerOf("auto").Compose(t.Context(), e, opener(content), origin)
 	require.NoError(t, err)
-	assert.Greater(t, p.Size(), echostream.MaxMessageSize-4, "the largest file that fits fills the message but for base64's padding")
+	assert.Greater(t, echostream.Message{TrackingID: e.ID, Body: m.Body}.Size(), echostream.MaxMessageSize-4, "the largest file that fits fills the message but for base64's padding")
 }
 
 func TestInlineTooLargeIsPermanent(t *testing.T) {
 	for _, size := range []int{196_609, 196_400, 1_000_000} {
 		content := make([]byte, size)
-		_, err := composerOf("inline").compose(t.Context(), entryOf("a.bin", content), opener(content))
+		_, err := composerOf("inline").Compose(t.Context(), entryOf("a.bin", content), opener(content), origin)
 		require.Error(t, err)
 		assert.True(t, echostream.IsPermanent(err))
 		assert.ErrorContains(t, err, "message.content = inline")
@@ -147,47 +167,51 @@ func TestInlineTooLargeIsPermanent(t *testing.T) {
 func TestComposeErrorsAreTransient(t *testing.T) {
 	broken := func() (disk.File, error) { return nil, errors.New("input/output error") }
 	for _, mode := range []string{"auto", "bulk"} {
-		_, err := composerOf(mode).compose(t.Context(), entryOf("a.bin", []byte("x")), broken)
+		_, err := composerOf(mode).Compose(t.Context(), entryOf("a.bin", []byte("x")), broken, origin)
 		require.Error(t, err)
 		assert.False(t, echostream.IsPermanent(err))
 	}
 	shorter := entryOf("a.bin", []byte("four"))
-	_, err := composerOf("auto").compose(t.Context(), shorter, opener([]byte("two")[:2]))
+	_, err := composerOf("auto").Compose(t.Context(), shorter, opener([]byte("two")[:2]), origin)
 	require.Error(t, err, "fewer bytes than the entry has")
 }
 
-// A file whose record was lost is sent with what is known of it; one whose record is not ours never can be, and blocks nothing.
-func TestRecordsThatAreNotOurs(t *testing.T) {
+// A bridge that knows nothing of a file sends what the outbox knows.
+func TestOriginByDefault(t *testing.T) {
 	e := entryOf("a.bin", []byte("x"))
 	e.Accepted = time.Date(2026, 11, 8, 12, 0, 0, 0, time.UTC)
-	e.Meta = nil
-	p, err := composerOf("auto").compose(t.Context(), e, opener([]byte("x")))
+	m, err := composerOf("").Compose(t.Context(), e, opener([]byte("x")), echofile.Origin{})
 	require.NoError(t, err)
-	assert.Equal(t, metadata{ReceivedDateTime: "2026-11-08T12:00:00.000Z", SHA256: hexSum([]byte("x"))}, p.facts.metadata)
+	assert.Contains(t, m.Body, `"metadata":{"receivedDateTime":"2026-11-08T12:00:00.000Z","sha256":"`+hexSum([]byte("x"))+`"}}`)
+	assert.Len(t, m.Attributes, 6)
+	assert.Equal(t, "2026-11-08T12:00:00.000Z", m.Attributes["received_datetime"])
+}
 
-	for _, meta := range []string{`7`, `{"user":`} {
-		e.Meta = json.RawMessage(meta)
-		_, err = composerOf("auto").compose(t.Context(), e, opener([]byte("x")))
-		require.ErrorContains(t, err, "cannot be read")
-		assert.True(t, echostream.IsPermanent(err))
-	}
+// What every audit record holds is not the bridge's to change: EchoStream's columns keep their types.
+func TestFieldsChangeNoAttribute(t *testing.T) {
+	from := echofile.Origin{Fields: []echofile.Field{{Key: "length", Attribute: "content_length", Value: "long"}, {Key: "note", Value: "no column"}}}
+	m, err := composerOf("").Compose(t.Context(), entryOf("a.bin", []byte("x")), opener([]byte("x")), from)
+	require.NoError(t, err)
+	assert.Equal(t, int64(1), m.Attributes["content_length"])
+	assert.Len(t, m.Attributes, 6)
+	assert.Contains(t, m.Body, `"metadata":{"length":"long","note":"no column","receivedDateTime":`)
 }
 
 func TestConfiguredFields(t *testing.T) {
 	c := composerOf("auto")
-	c.config.ContentField, c.config.URLField = "data", "dataUrl"
+	c.ContentField, c.URLField = "data", "dataUrl"
 	for mode, key := range map[string]string{"auto": "data", "bulk": "dataUrl"} {
-		c.config.Content = mode
-		p, err := c.compose(t.Context(), entryOf("a.txt", []byte("hi")), opener([]byte("hi")))
+		c.Content = mode
+		made, err := c.Compose(t.Context(), entryOf("a.txt", []byte("hi")), opener([]byte("hi")), origin)
 		require.NoError(t, err)
 		var m map[string]any
-		require.NoError(t, json.Unmarshal([]byte(p.Body), &m))
+		require.NoError(t, json.Unmarshal([]byte(made.Body), &m))
 		assert.Contains(t, m, key)
 		assert.Len(t, m, 6)
 	}
 }
 
-// An audit record is the same whether the payload is there or the file must be read again.
+// An audit record is the same whether the message is there or the file must be read again.
 func TestAttributes(t *testing.T) {
 	content := []byte("a;b\r\n")
 	e := entryOf("x/a.csv", content)
@@ -197,17 +221,17 @@ func TestAttributes(t *testing.T) {
 		"sha256": hexSum(content),
 	}
 	for _, mode := range []string{"auto", "bulk"} {
-		p, err := composerOf(mode).compose(t.Context(), e, opener(content))
+		m, err := composerOf(mode).Compose(t.Context(), e, opener(content), origin)
 		require.NoError(t, err)
-		assert.Equal(t, want, p.facts.attributes())
+		assert.Equal(t, want, m.Attributes)
 	}
-	again, err := factsOf(t.Context(), e, opener(content))
+	again, err := composerOf("auto").Attributes(t.Context(), e, opener(content), origin)
 	require.NoError(t, err)
-	assert.Equal(t, want, again.attributes())
+	assert.Equal(t, want, again)
 
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = factsOf(ended, e, opener(content))
+	_, err = composerOf("auto").Attributes(ended, e, opener(content), origin)
 	require.ErrorIs(t, err, context.Canceled)
 }
 
@@ -222,19 +246,19 @@ func FuzzBody(f *testing.F) {
 	f.Add("../../%C3", "", []byte{})
 	f.Fuzz(func(t *testing.T, name, user string, content []byte) {
 		e := entryOf(name, content)
-		e.Meta, _ = json.Marshal(received{User: user})
-		p, err := composerOf("auto").compose(t.Context(), e, opener(content))
+		from := echofile.Origin{Fields: []echofile.Field{{Key: user, Value: user}}}
+		message, err := composerOf("auto").Compose(t.Context(), e, opener(content), from)
 		if err != nil {
 			require.True(t, echostream.IsPermanent(err), "only a name that is too long")
 			return
 		}
-		require.NoError(t, p.Validate())
+		valid(t, e, message)
 		var m struct {
 			Name     string
 			Content  *string
 			Metadata struct{ NameBytes []byte }
 		}
-		require.NoError(t, json.Unmarshal([]byte(p.Body), &m))
+		require.NoError(t, json.Unmarshal([]byte(message.Body), &m))
 		if m.Metadata.NameBytes != nil {
 			m.Name = string(m.Metadata.NameBytes)
 		}
