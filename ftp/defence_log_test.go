@@ -12,8 +12,8 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/ftp/drop"
-	"github.com/ftpnode/ftpnode/ftp/internal/guard"
 	"github.com/ftpnode/ftpnode/internal/freeport"
+	"github.com/ftpnode/ftpnode/internal/guard"
 )
 
 // TestDefenceNobodyWritesTheLog does each thing that is worth a line over and over: it is told once, and when the server ends how

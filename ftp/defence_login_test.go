@@ -14,8 +14,8 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/ftp/drop"
-	"github.com/ftpnode/ftpnode/ftp/internal/guard"
 	"github.com/ftpnode/ftpnode/ftp/internal/secret"
+	"github.com/ftpnode/ftpnode/internal/guard"
 )
 
 // TestDefenceBruteForce holds what a day of guessing looks like, in simulated time.

@@ -23,7 +23,7 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/ftp/drop"
-	"github.com/ftpnode/ftpnode/ftp/internal/guard"
+	"github.com/ftpnode/ftpnode/internal/guard"
 )
 
 const patience = 20 * time.Second

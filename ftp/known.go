@@ -5,7 +5,7 @@ import (
 	"os"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
-	"github.com/ftpnode/ftpnode/ftp/internal/guard"
+	"github.com/ftpnode/ftpnode/internal/guard"
 )
 
 // knownFile is the file in Options.State that says from where users have logged in.

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/ftpnode/ftpnode/ftp/internal/guard"
 	"github.com/ftpnode/ftpnode/ftp/internal/secret"
+	"github.com/ftpnode/ftpnode/internal/guard"
 )
 
 const (

@@ -15,7 +15,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/ftp/drop"
-	"github.com/ftpnode/ftpnode/ftp/internal/guard"
+	"github.com/ftpnode/ftpnode/internal/guard"
 	"github.com/ftpnode/ftpnode/internal/memlimit"
 )
 

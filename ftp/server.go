@@ -12,12 +12,12 @@ import (
 	"time"
 
 	"github.com/ftpnode/ftpnode/ftp/drop"
-	"github.com/ftpnode/ftpnode/ftp/internal/certs"
 	"github.com/ftpnode/ftpnode/ftp/internal/evidence"
-	"github.com/ftpnode/ftpnode/ftp/internal/guard"
 	"github.com/ftpnode/ftpnode/ftp/internal/loglimit"
 	"github.com/ftpnode/ftpnode/ftp/internal/passive"
 	"github.com/ftpnode/ftpnode/ftp/internal/secret"
+	"github.com/ftpnode/ftpnode/internal/certs"
+	"github.com/ftpnode/ftpnode/internal/guard"
 )
 
 // Server is one FTP server. Make it with New.

@@ -19,7 +19,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/ftp/drop"
 	"github.com/ftpnode/ftpnode/ftp/internal/evidence"
-	"github.com/ftpnode/ftpnode/ftp/internal/guard"
+	"github.com/ftpnode/ftpnode/internal/guard"
 )
 
 const (

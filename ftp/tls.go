@@ -4,7 +4,7 @@ import (
 	"crypto/tls"
 	"slices"
 
-	"github.com/ftpnode/ftpnode/ftp/internal/certs"
+	"github.com/ftpnode/ftpnode/internal/certs"
 )
 
 const alpn = "ftp"
