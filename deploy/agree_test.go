@@ -298,44 +298,9 @@ func TestConfigsInDocs(t *testing.T) {
 	assert.Empty(t, schemaErrors(t, "config.schema.json", decode(t, readFile(t, "compose.config.json"))))
 }
 
-// Files that the docs name exist.
-func TestLinksInDocs(t *testing.T) {
-	links := regexp.MustCompile(`\]\(([^)#:]+)\)`)
-	for _, name := range []string{"CONFIG.md", "NODE_TYPE.md", "README.md"} {
-		for _, link := range links.FindAllStringSubmatch(readFile(t, name), -1) {
-			assert.FileExists(t, link[1], "%s", name)
-		}
-	}
-	// EchoStream shows it without the files beside it.
-	assert.NotRegexp(t, links, readFile(t, "NODE_TYPE.md"))
-}
-
-// What the docs say to look for in the log is what the program logs.
-func TestLogLinesInDocs(t *testing.T) {
-	var source strings.Builder
-	for _, dir := range []string{"cmd/ftpnode", "echostream", "echostream/outbox", "ftp", "ftp/drop"} {
-		names, err := filepath.Glob(filepath.Join("..", filepath.FromSlash(dir), "*.go"))
-		require.NoError(t, err)
-		require.NotEmpty(t, names)
-		for _, name := range names {
-			if !strings.HasSuffix(name, "_test.go") {
-				source.WriteString(readFile(t, name))
-			}
-		}
-	}
-	phrases := regexp.MustCompile("`([A-Za-z]+(?: [a-z]+)+)`") // two words or more
-	var found []string
-	for _, name := range []string{"NODE_TYPE.md", "README.md"} {
-		for _, phrase := range phrases.FindAllStringSubmatch(readFile(t, name), -1) {
-			if phrase[1] == "go generate" {
-				continue
-			}
-			found = append(found, phrase[1])
-			assert.Contains(t, source.String(), phrase[1], name)
-		}
-	}
-	assert.Contains(t, found, "File delivered")
-	assert.Greater(t, len(found), 8)
+// EchoStream shows NODE_TYPE.md without the files beside it.
+func TestNodeTypeHasNoLinks(t *testing.T) {
+	assert.NotRegexp(t, `\]\(([^)#:]+)\)`, readFile(t, "NODE_TYPE.md"))
 }
 
 // compose.yaml passes what EchoStream passes: the seven variables, the cloud knowing the same.

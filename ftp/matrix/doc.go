@@ -6,7 +6,7 @@
 //
 // It takes real clients, so it hides behind a build tag; a client that is missing is a failure:
 //
-//	go test -tags matrix ./ftp/matrix            # the run must give the table of ftp/CLIENTS.md
+//	go test -tags matrix ./ftp/matrix            # the run must give the table of ftp/matrix/README.md
 //	go test -tags matrix ./ftp/matrix -update    # writes that table
 //
 // A cell that a client cannot do carries the reason, which the table shows. A client has every cell, or a reason

@@ -23,7 +23,7 @@ import (
 	"github.com/ftpnode/ftpnode/ftp/drop"
 )
 
-var update = flag.Bool("update", false, "write the table of ftp/CLIENTS.md instead of comparing it")
+var update = flag.Bool("update", false, "write the table of ftp/matrix/README.md instead of comparing it")
 
 // client is a row: what it does in each cell, or why it cannot.
 type client struct {
@@ -138,7 +138,7 @@ func table(t *testing.T, passed *results) string {
 	return b.String()
 }
 
-const document = "../CLIENTS.md"
+const document = "README.md"
 
 // checkTable compares a table with the one in the document, or puts it there.
 func checkTable(t *testing.T, name, table string) {

@@ -141,12 +141,6 @@ func TestGenerate(t *testing.T) {
 	assert.Equal(t, strings.TrimSpace(read("config.template.json")), variables.ConfigTemplate)
 	assert.Len(t, variables.PortRequirements, 3)
 
-	write("../README.md", "no lines\n")
-	assert.ErrorContains(t, generate(dir), "README.md: expected the lines")
-	write("../README.md", begin+"\n"+end+"\n")
-	require.NoError(t, generate(dir))
-	assert.Contains(t, read("../README.md"), "| `count` |")
-
 	// Nothing is written when nothing changed.
 	before := map[string]os.FileInfo{}
 	entries, err := os.ReadDir(dir)

@@ -15,11 +15,8 @@ import (
 	"path/filepath"
 )
 
-// docs have the table; those in optional only once they exist.
-var (
-	docs     = []string{"CONFIG.md", "NODE_TYPE.md"}
-	optional = []string{"../README.md"}
-)
+// docs have the table: one for those who have the repository, one for those who have only the node type.
+var docs = []string{"CONFIG.md", "NODE_TYPE.md"}
 
 func main() {
 	if err := generate("."); err != nil {
@@ -42,13 +39,7 @@ func generate(dir string) error {
 	if err != nil {
 		return fmt.Errorf("config.schema.json: %w", err)
 	}
-	names := docs
-	for _, name := range optional {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			names = append(names[:len(names):len(names)], name)
-		}
-	}
-	for _, name := range names {
+	for _, name := range docs {
 		doc, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			return err
