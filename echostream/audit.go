@@ -67,7 +67,7 @@ func (r AuditRecord) MarshalJSON() ([]byte, error) {
 //
 // An error is permanent ([IsPermanent]) if the endpoint refuses the record, alone in a request, for what it holds; it does
 // not hold up the others. Everything else is transient, a bad request among it, and ends the call: it is the error
-// of all records from there on, whether or not they were tried. [NeedsOperator] tells whether a person has to do something.
+// of all records from there on, whether or not they were tried. [NeedsOperator] reports whether a person has to do something.
 // Nothing is recorded by a definition that was kept ([ErrKept]).
 func (c *Client) Audit(ctx context.Context, node *Definition, messageType string, records []AuditRecord) []error {
 	errs := make([]error, 0, len(records))

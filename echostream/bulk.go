@@ -69,7 +69,7 @@ func (o BulkObject) LogValue() slog.Value {
 //
 // The error is permanent ([IsPermanent]) if this content can never be stored: over [MaxBulkSize], or refused by S3 for what it
 // is. Everything else, an expired upload URL among it, is transient; each try uses an upload URL of its own. [NeedsOperator]
-// tells whether a person has to do something.
+// reports whether a person has to do something.
 func (b *Bulk) Upload(ctx context.Context, open func() (io.ReadCloser, error)) (BulkObject, error) {
 	content, err := measure(ctx, open)
 	if err != nil {

@@ -36,8 +36,8 @@ const (
 // An error is permanent ([IsPermanent]) if SQS will never take the message, such as one that is too long; it does not
 // hold up the others. Everything else is transient. It holds [ErrEdgeGone] if the queue is no more or is closed to the node:
 // credentials are older than an edge that is new, so that they are replaced once for an edge that they do not open.
-// [IsUnknown] tells whether SQS may have taken the message: send it again well within its five minutes. [NeedsOperator]
-// tells whether a person has to do something.
+// [IsUnknown] reports whether SQS may have taken the message: send it again well within its five minutes. [NeedsOperator]
+// reports whether a person has to do something.
 //
 // ctx bounds the whole; each request also has 15 s and a second for each 8 KiB, Options.CallTimeout at most, and the
 // credentials it may need first twice that. Nothing is sent by a definition that was kept ([ErrKept]). Send does not look at

@@ -249,7 +249,7 @@ func (s *session) hangUp(err error) {
 	s.mu.Unlock()
 }
 
-// lookOn reads on after the end of TLS: whether the TCP connection ends by FIN or by RST tells if the client has read a 226.
+// lookOn reads on after the end of TLS: whether the TCP connection ends by FIN or by RST says whether the client has read a 226.
 func (s *session) lookOn() {
 	if s.tcp.Awaits() {
 		s.linger(s.tcp)

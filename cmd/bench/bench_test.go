@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
+	"github.com/ftpnode/ftpnode/internal/program"
 )
 
 // TestMain lets the test program be the cloud, as the command is.
@@ -91,7 +92,7 @@ func TestOptions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := parseOptions(c.args, io.Discard)
-			require.ErrorIs(t, err, errUsage)
+			require.ErrorIs(t, err, program.ErrUsage)
 			require.ErrorContains(t, err, c.want)
 		})
 	}

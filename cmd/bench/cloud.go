@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
+	"github.com/ftpnode/ftpnode/internal/program"
 )
 
 // cloudArgument makes this program the cloud: it is a process of its own, so that its CPU and memory are nobody else's. It reads
@@ -155,7 +156,7 @@ type cloud struct {
 func (b *bench) startCloud(o cloudOptions) (*cloud, error) {
 	c := &cloud{cmd: exec.Command(b.self, cloudArgument)}
 	c.cmd.Stderr = b.log
-	ownGroup(c.cmd)
+	program.OwnGroup(c.cmd)
 	stdin, err := c.cmd.StdinPipe()
 	if err != nil {
 		return nil, err

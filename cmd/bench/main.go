@@ -29,15 +29,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/ftpnode/ftpnode/internal/program"
 )
 
 func main() {
@@ -48,20 +47,8 @@ func main() {
 		}
 		return
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	switch {
-	case err == nil || errors.Is(err, flag.ErrHelp):
-	case errors.Is(err, errUsage):
-		os.Exit(2) // the reason has been told
-	default:
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
+	program.Main("bench", run)
 }
-
-var errUsage = errors.New("usage")
 
 // options are those of the command line.
 type options struct {
@@ -107,7 +94,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	case errors.Is(err, flag.ErrHelp):
 		return o, err
 	case err != nil:
-		return o, fmt.Errorf("%w: %w", errUsage, err)
+		return o, fmt.Errorf("%w: %w", program.ErrUsage, err)
 	}
 	set := map[string]bool{}
 	flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
@@ -165,7 +152,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	}
 	if problem != "" {
 		fmt.Fprintln(stderr, problem)
-		return o, fmt.Errorf("%w: %s", errUsage, problem)
+		return o, fmt.Errorf("%w: %s", program.ErrUsage, problem)
 	}
 	return o, nil
 }
@@ -246,12 +233,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 // prepare builds ours and brings the peers.
 func (b *bench) prepare(ctx context.Context) error {
 	if b.node == "" {
-		b.node = filepath.Join(b.work, "ftpnode")
-		// One binary for all runs, without what differs from clone to clone.
-		build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-o", b.node, "github.com/ftpnode/ftpnode/cmd/ftpnode")
-		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("building ftpnode: %w\n%s", err, out)
+		node, err := program.Node(ctx, b.work)
+		if err != nil {
+			return err
 		}
+		b.node = node
 	}
 	return b.install(ctx)
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/ftpnode/ftpnode/internal/program"
 )
 
 const (
@@ -39,7 +41,7 @@ func (s *server) launch(ctx context.Context, b *bench, cmd *exec.Cmd) error {
 	fmt.Fprintf(b.log, "\n== %s %s: %s\n", time.Now().Format(time.TimeOnly), s.name, cmd)
 	s.cleanup = append(s.cleanup, func() { fmt.Fprintf(b.log, "== %s %s ends\n", time.Now().Format(time.TimeOnly), s.name) })
 	cmd.Stdout, cmd.Stderr = b.log, b.log
-	ownGroup(cmd)
+	program.OwnGroup(cmd)
 	s.cmd, s.exited, s.started = cmd, make(chan struct{}), time.Now()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting %s: %w", s.name, err)

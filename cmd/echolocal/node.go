@@ -4,6 +4,8 @@ import (
 	"io"
 	"os/exec"
 	"time"
+
+	"github.com/ftpnode/ftpnode/internal/program"
 )
 
 // stopTime is what a node has to stop in: EchoStream's container has 30 s, ftpnode takes less than 10.
@@ -20,7 +22,7 @@ func newNode(command, env []string, out io.Writer) *node {
 	cmd.Env = env
 	// A writer, not a file: then the node has not ended before its last process has, which "go run" leaves behind.
 	cmd.Stdout, cmd.Stderr = out, out
-	ownGroup(cmd)
+	program.OwnGroup(cmd)
 	return &node{cmd: cmd, ended: make(chan error, 1)}
 }
 
@@ -34,7 +36,7 @@ func (n *node) start() error {
 
 // stop asks all processes of the node to end and waits for them; after stopTime, or when kill says so, it kills them.
 func (n *node) stop(kill <-chan struct{}) {
-	terminate(n.cmd)
+	program.Terminate(n.cmd)
 	timer := time.NewTimer(stopTime)
 	defer timer.Stop()
 	select {
@@ -43,6 +45,6 @@ func (n *node) stop(kill <-chan struct{}) {
 	case <-timer.C:
 	case <-kill:
 	}
-	killAll(n.cmd)
+	program.Kill(n.cmd)
 	<-n.ended
 }

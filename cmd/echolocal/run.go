@@ -80,7 +80,7 @@ func run(ctx context.Context, kill <-chan struct{}, args []string, stdout, stder
 	return runNode(ctx, kill, o, cloud, out)
 }
 
-// upTo gives what arrives, and after the end what is left.
+// upTo returns what arrives, and after the end what is left.
 func upTo(ended <-chan struct{}, arrivals <-chan echotest.Received) iter.Seq[echotest.Received] {
 	return func(yield func(echotest.Received) bool) {
 		for {

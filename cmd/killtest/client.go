@@ -145,7 +145,7 @@ func (c *client) store(ctx context.Context, f *file, name string, content []byte
 	return false
 }
 
-// note keeps the books of an upload, and tells whether it was acknowledged.
+// note keeps the books of an upload, and reports whether it was acknowledged.
 func (c *client) note(ctx context.Context, f *file, r result, err error) bool {
 	if err != nil {
 		c.hangUp()
@@ -202,7 +202,7 @@ func (c *client) uploadThenRename(ctx context.Context) {
 	c.publish(ctx, f, temporary, c.store(ctx, f, temporary, content))
 }
 
-// publish renames a temporary file; there is tells whether it is known to be there.
+// publish renames a temporary file; there reports whether it is known to be there.
 func (c *client) publish(ctx context.Context, f *file, temporary string, there bool) {
 	never, once := 0, 1
 	f.acked, f.once, f.from, f.to = false, &never, time.Time{}, time.Time{}

@@ -268,7 +268,7 @@ func (t *test) startReady(ctx context.Context) (*process, error) {
 	}
 }
 
-// drain waits until nothing is left to deliver, and gives what is if it takes too long.
+// drain waits until nothing is left to deliver, and returns what is left if it takes too long.
 func (t *test) drain(ctx context.Context) []string {
 	deadline := time.Now().Add(drainTime)
 	for {

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
+	"github.com/ftpnode/ftpnode/internal/program"
 )
 
 // The real thing, short: the 100 kills of CI and the 1,000 of a release are runs of the command.
@@ -56,7 +57,7 @@ func TestOptions(t *testing.T) {
 	for _, args := range [][]string{{"-kills", "-1"}, {"-clients", "0"}, {"-kills", "x"}, {"-acknowledge", "auto"}, {"more"}} {
 		var problems bytes.Buffer
 		_, err := parseOptions(args, &problems)
-		require.ErrorIs(t, err, errUsage, "%q", args)
+		require.ErrorIs(t, err, program.ErrUsage, "%q", args)
 		assert.NotEmpty(t, problems.String())
 	}
 	one, err := parseOptions(nil, io.Discard)

@@ -39,27 +39,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"os/signal"
-	"path/filepath"
-	"syscall"
 	"time"
+
+	"github.com/ftpnode/ftpnode/internal/program"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	switch {
-	case err == nil || errors.Is(err, flag.ErrHelp):
-	case errors.Is(err, errUsage):
-		os.Exit(2) // the reason has been told
-	default:
-		fmt.Fprintln(os.Stderr, "killtest:", err)
-		os.Exit(1)
-	}
+	program.Main("killtest", run)
 }
-
-var errUsage = errors.New("usage")
 
 // options are those of the command line.
 type options struct {
@@ -85,7 +72,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	case errors.Is(err, flag.ErrHelp):
 		return o, err
 	case err != nil:
-		return o, fmt.Errorf("%w: %w", errUsage, err)
+		return o, fmt.Errorf("%w: %w", program.ErrUsage, err)
 	}
 	problem := ""
 	switch {
@@ -100,7 +87,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	}
 	if problem != "" {
 		fmt.Fprintln(stderr, problem)
-		return o, fmt.Errorf("%w: %s", errUsage, problem)
+		return o, fmt.Errorf("%w: %s", program.ErrUsage, problem)
 	}
 	if o.seed == 0 {
 		o.seed = rand.Uint64N(1_000_000_000) + 1
@@ -129,7 +116,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("-dir is %q, expected an empty directory (%d files, %v)", dir, len(found), err)
 	}
 	if o.node == "" {
-		if o.node, err = build(ctx, dir); err != nil {
+		if o.node, err = program.Node(ctx, dir); err != nil {
 			return err
 		}
 	}
@@ -155,14 +142,4 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return os.RemoveAll(dir)
 	}
 	return nil
-}
-
-// build makes the node's binary.
-func build(ctx context.Context, dir string) (string, error) {
-	binary := filepath.Join(dir, "ftpnode")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/ftpnode/ftpnode/cmd/ftpnode")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the node (run it within the module, or use -node): %w\n%s", err, out)
-	}
-	return binary, nil
 }

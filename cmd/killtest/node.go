@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/ftpnode/ftpnode/internal/program"
 )
 
 // node is the program under test: one process after the other on the same volume.
@@ -48,7 +50,7 @@ func (n *node) start() (*process, error) {
 	defer w.Close()
 	p := &process{cmd: exec.Command(n.binary), ready: make(chan struct{}), exited: make(chan struct{})}
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = n.env, w, w
-	ownGroup(p.cmd) // Ctrl-C is ours
+	program.OwnGroup(p.cmd) // Ctrl-C is ours
 	if err := p.cmd.Start(); err != nil {
 		r.Close()
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/internal/powercut"
+	"github.com/ftpnode/ftpnode/internal/program"
 )
 
 var (
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) { powercut.Main(m) }
 // powercut says. In every second life somebody else syncs the machine now and then: only what a whole commit of btrfs holds
 // can have two names after a cut.
 func TestPowerCut(t *testing.T) {
-	binary, err := build(t.Context(), t.TempDir())
+	binary, err := program.Node(t.Context(), t.TempDir())
 	require.NoError(t, err)
 	o := options{node: binary, clients: 5, seed: *seed}
 	if o.seed == 0 {

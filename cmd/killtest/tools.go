@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/ftpnode/ftpnode/internal/program"
 )
 
 // tool is a client of others, of which only the exit code is known: curl or lftp.
@@ -122,7 +124,7 @@ var endedByItself = regexp.MustCompile(`^.*---- Closing data socket\n.*(<--- (22
 
 // runOrKill runs a command to its end, or kills it when ctx ends. The error says that it could not be started.
 func runOrKill(ctx context.Context, cmd *exec.Cmd) error {
-	ownGroup(cmd)
+	program.OwnGroup(cmd)
 	if err := cmd.Start(); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ type AuditRecord struct {
 	Received        time.Time // on the cloud's clock
 }
 
-// AuditRecords gives what was audited so far, in order.
+// AuditRecords returns what was audited so far, in order.
 func (c *Cloud) AuditRecords() []AuditRecord {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -100,7 +100,7 @@ func (c *Cloud) SetMaxReceiveCount(edge string, n int) {
 	q.redrive = n
 }
 
-// DeadLetters gives what an edge set aside, in the order in which it did. edge is named as for Messages.
+// DeadLetters returns what an edge set aside, in the order in which it did. edge is named as for Messages.
 func (c *Cloud) DeadLetters(edge string) []Received {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -136,7 +136,7 @@ func (c *Cloud) queueOf(edge string) *queue {
 	panic(fmt.Sprintf("echotest: no edge %q", edge))
 }
 
-// Messages gives what an edge accepted so far, in order, duplicates left out; after a RemoveEdge and AddEdge of the
+// Messages returns what an edge accepted so far, in order, duplicates left out; after a RemoveEdge and AddEdge of the
 // same nodes, all of it. edge is a target's name or "source>target"; "" is the only edge there is. It panics if several
 // edges could be meant.
 func (c *Cloud) Messages(edge string) []Received {

@@ -19,7 +19,7 @@ func Backoff(failures int, first, last time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// Sleep waits, and tells whether ctx still lives.
+// Sleep waits, and reports whether ctx still lives.
 func Sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -1,4 +1,4 @@
-// Package compat tells whether every config that was valid under an old JSON Schema is valid under a new one.
+// Package compat reports whether every config that was valid under an old JSON Schema is valid under a new one.
 //
 // It compares the two schemas key by key and never needs a config. It errs on the safe side: a change that it cannot
 // judge, such as another pattern, counts as a break, so no break means that there is none. It knows

@@ -213,7 +213,7 @@ func (o Options) crash(state crashState, scenario func() Scenario) (states int, 
 	return 2, nil
 }
 
-// start runs the scenario up to the crash and gives what is left.
+// start runs the scenario up to the crash and returns what is left.
 func (s crashState) start(f *FS, sc Scenario) (*FS, error) {
 	f.DropSync(s.drop)
 	f.CutAt(s.op)

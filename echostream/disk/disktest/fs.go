@@ -88,7 +88,7 @@ func (f *FS) SetCapacity(bytes int64) {
 	f.capacity = bytes
 }
 
-// SetTwoNames says whether a file that is renamed to another directory can have both names after a power cut, until both
+// SetTwoNames sets whether a file that is renamed to another directory can have both names after a power cut, until both
 // directories are synced: see the package comment. The default is that of the flag -crash.twonames.
 //
 // It is off by default only until ftp/drop and echostream/outbox live with it, and then goes.
@@ -123,7 +123,7 @@ func (f *FS) OnCut(call func()) {
 	f.onCut = append(f.onCut, call)
 }
 
-// cut cuts the power and gives what the caller has to call after it has unlocked mu.
+// cut cuts the power and returns what the caller has to call after it has unlocked mu.
 func (f *FS) cut() []func() {
 	calls := f.onCut
 	f.dead, f.onCut = true, nil

@@ -1,4 +1,4 @@
-// Package evidence tells whether the client of an FTP server has read a 226.
+// Package evidence reports whether the client of an FTP server has read a 226.
 //
 // When a client is killed, its kernel closes both connections as if the client had: a piece of a file looks like a
 // whole one. The server sends the 226 as soon as the file is durable, without waiting for a sign of life, and

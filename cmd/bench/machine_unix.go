@@ -3,13 +3,9 @@
 package main
 
 import (
-	"os/exec"
 	"syscall"
 	"time"
 )
-
-// ownGroup keeps Ctrl-C from reaching the command: it is ours, and ends what was started in order.
-func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
 // ownCPU is the CPU time of this process so far.
 func ownCPU() time.Duration {
