@@ -245,6 +245,8 @@ func TestArrivalsAreWrittenBeforeTheEnd(t *testing.T) {
 		message := echostream.Message{TrackingID: echostream.NewTrackingID(), Body: body}
 		require.NoError(t, client.Send(t.Context(), node, node.Targets[0].Queue, []echostream.Message{message})[0])
 	}
+	other := echostream.Message{TrackingID: echostream.NewTrackingID(), Body: "{\"temperature\": 21.5, \"unit\": \"°C\"}"}
+	require.NoError(t, client.Send(t.Context(), node, node.Targets[0].Queue, []echostream.Message{other})[0])
 	cancel()
 	address := strings.TrimPrefix(os.Getenv("AWS_ENDPOINT_URL"), "http://")
 	require.Eventually(t, func() bool {
@@ -266,6 +268,37 @@ func TestArrivalsAreWrittenBeforeTheEnd(t *testing.T) {
 		require.NoError(t, err, "%s", out)
 		assert.Equal(t, "content", string(content))
 	}
+	assert.Contains(t, out.String(), "arrived  target-1  trackingId="+other.TrackingID+"  36 bytes  "+other.Body+"\n", "it is no file")
+	assert.Contains(t, out.String(), "Summary: 21 sent, 21 arrived, 0 suppressed as duplicates; 0 identical to what the node took, 20 DIFFERENT.\n", "they had no hash")
+}
+
+// What answers on the FTP address must be the node that was started.
+func TestAddressInUse(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	_, _, stop := started(t, append(directories(t), "-ftp", listener.Addr().String(), "--", os.Args[0])...)
+	require.ErrorContains(t, stop(), "the node cannot serve FTP on "+listener.Addr().String())
+}
+
+func TestShown(t *testing.T) {
+	assert.Equal(t, `{"a": "ä"}`, shown(`{"a": "ä"}`))
+	assert.Equal(t, `"MSH|\rPID|"`, shown("MSH|\rPID|"))
+	assert.Equal(t, strings.Repeat("x", 2000)+"...", shown(strings.Repeat("x", 2001)))
+}
+
+func TestFaultsAreToldNowAndThen(t *testing.T) {
+	f, err := echotest.ParseFault("sqs:down")
+	require.NoError(t, err)
+	counts := newTally([]echotest.Fault{f})
+	var told []int
+	for range 1234 {
+		if hits, say := counts.hit(f); say {
+			told = append(told, hits)
+		}
+	}
+	assert.Equal(t, []int{1, 2, 3, 10, 100, 1000}, told)
+	assert.Contains(t, counts.String(), "Fault sqs:down hit 1234 requests.\n")
 }
 
 // The README's command, with the node as a program of its own: a file goes in by FTP and comes out below received/.
@@ -300,6 +333,10 @@ func TestWithTheNode(t *testing.T) {
 	}
 	require.NoError(t, stop())
 	assert.Contains(t, out.String(), "[INFO] ftpnode has stopped")
+	assert.Regexp(t, `(?m)^fault  sqs:reply-lost:count=1  hits sqs SendMessageBatch  \(1 so far\)$`, out.String())
+	assert.Regexp(t, `(?m)^suppressed  [ab]  trackingId=[0-9a-f]{32}  SQS had it already$`, out.String())
+	assert.Regexp(t, `(?m)^Summary: [5-9] sent, 4 arrived, [1-5] suppressed as duplicates; 4 identical to what the node took; 2 audited\.$`, out.String())
+	assert.Contains(t, out.String(), "Fault sqs:reply-lost:count=1 hit 1 requests.\nFault s3:error:count=1 hit 1 requests.\n")
 }
 
 func freePorts(t *testing.T) string { return strconv.Itoa(freeport.Range(t, 1)) }
@@ -406,6 +443,21 @@ func TestOptions(t *testing.T) {
 		require.ErrorIs(t, err, errUsage, "%v", args)
 		assert.Equal(t, 2, exitCode(err))
 	}
+	broken := filepath.Join(t.TempDir(), "broken.json")
+	require.NoError(t, os.WriteFile(broken, []byte("{\n  \"ftp\": {,}\n}"), 0o600))
+	_, err = parse("-config", broken)
+	require.ErrorContains(t, err, "broken.json:2:11: expected a JSON object")
+	_, err = parse("-config", bad)
+	require.ErrorContains(t, err, "bad.json:1:1: expected a JSON object")
+	full := filepath.Join(t.TempDir(), "full.json")
+	require.NoError(t, os.WriteFile(full, []byte(`{"ftp": {"maxConnections": 1000000}}`), 0o600))
+	o, err = parse("-config", full, "-passive", "30010-30019", "-log-level", "debug")
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"ftp": {"maxConnections": 1000000, "passivePorts": "30010-30019"}}`, o.config)
+	assert.Contains(t, o.config, "1000000")
+	assert.Equal(t, "DEBUG", o.level)
+	_, err = parse("-log-level", "loud")
+	require.ErrorContains(t, err, "expected debug, info, warning or error")
 	_, err = parse("-h")
 	require.ErrorIs(t, err, errHelp)
 	assert.Zero(t, exitCode(err))

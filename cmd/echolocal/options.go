@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 )
@@ -27,6 +29,7 @@ type options struct {
 	audit    bool
 	stopped  bool
 	config   string // JSON
+	level    string // the node's logging level; "" is none
 	faults   []echotest.Fault
 	received string // directory
 	data     string // directory
@@ -66,6 +69,14 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.BoolVar(&o.audit, "audit", false, "the tenant audits: the node sends an audit record for each message")
 	flags.BoolVar(&o.stopped, "stopped", false, "the node is stopped: it takes files and sends nothing")
 	config := flags.String("config", "", "the node's config: a JSON `file` (by default, one user \"demo\" with the password \"demo\")")
+	passive := flags.String("passive", "", "the `ports` for data connections, as in 30010-30019: sets ftp.passivePorts of the config, for a second node on this machine")
+	flags.Func("log-level", "the node's logging `level`: debug, info, warning or error (by default, info)", func(s string) error {
+		o.level = strings.ToUpper(s)
+		if !slices.Contains([]string{"DEBUG", "INFO", "WARNING", "ERROR"}, o.level) {
+			return errors.New("expected debug, info, warning or error")
+		}
+		return nil
+	})
 	flags.Func("fault", "what goes wrong, as in sqs:down:for=1m or s3:slow:delay=2s: SERVICE[/OPERATION]:KIND[:OPTIONS] (go doc echotest.ParseFault lists them); may be given more than once", func(s string) error {
 		f, err := echotest.ParseFault(s)
 		o.faults = append(o.faults, f)
@@ -96,7 +107,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		}
 		o.targets = append(o.targets, o.receiver)
 	}
-	if o.config, err = readConfig(*config); err != nil {
+	if o.config, err = readConfig(*config, *passive); err != nil {
 		return o, fmt.Errorf("%w: %w", errUsage, err)
 	}
 	for _, dir := range []*string{&o.received, &o.data} {
@@ -129,17 +140,49 @@ func targetNames(s string) ([]string, error) {
 	return names, nil
 }
 
-func readConfig(file string) (string, error) {
-	if file == "" {
-		return defaultConfig, nil
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("-config: %w", err)
+// readConfig reads a config; passive, if it is not "", replaces its passive ports.
+func readConfig(file, passive string) (string, error) {
+	text := []byte(defaultConfig)
+	if file != "" {
+		var err error
+		if text, err = os.ReadFile(file); err != nil {
+			return "", fmt.Errorf("-config: %w", err)
+		}
 	}
 	var object map[string]any
 	if err := json.Unmarshal(text, &object); err != nil {
-		return "", fmt.Errorf("-config %s: expected a JSON object: %w", file, err)
+		return "", fmt.Errorf("-config %s%s: expected a JSON object: %w", file, position(text, err), err)
 	}
-	return string(text), nil
+	if passive == "" {
+		return string(text), nil
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber() // each number stays as it is written
+	if err := decoder.Decode(&object); err != nil {
+		return "", fmt.Errorf("-config %s: %w", file, err)
+	}
+	ftp, ok := object["ftp"].(map[string]any)
+	if !ok {
+		return "", fmt.Errorf("-config %s: expected an object \"ftp\", whose passivePorts -passive can set", file)
+	}
+	ftp["passivePorts"] = passive
+	text, err := json.Marshal(object)
+	return string(text), err
+}
+
+// position says where in a text a JSON error is, as ":LINE:COLUMN".
+func position(text []byte, err error) string {
+	var offset int64
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		offset = syntax.Offset
+	case errors.As(err, &kind):
+		offset = kind.Offset
+	default:
+		return ""
+	}
+	before := string(text[:max(0, min(offset, int64(len(text)))-1)])
+	return fmt.Sprintf(":%d:%d", strings.Count(before, "\n")+1, utf8.RuneCountInString(before[strings.LastIndex(before, "\n")+1:])+1)
 }

@@ -11,8 +11,10 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 )
@@ -30,22 +32,34 @@ func run(ctx context.Context, kill <-chan struct{}, args []string, stdout, stder
 	}
 	defer store.close()
 
+	counts := newTally(o.faults)
 	arrivals, ended := make(chan echotest.Received, 256), make(chan struct{})
 	cloud, err := echotest.StartCloud(echotest.Options{
 		Address: o.listen, Host: o.host, Targets: o.targets,
 		UserPoolID: os.Getenv("USER_POOL_ID"), ClientID: os.Getenv("CLIENT_ID"),
 		Tenant: echotest.Tenant{Name: os.Getenv("TENANT"), Audit: o.audit},
 		App:    echotest.App{UserName: os.Getenv("USER_NAME"), Password: os.Getenv("PASSWORD")},
-		Node:   echotest.Node{Name: nodeName(), Config: o.config, Stopped: o.stopped},
+		Node:   echotest.Node{Name: nodeName(), Config: o.config, Stopped: o.stopped, LoggingLevel: o.level},
 		// The bodies go to the store, and would fill the memory in a long run. A receiver needs them.
 		DropBodies: o.receiver == "",
 		OnMessage: func(m echotest.Received) {
+			counts.count(&counts.messages)
 			select {
 			case arrivals <- m:
 			case <-ended: // Stop has not waited any longer, and the sender gets no reply
 			}
 		},
+		OnDuplicate: func(m echotest.Received) {
+			counts.count(&counts.suppressed)
+			out.printf("suppressed  %s  trackingId=%s  SQS had it already\n", m.Edge, m.TrackingID)
+		},
+		OnFault: func(f echotest.Fault, s echotest.Service, operation string) {
+			if hits, say := counts.hit(f); say {
+				out.printf("fault  %s  hits %s %s  (%d so far)\n", f, s, operation, hits)
+			}
+		},
 		OnAudit: func(r echotest.AuditRecord) {
+			counts.count(&counts.audited)
 			out.printf("audited  %s  %v\n", r.TrackingID, r.Attributes["name"])
 		},
 	})
@@ -62,7 +76,7 @@ func run(ctx context.Context, kill <-chan struct{}, args []string, stdout, stder
 	var writing sync.WaitGroup
 	writing.Go(func() {
 		for m := range upTo(ended, arrivals) {
-			out.printf("%s\n", arrived(cloud, store, m))
+			out.printf("%s\n", arrived(cloud, store, counts, m))
 		}
 	})
 	defer func() {
@@ -70,6 +84,7 @@ func run(ctx context.Context, kill <-chan struct{}, args []string, stdout, stder
 		cloud.Stop()
 		close(ended)
 		writing.Wait()
+		out.printf("%s", counts)
 	}()
 
 	if len(o.command) == 0 {
@@ -104,19 +119,39 @@ func upTo(ended <-chan struct{}, arrivals <-chan echotest.Received) iter.Seq[ech
 	}
 }
 
-// arrived keeps what a message holds, and says so in one line.
-func arrived(cloud *echotest.Cloud, store *store, m echotest.Received) string {
+// arrived keeps what a message holds, and says so in one line. A message that is no file is shown as it is.
+func arrived(cloud *echotest.Cloud, store *store, counts *tally, m echotest.Received) string {
 	file, kept, err := store.keep(m.Edge, func(w io.Writer) (echotest.File, error) {
 		return cloud.Decode(context.Background(), m, w)
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, echotest.ErrNoFile):
+		return fmt.Sprintf("arrived  %s  trackingId=%s  %d bytes  %s", m.Edge, m.TrackingID, len(m.Body), shown(m.Body))
+	case err != nil:
 		return fmt.Sprintf("arrived  %s  trackingId=%s  and could not be kept: %v", m.Edge, m.TrackingID, err)
 	}
 	where := "inline"
 	if file.Bulk {
 		where = "bulk"
 	}
-	return fmt.Sprintf("arrived  %s  %q  %d bytes  %s  sha256=%s  -> %s", m.Edge, file.Name, file.Size, where, file.SHA256, kept)
+	line := fmt.Sprintf("arrived  %s  %q  %d bytes  %s  sha256=%s  -> %s", m.Edge, file.Name, file.Size, where, file.SHA256, kept)
+	if !counts.file(file) {
+		line += "  NOT what the message says of it"
+	}
+	return line
+}
+
+// shown is a message's body for a terminal: as it is, but for control characters, and at most 2,000 bytes of it.
+func shown(body string) string {
+	const most = 2000
+	rest := ""
+	if len(body) > most {
+		body, rest = strings.ToValidUTF8(body[:most], ""), "..."
+	}
+	if strings.ContainsFunc(body, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(body) + rest
+	}
+	return body + rest
 }
 
 // alone is what the cloud without a node says.
@@ -166,6 +201,9 @@ func runNode(ctx context.Context, kill <-chan struct{}, o options, cloud *echote
 	if err := os.MkdirAll(o.data, 0o750); err != nil {
 		return fmt.Errorf("the node's data directory: %w", err)
 	}
+	if err := free(o.ftp); err != nil {
+		return err
+	}
 	out.printf("%s", receiver(cloud, o))
 	out.printf("EchoStream is up; the node sends to: %s. Starting the node: %s\n", orNone(o.targets), strings.Join(o.command, " "))
 	node := newNode(o.command, inherited(environment(cloud, o)), out)
@@ -193,6 +231,16 @@ func runNode(ctx context.Context, kill <-chan struct{}, o options, cloud *echote
 	}
 	node.stop(kill)
 	return nil
+}
+
+// free reports whether nobody listens on the FTP address: else what answers there would be taken for the node.
+func free(address string) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("the node cannot serve FTP on %s: %w; for a second node beside the first: "+
+			"-ftp 127.0.0.1:2122 -passive 30010-30019 -data data2 -received received2", address, err)
+	}
+	return listener.Close()
 }
 
 func orNone(names []string) string {

@@ -78,6 +78,10 @@ type Options struct {
 	// before the sender gets its reply. It may call the Cloud's methods, but Close and a Put on the same edge; what
 	// takes long belongs elsewhere.
 	OnMessage func(Received)
+	// OnDuplicate is called for each copy of a message that deduplication suppressed, with the message that was accepted.
+	OnDuplicate func(Received)
+	// OnFault is called for each fault that hits a request, before it takes effect. operation is as for Requests.
+	OnFault func(f Fault, s Service, operation string)
 	// OnAudit is called for each audit record that was accepted.
 	OnAudit func(AuditRecord)
 	// DropBodies keeps nothing of a message's body after OnMessage: for long runs. Such messages cannot be received
@@ -376,7 +380,12 @@ func (c *Cloud) handle(w http.ResponseWriter, r *http.Request, s Service, op, ed
 	if off {
 		panic(http.ErrAbortHandler)
 	}
-	e := c.faults.attempt(s, op, edge)
+	e, hits := c.faults.attempt(s, op, edge)
+	if c.opts.OnFault != nil {
+		for _, f := range hits {
+			c.opts.OnFault(f, s, op)
+		}
+	}
 	start := time.Now()
 	if e.delay > 0 {
 		select {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,6 +25,9 @@ type File struct {
 	SHA256               string // of the content, in hex
 }
 
+// ErrNoFile is in the error of [Cloud.Decode] for a message that is no file message.
+var ErrNoFile = errors.New("no file message")
+
 // Decode reads a file message and writes its content to w as a stream: inside the message in base64, or behind the
 // URL, decoded as its Content-Encoding says. It takes the same little memory for any size. A URL of this cloud is
 // checked as a GET of it would be, but no fault is in the way; any other is fetched, until ctx ends.
@@ -32,7 +36,7 @@ type File struct {
 func (c *Cloud) Decode(ctx context.Context, m Received, w io.Writer) (File, error) {
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(m.Body), &keys); err != nil {
-		return File{}, fmt.Errorf("echotest: message %s is no JSON object: %w", m.TrackingID, err)
+		return File{}, fmt.Errorf("echotest: message %s: %w: not a JSON object: %w", m.TrackingID, ErrNoFile, err)
 	}
 	var f File
 	var content, address *string
@@ -46,15 +50,15 @@ func (c *Cloud) Decode(ctx context.Context, m Received, w io.Writer) (File, erro
 			if key == c.opts.ContentKey || key == c.opts.URLKey {
 				continue
 			}
-			return f, fmt.Errorf("echotest: message %s has no %q", m.TrackingID, key)
+			return f, fmt.Errorf("echotest: message %s: %w: it has no %q", m.TrackingID, ErrNoFile, key)
 		}
 		if err := json.Unmarshal(raw, v); err != nil {
-			return f, fmt.Errorf("echotest: message %s: %q: %w", m.TrackingID, key, err)
+			return f, fmt.Errorf("echotest: message %s: %w: %q: %w", m.TrackingID, ErrNoFile, key, err)
 		}
 	}
 	f.Metadata = keys["metadata"]
 	if (content == nil) == (address == nil) {
-		return f, fmt.Errorf("echotest: message %s: want one of %q and %q", m.TrackingID, c.opts.ContentKey, c.opts.URLKey)
+		return f, fmt.Errorf("echotest: message %s: %w: expected one of %q and %q", m.TrackingID, ErrNoFile, c.opts.ContentKey, c.opts.URLKey)
 	}
 	f.Bulk = address != nil
 	h := sha256.New()

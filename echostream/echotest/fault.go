@@ -89,7 +89,8 @@ type Fault struct {
 type Script struct {
 	all *faults
 
-	fault    Fault
+	given    Fault // as it was set
+	fault    Fault // with its defaults
 	until    time.Time
 	random   *rand.Rand
 	attempts int
@@ -140,6 +141,7 @@ type faults struct {
 func newFaults(clock *Clock) *faults { return &faults{clock: clock} }
 
 func (f *faults) set(fault Fault) *Script {
+	given := fault
 	if fault.Every == 0 {
 		fault.Every = 1
 	}
@@ -153,7 +155,7 @@ func (f *faults) set(fault Fault) *Script {
 		fault.Status = 503
 	}
 	fault.Entries = slices.Clone(fault.Entries)
-	s := &Script{all: f, fault: fault, random: rand.New(rand.NewPCG(fault.Seed, 0))}
+	s := &Script{all: f, given: given, fault: fault, random: rand.New(rand.NewPCG(fault.Seed, 0))}
 	if fault.For > 0 {
 		s.until = f.clock.Now().Add(fault.For)
 	}
@@ -187,18 +189,19 @@ func (e effect) fails(i int) bool {
 	return slices.Contains(e.entries, i)
 }
 
-func (f *faults) attempt(service Service, op, edge string) effect {
+// attempt returns what is to happen to a request, and the faults that hit it.
+func (f *faults) attempt(service Service, op, edge string) (e effect, hits []Fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var e effect
 	if len(f.scripts) == 0 {
-		return e
+		return e, nil
 	}
 	now := f.clock.Now()
 	for _, s := range f.scripts {
 		if !s.fault.matches(service, op, edge) || !s.hit(now) {
 			continue
 		}
+		hits = append(hits, s.given)
 		switch s.fault.Kind {
 		case Down:
 			e.down = true
@@ -226,7 +229,7 @@ func (f *faults) attempt(service Service, op, edge string) effect {
 			}
 		}
 	}
-	return e
+	return e, hits
 }
 
 func (s *Script) hit(now time.Time) bool {

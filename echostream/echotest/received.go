@@ -79,9 +79,13 @@ func (c *Cloud) record(log *edgeLog, m sqsMessage, a accepted, now time.Time) *R
 
 func (c *Cloud) duplicate(log *edgeLog, r *Received) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	log.stats.Duplicates++
 	r.Duplicates++
+	copied := *r
+	c.mu.Unlock()
+	if c.opts.OnDuplicate != nil {
+		c.opts.OnDuplicate(copied)
+	}
 }
 
 // deadLetter notes a message that was received too often. The queue's mu is held.
