@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
-	"github.com/ftpnode/ftpnode/internal/awsenv"
+	"github.com/ftpnode/ftpnode/echostream/node/nodetest"
 	"github.com/ftpnode/ftpnode/internal/freeport"
 )
 
@@ -37,8 +37,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asNode) != "" {
 		main()
 	}
-	awsenv.Clear()
-	os.Exit(m.Run())
+	nodetest.Main(m, main)
 }
 
 // testConfig is the config of a node whose files are taken at once. more are further sections, as JSON members.

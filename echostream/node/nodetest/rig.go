@@ -1,0 +1,262 @@
+package nodetest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/echostream/echotest"
+)
+
+// Rig is a cloud and a node, which is started, stopped and killed on the same volume, and the account of what was handed to it.
+type Rig struct {
+	// Cloud is the EchoStream that the node belongs to. The tenant audits.
+	Cloud *echotest.Cloud
+	// Dir is the node's volume.
+	Dir string
+
+	t       testing.TB
+	bridge  Bridge
+	env     map[string]string
+	log     *output
+	current *process // nil while none runs
+
+	mu       sync.Mutex
+	fed      []*fed   // in order
+	edges    []string // that an item goes to which is handed over now
+	inBatch  bool     // SQS may fail a part of a batch: those behind it in the batch have overtaken it then
+	lastMade int
+}
+
+// fed is an item that was handed over.
+type fed struct {
+	Item
+	edges []string
+	tries int // that may have left something
+	acked bool
+}
+
+// New makes a cloud with a node that has edges to "archive" and "erp", and starts nothing. What the node does is checked when the
+// test ends: its log, and that it stops in good order if it runs.
+func New(t *testing.T, b Bridge) *Rig {
+	t.Helper()
+	return newRig(t, b, t.TempDir())
+}
+
+func newRig(t *testing.T, b Bridge, dir string) *Rig {
+	t.Helper()
+	b = b.withDefaults()
+	cloud := echotest.NewCloud(echotest.Options{
+		Targets: []string{"archive", "erp"}, Tenant: echotest.Tenant{Audit: true}, MessageTypes: []echotest.MessageType{b.MessageType},
+		Node:    echotest.Node{Config: b.Config, SendMessageType: b.MessageType.Name},
+		TempDir: t.TempDir(),
+	})
+	t.Cleanup(cloud.Close)
+	r := &Rig{Cloud: cloud, Dir: dir, t: t, bridge: b, env: cloud.Environment(), log: &output{}, edges: []string{"archive", "erp"}}
+	r.env[b.Data] = dir
+	maps.Copy(r.env, b.Env)
+	t.Cleanup(func() {
+		if r.current != nil {
+			r.Stop()
+		}
+		r.checkLog()
+	})
+	return r
+}
+
+// Feed makes n items, every third of them large, and has the node acknowledge them, one after the other. What a device is refused it
+// hands over again, for a minute.
+func (r *Rig) Feed(n int) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), waitFor)
+	defer cancel()
+	for range n {
+		require.NoError(r.t, r.feed(ctx), "%s", r.log)
+	}
+}
+
+// feed hands one item over until it is acknowledged or ctx ends.
+func (r *Rig) feed(ctx context.Context) error {
+	f := r.next()
+	for {
+		err := r.try(ctx, f)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not acknowledged: %w", f, err)
+		case <-time.After(50 * time.Millisecond): // as an eager device does
+		}
+	}
+}
+
+func (r *Rig) next() *fed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := &fed{Item: r.bridge.Item(r.lastMade, r.lastMade%3 == 2), edges: slices.Clone(r.edges)}
+	r.lastMade++
+	r.fed = append(r.fed, f)
+	return f
+}
+
+func (r *Rig) try(ctx context.Context, f *fed) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	r.mu.Lock()
+	f.tries++
+	r.mu.Unlock()
+	err := r.bridge.Feed(ctx, r.Dir, f.Item)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f.acked = f.acked || err == nil
+	return err
+}
+
+// acked counts the items that were acknowledged.
+func (r *Rig) acked() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.fed {
+		if f.acked {
+			n++
+		}
+	}
+	return n
+}
+
+// goesTo has the items that are handed over from now on go to these edges.
+func (r *Rig) goesTo(edges ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.edges = edges
+}
+
+// Waiting counts what is in the node's outbox.
+func (r *Rig) Waiting() int {
+	files, err := filepath.Glob(filepath.Join(r.Dir, "outbox", "*.data"))
+	require.NoError(r.t, err)
+	return len(files)
+}
+
+// Delivered waits until everything that was acknowledged has left the node, and requires that it has arrived on every edge: whole,
+// in order, no more often than it was handed over, under one tracking id, and audited. It looks at all since the test began.
+func (r *Rig) Delivered() {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	want := map[string]int{}
+	for _, f := range r.fed {
+		for _, edge := range f.edges {
+			if f.acked {
+				want[edge]++
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.t.Context(), waitFor)
+	defer cancel()
+	for edge, n := range want {
+		_, err := r.Cloud.WaitMessages(ctx, edge, n)
+		require.NoError(r.t, err, "%s has %d of %d\n%s", edge, r.Cloud.EdgeStats(edge).Messages, n, r.log)
+	}
+	// What is gone from the outbox is not sent again.
+	require.Eventually(r.t, func() bool { return r.Waiting() == 0 }, waitFor, tick, "the outbox is not empty\n%s", r.log)
+	aside, err := filepath.Glob(filepath.Join(r.Dir, "failed", "*"))
+	require.NoError(r.t, err)
+	require.Empty(r.t, aside, "set aside\n%s", r.log)
+
+	audited := map[string]bool{}
+	for _, record := range r.Cloud.AuditRecords() {
+		audited[record.TrackingID] = true
+	}
+	ids := map[*fed]map[string][]string{} // tracking ids, by item and edge
+	for edge := range want {
+		r.verify(edge, audited, ids)
+	}
+	for f, byEdge := range ids {
+		for _, edge := range f.edges[1:] {
+			assert.ElementsMatch(r.t, byEdge[f.edges[0]], byEdge[edge], "the tracking ids of %s on %s and %s", f, f.edges[0], edge)
+		}
+	}
+}
+
+// verify looks at one edge. r.mu is held.
+func (r *Rig) verify(edge string, audited map[string]bool, ids map[*fed]map[string][]string) {
+	r.t.Helper()
+	byContent := map[string]*fed{}
+	for _, f := range r.fed {
+		byContent[string(f.Content)] = f
+	}
+	var sequence []*fed // first copies
+	for _, m := range r.Cloud.Messages(edge) {
+		item, err := r.bridge.Read(r.t.Context(), r.Cloud, m)
+		require.NoError(r.t, err)
+		f := byContent[string(item.Content)]
+		if f == nil || !slices.Contains(f.edges, edge) {
+			assert.Fail(r.t, "nobody has handed this over", "%s took %s", edge, item)
+			continue
+		}
+		if item.Name != "" {
+			assert.Equal(r.t, f.Name, item.Name)
+		}
+		assert.Equal(r.t, m.TrackingID, m.DedupID)
+		assert.True(r.t, audited[m.TrackingID], "%s has no audit record", f)
+		if ids[f] == nil {
+			ids[f] = map[string][]string{}
+		}
+		if ids[f][edge] = append(ids[f][edge], m.TrackingID); len(ids[f][edge]) == 1 {
+			sequence = append(sequence, f)
+		}
+	}
+	var order []*fed
+	for _, f := range r.fed {
+		switch n := len(ids[f][edge]); {
+		case !slices.Contains(f.edges, edge):
+			continue
+		case f.acked && n == 0:
+			assert.Fail(r.t, "lost", "%s was acknowledged and has not reached %s", f, edge)
+		case n > f.tries:
+			assert.Fail(r.t, "too often", "%s was handed over %d times and has reached %s %d times", f, f.tries, edge, n)
+		}
+		if len(ids[f][edge]) > 0 {
+			order = append(order, f)
+		}
+	}
+	if !r.inBatch {
+		assert.Equal(r.t, names(order), names(sequence), "the order on %s", edge)
+	}
+}
+
+func names(items []*fed) string {
+	var b strings.Builder
+	for _, f := range items {
+		b.WriteString(f.String() + "\n")
+	}
+	return b.String()
+}
+
+// ballast fills the volume.
+func (r *Rig) ballast() {
+	r.t.Helper()
+	f, err := os.OpenFile(filepath.Join(r.Dir, "ballast"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	require.NoError(r.t, err)
+	defer f.Close()
+	for _, size := range []int{64 << 10, 4 << 10, 1} {
+		for block := bytes.Repeat([]byte{1}, size); err == nil; {
+			_, err = f.Write(block)
+		}
+		require.ErrorContains(r.t, err, "no space left")
+		err = nil
+	}
+}
