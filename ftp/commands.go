@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/ftpnode/ftpnode/ftp/drop"
 )
 
 const (
@@ -117,7 +115,7 @@ func (s *session) dispatch(line string) (pass string) {
 	}
 	v, known := s.srv.verbs[name]
 	if name != "PASS" { // its argument may be anything
-		if i := strings.IndexFunc(arg, drop.Control(arg)); i >= 0 {
+		if i := strings.IndexFunc(arg, controlFunc(arg)); i >= 0 {
 			return s.answer(501, "Control characters are not allowed.")
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
-
-	"github.com/ftpnode/ftpnode/ftp/drop"
 )
 
 // declarations remembers uploads that ended short of what ALLO had declared. ALLO only reserves (RFC 959), but most clients declare the
@@ -91,5 +89,5 @@ func (u *upload) short() error {
 	if whole {
 		return nil
 	}
-	return fmt.Errorf("%w: ALLO declared %d bytes, and %d came; the same file once more counts as whole", drop.ErrIncomplete, declared, size)
+	return fmt.Errorf("%w: ALLO declared %d bytes, and %d came; the same file once more counts as whole", errShort, declared, size)
 }

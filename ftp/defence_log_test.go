@@ -125,9 +125,9 @@ func TestDefenceNobodyWritesTheLog(t *testing.T) {
 		},
 		"directory in the way": {
 			func(t *testing.T, o *Options, d *drop.Options) {
-				o.Users = append(o.Users, User{Name: "lost", Password: "pass", Directory: "file/lost"})
+				o.Users = append(o.Users, User{Name: "lost", Password: "pass"})
 				require.NoError(t, disk.MkdirAll(d.FS, "drop", 0o700))
-				require.NoError(t, disk.WriteFile(d.FS, "drop/file", nil, 0o600))
+				require.NoError(t, disk.WriteFile(d.FS, "drop/lost", nil, 0o600))
 			},
 			func(t *testing.T, n *node) {
 				c := greeted(t, n)

@@ -16,9 +16,6 @@ import (
 
 	ftpserver "github.com/fclairamb/ftpserverlib"
 	"github.com/spf13/afero"
-
-	"github.com/ftpnode/ftpnode/echostream/disk"
-	"github.com/ftpnode/ftpnode/ftp/drop"
 )
 
 // driver is the user's directory as the library sees it. Its names are absolute paths.
@@ -80,7 +77,7 @@ const longListing, maxListings = 2000, 3
 
 // awaitListing waits until a listing may begin. It is over when its command is.
 func (s *session) awaitListing() error {
-	if s.files.Files() <= longListing {
+	if counter, ok := s.files.(Counter); !ok || counter.Files() <= longListing {
 		return nil
 	}
 	c := s.current()
@@ -463,7 +460,7 @@ func parseUtime(arg string) (name string, t time.Time, err error) {
 type download struct {
 	s    *session
 	c    *command
-	file disk.File
+	file io.ReadSeekCloser
 }
 
 func (s *session) openDownload(name string) (ftpserver.FileTransfer, error) {
@@ -478,7 +475,7 @@ func (s *session) openDownload(name string) (ftpserver.FileTransfer, error) {
 	if c.offset > 0 {
 		size, err := f.Seek(0, io.SeekEnd)
 		if err == nil && c.offset > size {
-			err = drop.ErrOffset
+			err = errOffset
 		}
 		if err == nil {
 			_, err = f.Seek(c.offset, io.SeekStart)

@@ -100,13 +100,18 @@ type node struct {
 	served chan error
 }
 
+// logger is of all that is said.
+func (n *node) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
 // start serves on the network address ("127.0.0.1:0" by default) with options that change may adjust.
 func start(t testing.TB, change func(*Options, *drop.Options)) *node {
 	t.Helper()
 	n := &node{dir: t.TempDir(), log: &syncBuffer{}, served: make(chan error, 1)}
 	volume, err := disk.Open(n.dir)
 	require.NoError(t, err)
-	log := slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := n.logger()
 	n.got = make(chan string, 10)
 	n.box, err = outbox.Open(outbox.Options{FS: volume, Deliverer: receiver{n.got}, Log: log})
 	require.NoError(t, err)
@@ -122,7 +127,13 @@ func start(t testing.TB, change func(*Options, *drop.Options)) *node {
 	}
 	n.drop, err = drop.Open(files)
 	require.NoError(t, err)
-	opts.Drop = n.drop
+	if opts.Backend == nil {
+		files := newMaildrop(n.drop, nil)
+		for _, u := range opts.Users {
+			_, _ = files.user(u.Name) // its directory is there from the start, if it can be
+		}
+		opts.Backend = files
+	}
 	if opts.Listener == nil {
 		opts.Listener, err = net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)

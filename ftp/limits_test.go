@@ -94,7 +94,7 @@ func TestPasswordHash(t *testing.T) {
 	hash, err := bcrypt.GenerateFromPassword([]byte("pass"), bcrypt.MinCost)
 	require.NoError(t, err)
 	n := start(t, func(o *Options, _ *drop.Options) {
-		o.Users = []User{{Name: "dock", PasswordHash: string(hash), Directory: "sites/dock"}}
+		o.Users = []User{{Name: "dock", PasswordHash: string(hash)}}
 	})
 	c := n.dial(t)
 	c.expect(220)
@@ -102,7 +102,7 @@ func TestPasswordHash(t *testing.T) {
 	c.do(530, "PASS %s", hash)
 	c.login("dock", "pass")
 	c.store("x", []byte("x"))
-	require.NotEmpty(t, n.stored("sites/dock", "x"))
+	require.NotEmpty(t, n.stored("dock", "x"))
 }
 
 func TestTimeBeforeLogin(t *testing.T) {

@@ -64,7 +64,7 @@ func (s *session) handlePass(password string) string {
 		return s.refuseLogin(ctx, name, right)
 	}
 	account := s.srv.users[name]
-	dir, err := s.srv.userDir(account)
+	files, err := s.srv.opts.Backend.Login(name, s.remote)
 	if err != nil {
 		s.log.With("user", loggable(name)).Error("a user's directory cannot be opened", "error", err)
 		return s.answer(refusal("PASS", err))
@@ -72,7 +72,7 @@ func (s *session) handlePass(password string) string {
 	s.srv.guard.Succeeded(name, s.remote)
 	s.account = account
 	s.tcp.LoggedIn(name, s.remote)
-	s.files = dir.Session(s.remote)
+	s.files = files
 	s.loggedIn.Store(true)
 	s.login.Stop()
 	s.log = s.log.With("user", loggable(name))

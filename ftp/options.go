@@ -6,15 +6,13 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
-	"github.com/ftpnode/ftpnode/ftp/drop"
+	"github.com/ftpnode/ftpnode/ftp/internal/secret"
 	"github.com/ftpnode/ftpnode/internal/guard"
 	"github.com/ftpnode/ftpnode/internal/memlimit"
 )
@@ -24,7 +22,6 @@ type User struct {
 	Name         string
 	Password     string // this, or
 	PasswordHash string // bcrypt, or argon2id in the PHC form; never both
-	Directory    string // a relative path below the drop directory. By default, the name
 	Readable     bool   // RETR is allowed. By default, files can be sent, listed, renamed and deleted only
 	TrustHangups bool   // as Options.TrustHangups, for this user
 }
@@ -43,10 +40,10 @@ const (
 // PortRange is a range of TCP ports, both ends included. The zero value means any port.
 type PortRange struct{ First, Last int }
 
-// Options of a server. Listener is required, and Drop if there are users; without any, it refuses every log-in.
+// Options of a server. Listener is required, and Backend if there are users; without any, it refuses every log-in.
 type Options struct {
 	Listener net.Listener // for control connections; Serve closes it
-	Drop     *drop.Drop
+	Backend  Backend      // which takes what users send
 	Users    []User
 
 	// PublicAddress is the IPv4 address, or a host name that has one (looked up for each PASV), that clients
@@ -70,7 +67,7 @@ type Options struct {
 
 	IdleTimeout  time.Duration // between commands, transfers not counted. By default, 5 minutes
 	StallTimeout time.Duration // without any byte in a transfer, and for a data connection to come (at most 30 s). By default, 60 s
-	// Settle is how long after its 226 a client that only keeps its connection is taken to have read it: somewhat less than the Drop's.
+	// Settle is how long after its 226 a client that only keeps its connection is taken to have read it: somewhat less than the Backend waits before it takes a file for its own.
 	Settle       time.Duration
 	LoginTimeout time.Duration // from connecting to being logged in. By default, 60 s
 	Drain        time.Duration // for transfers to end when Serve's context ends. By default, 5 s
@@ -114,11 +111,10 @@ func (o *Options) complete() error {
 	if o.Listener == nil {
 		problem("Listener is missing")
 	}
-	if o.Drop == nil && len(o.Users) > 0 {
-		problem("Drop is missing")
+	if o.Backend == nil && len(o.Users) > 0 {
+		problem("Backend is missing")
 	}
-	o.Users = slices.Clone(o.Users)
-	problems = append(problems, completeUsers(o.Users))
+	problems = append(problems, checkUsers(o.Users))
 
 	if a, err := netip.ParseAddr(o.PublicAddress); err == nil && !a.Is4() {
 		problem("PublicAddress %q: expected an IPv4 address or a host name (clients over IPv6 use EPSV, which needs none)", o.PublicAddress)
@@ -183,11 +179,21 @@ func (o *Options) complete() error {
 	return errors.Join(problems...)
 }
 
-func completeUsers(users []User) error {
+// Check reports, by an error, whether a server would take the user.
+func (u User) Check() error {
+	if err := checkUsers([]User{u}); err != nil {
+		return err
+	}
+	_, err := secret.New(map[string]secret.Entry{u.Name: u.entry()}, memlimit.Bytes())
+	return err
+}
+
+func (u User) entry() secret.Entry { return secret.Entry{Password: u.Password, Hash: u.PasswordHash} }
+
+func checkUsers(users []User) error {
 	var problems []error
 	seen := make(map[string]bool)
-	for i := range users {
-		u := &users[i]
+	for i, u := range users {
 		switch {
 		case u.Name == "":
 			problems = append(problems, fmt.Errorf("user %d has no name", i+1))
@@ -197,12 +203,6 @@ func completeUsers(users []User) error {
 			problems = append(problems, fmt.Errorf("user %q is there twice", u.Name))
 		}
 		seen[u.Name] = true
-		if u.Directory == "" {
-			u.Directory = u.Name
-		}
-		if d := u.Directory; path.IsAbs(d) || path.Clean(d) != d || d == "." || d == ".." || strings.HasPrefix(d, "../") {
-			problems = append(problems, fmt.Errorf("user %q: directory %q: expected a clean path below the drop directory", u.Name, d))
-		}
 	}
 	return errors.Join(problems...)
 }

@@ -5,21 +5,17 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/ftpnode/ftpnode/ftp/drop"
 )
 
 func TestOptionsAreChecked(t *testing.T) {
 	valid := func() Options {
-		return Options{Listener: &net.TCPListener{}, Drop: &drop.Drop{}, Users: []User{{Name: "dock", Password: "s3cret"}}}
+		return Options{Listener: &net.TCPListener{}, Backend: newMemory(), Users: []User{{Name: "dock", Password: "s3cret"}}}
 	}
 	for want, change := range map[string]func(*Options){
 		"Listener is missing":                      func(o *Options) { o.Listener = nil },
-		"Drop is missing":                          func(o *Options) { o.Drop = nil },
+		"Backend is missing":                       func(o *Options) { o.Backend = nil },
 		"user 2 has no name":                       func(o *Options) { o.Users = append(o.Users, User{Password: "s3cret"}) },
 		`user "dock" is there twice`:               func(o *Options) { o.Users = append(o.Users, o.Users[0]) },
-		`directory "../x": expected a clean path`:  func(o *Options) { o.Users[0].Directory = "../x" },
-		`directory "/x": expected a clean path`:    func(o *Options) { o.Users[0].Directory = "/x" },
 		`PublicAddress "::1": expected an IPv4`:    func(o *Options) { o.PublicAddress = "::1" },
 		`PublicAddress "a b": expected an IPv4`:    func(o *Options) { o.PublicAddress = "a b" },
 		"PassivePorts 5-4: expected two ports":     func(o *Options) { o.PassivePorts = PortRange{5, 4} },
@@ -38,12 +34,11 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 	opts := valid()
 	require.NoError(t, opts.complete())
-	require.Equal(t, "dock", opts.Users[0].Directory)
 	require.Equal(t, TLSOff, opts.TLS)
 
 	opts = valid()
-	opts.Users, opts.Drop = nil, nil
-	require.NoError(t, opts.complete(), "nobody can log in, so nobody needs a drop")
+	opts.Users, opts.Backend = nil, nil
+	require.NoError(t, opts.complete(), "nobody can log in, so nobody needs a backend")
 
 	opts = valid()
 	opts.Users[0].PasswordHash = "x"

@@ -9,9 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unicode"
 	"unicode/utf8"
-
-	"github.com/ftpnode/ftpnode/ftp/drop"
 )
 
 // What clients read. Rules: the code decides what a client does next (4xx: it tries again, 5xx: it does not); many
@@ -24,6 +23,8 @@ var (
 	errAborted     = errors.New("the client aborted it")
 	errNotReadable = errors.New("the user may not read files")
 	errUnsupported = errors.New("not supported")
+	errOffset      = errors.New("offset beyond the end of the file")
+	errShort       = errors.New("fewer bytes than declared")
 	errPanic       = errors.New("internal error")
 )
 
@@ -272,6 +273,7 @@ func refusal(verb string, err error) (int, string) {
 	}
 	var hangup hangupError
 	var network net.Error
+	var answer *Error
 	switch {
 	case is(errAborted):
 		return 426, "Transfer aborted" + ending
@@ -281,36 +283,14 @@ func refusal(verb string, err error) (int, string) {
 		return 425, "Failed to establish connection: TLS did not begin on the data connection, as PROT P demands."
 	case errors.As(err, &hangup):
 		return 426, "Interrupted: " + hangup.Error() + "."
-	case is(drop.ErrFull):
-		return 452, "No space now; try again later."
-	case is(drop.ErrTooLarge):
-		return 552, "The file is larger than what is accepted here."
-	case is(drop.ErrNotReady):
-		return 450, "Nothing can be delivered now; try again later."
-	case is(drop.ErrNotDelivered):
-		return 451, "The file could not be delivered in time; send it again."
-	case is(drop.ErrRefused):
-		return 552, "The file is refused where it is to be delivered."
-	case is(drop.ErrBusy):
-		return 450, "The file is in use; try again later."
-	case is(drop.ErrDue):
-		return 550, "The file is being delivered and can no longer be changed."
-	case is(drop.ErrReplaced):
-		return 550, "Another session has sent this file anew."
-	case is(drop.ErrName):
-		return 553, "This name is not allowed."
-	case is(drop.ErrNoPartial) && verb == "APPE":
-		return 554, "There is nothing to append to; use STOR."
-	case is(drop.ErrNoPartial):
-		return 554, "There is nothing to resume; send the file from its start."
-	case is(drop.ErrOffset):
+	case errors.As(err, &answer) && answer.Code == 550:
+		return failed(verb, answer.Text)
+	case errors.As(err, &answer):
+		return answer.Code, answer.Text
+	case is(errOffset):
 		return 554, "The offset is beyond what was received; ask SIZE."
-	case is(drop.ErrIncomplete) && isUpload(verb):
+	case is(errShort):
 		return 426, "The file is shorter than declared" + andKept
-	case is(drop.ErrIncomplete):
-		return failed(verb, "The upload of this file is not complete.")
-	case is(drop.ErrSuperseded):
-		return 426, "A newer upload of the same name took its place."
 	case is(errNotReadable):
 		return failed(verb, "Files cannot be read here, only sent.")
 	case is(errUnsupported):
@@ -349,9 +329,17 @@ func isTransfer(verb string) bool {
 
 func isUpload(verb string) bool { return verb == "STOR" || verb == "APPE" || verb == "STOU" }
 
+// controlFunc returns a predicate for the control characters of a text: in UTF-8 these are also U+0080 to U+009F, which are letters in other encodings.
+func controlFunc(text string) func(rune) bool {
+	if utf8.ValidString(text) {
+		return unicode.IsControl
+	}
+	return func(r rune) bool { return r < ' ' || r == 0x7f }
+}
+
 // printable replaces control characters, which could forge lines of a reply or steer a terminal.
 func printable(text string) string {
-	control := drop.Control(text)
+	control := controlFunc(text)
 	clean := []byte(text)
 	for i, r := range text {
 		if control(r) {

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ftpnode/ftpnode/ftp/drop"
 	"github.com/ftpnode/ftpnode/ftp/internal/evidence"
 	"github.com/ftpnode/ftpnode/ftp/internal/loglimit"
 	"github.com/ftpnode/ftpnode/ftp/internal/passive"
@@ -37,9 +36,6 @@ type Server struct {
 	declarations declarations
 	listings     chan struct{} // holds one for each long listing under way
 
-	dirsMu sync.Mutex
-	dirs   map[string]*drop.UserDir
-
 	mu        sync.Mutex
 	sessions  map[*session]struct{}
 	perClient map[netip.Prefix]int // an IPv6 client has a whole /64
@@ -61,7 +57,6 @@ func New(opts Options) (*Server, error) {
 		users:     make(map[string]*User),
 		guard:     guard.New(opts.guard),
 		lines:     loglimit.New(opts.Log),
-		dirs:      make(map[string]*drop.UserDir),
 		sessions:  make(map[*session]struct{}),
 		perClient: make(map[netip.Prefix]int),
 		force:     make(chan struct{}),
@@ -73,7 +68,7 @@ func New(opts Options) (*Server, error) {
 	for i := range opts.Users {
 		u := &opts.Users[i]
 		s.users[u.Name] = u
-		entries[u.Name] = secret.Entry{Password: u.Password, Hash: u.PasswordHash}
+		entries[u.Name] = u.entry()
 	}
 	var err error
 	if s.secrets, err = secret.New(entries, opts.memory); err != nil {
@@ -114,12 +109,6 @@ func listenHost(a net.Addr) string {
 // disk hangs, it returns an error a few seconds later. If the listener fails, it does the same and
 // returns the listener's error. It is called once.
 func (s *Server) Serve(ctx context.Context) error {
-	for _, u := range s.opts.Users {
-		if _, err := s.userDir(&u); err != nil {
-			s.opts.Log.Error("a user's directory cannot be made; the user cannot log in until it can", "user", loggable(u.Name),
-				"directory", loggable(u.Directory), "error", err)
-		}
-	}
 	stop := context.AfterFunc(ctx, func() { s.opts.Listener.Close() })
 	defer stop()
 	defer s.witness.Close()
@@ -294,7 +283,7 @@ func (s *Server) shutdown() error {
 }
 
 // ErrSessionsHang is in Serve's error if sessions outlived it, for example since the disk does not answer. They still use the
-// Drop and State: another one must not be opened on their volume before Wait has returned nil.
+// Backend and State: another one must not be opened on their volume before Wait has returned nil.
 var ErrSessionsHang = errors.New("sessions hang")
 
 type hangError struct{ sessions int }
@@ -334,21 +323,6 @@ func (s *Server) list() []*session {
 		sessions = append(sessions, c)
 	}
 	return sessions
-}
-
-// userDir makes and opens the user's directory, once.
-func (s *Server) userDir(u *User) (*drop.UserDir, error) {
-	s.dirsMu.Lock()
-	defer s.dirsMu.Unlock()
-	if dir := s.dirs[u.Name]; dir != nil {
-		return dir, nil
-	}
-	dir, err := s.opts.Drop.User(u.Name, u.Directory)
-	if err != nil {
-		return nil, err
-	}
-	s.dirs[u.Name] = dir
-	return dir, nil
 }
 
 // addrOf is the address of a TCP peer without its port, IPv4 in its own form, and without the zone.

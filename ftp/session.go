@@ -17,7 +17,6 @@ import (
 
 	ftpserver "github.com/fclairamb/ftpserverlib"
 
-	"github.com/ftpnode/ftpnode/ftp/drop"
 	"github.com/ftpnode/ftpnode/ftp/internal/evidence"
 	"github.com/ftpnode/ftpnode/internal/guard"
 )
@@ -79,7 +78,7 @@ type state struct {
 	early, junk  int    // commands before the login; unknown ones in a row
 	budget       budget
 	account      *User
-	files        *drop.Session
+	files        Session
 	renaming     string   // RNFR; "" if there is none
 	offset       int64    // REST
 	declared     int64    // ALLO; -1 if it was not sent

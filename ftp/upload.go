@@ -12,7 +12,6 @@ import (
 
 	ftpserver "github.com/fclairamb/ftpserverlib"
 
-	"github.com/ftpnode/ftpnode/ftp/drop"
 	"github.com/ftpnode/ftpnode/ftp/internal/evidence"
 )
 
@@ -24,7 +23,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // upload is a file that a client sends. The library copies into it, tells TransferError if that broke, and
-// calls Close, whose error takes the place of the 226. Close ends the drop.Upload in every case:
+// calls Close, whose error takes the place of the 226. Close ends the backend's Upload in every case:
 //
 //   - something broke, or the client aborted: Interrupt with the reason;
 //   - all seems well but the client has left: Interrupt too, unless there is no question (see truncated);
@@ -34,7 +33,7 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 type upload struct {
 	s        *session
 	c        *command
-	file     *drop.Upload
+	file     Upload
 	evidence *evidence.Upload
 	received int64
 	sum      uint32 // CRC-32C of what was received, over TLS and of a declared size only
@@ -53,13 +52,13 @@ var (
 func (s *session) openUpload(name string, appending bool) (ftpserver.FileTransfer, error) {
 	c := s.current()
 	u := &upload{s: s, c: c, name: name, resumed: c.offset > 0 || appending}
-	w := drop.Write{Offset: c.offset, Append: appending, Unread: true, Confirm: u.left}
+	how := Start{Offset: c.offset, Append: appending, Confirm: u.left}
 	if c.declared > 0 && s.srv.declarations.counts(s.declaration(c, name)) {
-		w.Declared = c.declared // else Close finds out what it is worth
+		how.Declared = c.declared // else Close finds out what it is worth
 	}
-	file, err := s.files.Create(name, w)
+	file, err := s.files.Create(name, how)
 	if err != nil {
-		if errors.Is(err, drop.ErrFull) {
+		if answer := (*Error)(nil); errors.As(err, &answer) && answer.Code == 452 {
 			s.log.Warn("upload refused: the node is full", "error", err)
 		}
 		return nil, err
@@ -158,7 +157,7 @@ func (u *upload) Close() error {
 			return err
 		}
 		u.s.mu.Lock()
-		u.c.waits = u.file.Ignored()
+		u.c.waits = u.file.Temporary()
 		u.c.upload = u
 		u.s.mu.Unlock()
 		u.s.log.Debug("upload finished", "file", loggable(u.c.arg), "bytes", u.file.Size())

@@ -180,7 +180,7 @@ func serve(t *testing.T, opts drop.Options) *served {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	s.address = listener.Addr().String()
-	server, err := ftp.New(ftp.Options{Listener: listener, Drop: s.drop, Drain: time.Second, MaxConnectionsPerAddress: 100,
+	server, err := ftp.New(ftp.Options{Listener: listener, Backend: newMaildrop(s.drop, nil), Drain: time.Second, MaxConnectionsPerAddress: 100,
 		Users: []ftp.User{{Name: "scanner", Password: testPassword}}})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())

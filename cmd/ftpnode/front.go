@@ -106,8 +106,14 @@ func (f *front) serve(ctx, serving context.Context, c frontConfig, works func())
 			return err
 		}
 	}
-	users := f.usableUsers(c.FTP.Users, d)
-	server, err := f.server(c, users, d)
+	users, directories := f.usableUsers(c.FTP.Users)
+	files := newMaildrop(d, directories)
+	for _, u := range users {
+		if _, err := files.user(u.Name); err != nil {
+			f.log.Error("a user's directory cannot be made; the user cannot log in until it can", "user", u.Name, "directory", directories[u.Name], "error", err)
+		}
+	}
+	server, err := f.server(c, users, files)
 	if err != nil {
 		return err
 	}
@@ -138,7 +144,7 @@ func (f *front) openDrop(ctx context.Context, c frontConfig, owners []*UserConfi
 		return nil, err
 	}
 	// A file that is found belongs to the user in whose directory it stands. That one cannot be
-	// made keeps nobody else out: the server says so, and tries again when its user logs in.
+	// made keeps nobody else out: serve says so, and it is tried again when its user logs in.
 	for _, u := range owners {
 		_, _ = d.User(u.Name, u.Directory)
 	}
@@ -191,7 +197,7 @@ func orNone[T int64 | time.Duration](value T) T {
 }
 
 // server makes the FTP server. A certificate whose files cannot be used is the server's to do without.
-func (f *front) server(config frontConfig, users []ftp.User, d *drop.Drop) (*ftp.Server, error) {
+func (f *front) server(config frontConfig, users []ftp.User, files ftp.Backend) (*ftp.Server, error) {
 	c := config.FTP
 	// A duplicate of the listener, so that the port stays open while the server is replaced.
 	file, err := f.listener.File()
@@ -205,7 +211,7 @@ func (f *front) server(config frontConfig, users []ftp.User, d *drop.Drop) (*ftp
 	}
 	opts := ftp.Options{
 		Listener:                listener,
-		Drop:                    d,
+		Backend:                 files,
 		Users:                   users,
 		PublicAddress:           c.PublicAddress,
 		PassivePorts:            ftp.PortRange{First: c.PassivePorts.First, Last: c.PassivePorts.Last},
@@ -236,16 +242,17 @@ func (f *front) server(config frontConfig, users []ftp.User, d *drop.Drop) (*ftp
 	return server, err
 }
 
-// usableUsers leaves out the users that the server would not take, such as one with a hash of broken parameters.
-func (f *front) usableUsers(users []*UserConfig, d *drop.Drop) []ftp.User {
-	var usable []ftp.User
+// usableUsers leaves out the users that a server would not take, such as one with a hash of broken parameters. It also returns whose directory is which.
+func (f *front) usableUsers(users []*UserConfig) (usable []ftp.User, directories map[string]string) {
+	directories = make(map[string]string)
 	for _, u := range users {
-		user := ftp.User{Name: u.Name, Password: u.Password, PasswordHash: u.PasswordHash, Directory: u.Directory, Readable: u.Readable, TrustHangups: u.TrustHangups}
-		if _, err := ftp.New(ftp.Options{Listener: f.listener, Drop: d, Users: []ftp.User{user}}); err != nil {
+		user := ftp.User{Name: u.Name, Password: u.Password, PasswordHash: u.PasswordHash, Readable: u.Readable, TrustHangups: u.TrustHangups}
+		if err := user.Check(); err != nil {
 			f.log.Error("a user cannot be used and is left out", "user", u.Name, "error", err)
 			continue
 		}
 		usable = append(usable, user)
+		directories[u.Name] = u.Directory
 	}
-	return usable
+	return usable, directories
 }

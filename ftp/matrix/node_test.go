@@ -156,7 +156,7 @@ func start(t *testing.T, change func(*ftp.Options, *drop.Options)) *node {
 	}
 	n.drop, err = drop.Open(files)
 	require.NoError(t, err)
-	opts.Drop = n.drop
+	opts.Backend = newMaildrop(n.drop, nil)
 	opts.Listener, err = net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	n.addr = opts.Listener.Addr().String()

@@ -63,7 +63,7 @@ func serve(dir, sync string) error {
 		return err
 	}
 	s, err := ftp.New(ftp.Options{
-		Listener: listener, Drop: files, Log: log, TLS: ftp.TLSOptional, CertificateFS: volume, Settle: settle,
+		Listener: listener, Backend: newMaildrop(files, nil), Log: log, TLS: ftp.TLSOptional, CertificateFS: volume, Settle: settle,
 		Users:          []ftp.User{{Name: "dock", Password: "pass"}},
 		MaxConnections: 10_000, MaxConnectionsPerAddress: 10_000, StallTimeout: stall,
 	})
