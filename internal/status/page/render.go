@@ -1,0 +1,90 @@
+package page
+
+import (
+	"fmt"
+	"html/template"
+	"net/http"
+	"time"
+
+	"github.com/ftpnode/ftpnode/internal/status"
+)
+
+var functions = template.FuncMap{
+	"visible": status.Visible,
+	"size":    status.Size,
+	"plain":   plain,
+	"lasted":  lasted,
+	"symbol":  symbol,
+	"stamp":   stamp,
+	"ago":     func(t, now time.Time) string { return status.Age(now.Sub(t)) + " ago" },
+}
+
+// stamp is a time in the node's zone, which page.js turns into the reader's.
+func stamp(t, now time.Time) template.HTML {
+	text := fmt.Sprintf(`<time datetime="%s">%s</time>`, t.UTC().Format(time.RFC3339), status.Clock(t, now)+now.Format(" MST"))
+	return template.HTML(text) // digits and the zone's name: nothing from outside
+}
+
+// plain is what a cause means, and what is to be done, for people who do not run networks.
+func plain(c status.Cause) string {
+	switch c {
+	case status.CloudAway:
+		return "No connection to EchoStream: is the internet down? Files are safe here and are sent as soon as it is back."
+	case status.CloudRefuses:
+		return "EchoStream does not let this node in. Call whoever runs it. Files are safe here."
+	case status.NodeStopped:
+		return "The node is stopped in EchoStream. Files are safe here and are sent when it is started."
+	case status.NoEdge:
+		return "In EchoStream, nothing is connected to this node. Files are safe here and are sent when an edge is drawn."
+	case status.TargetAway:
+		return "A receiver cannot be reached. Files are safe here and are sent as soon as it can."
+	case status.TargetRefuses:
+		return "EchoStream refuses the files. Call whoever runs it. Files are safe here."
+	case status.VolumeBroken:
+		return "The node's disk cannot be written: devices cannot send files. Call whoever runs it."
+	}
+	return ""
+}
+
+// lasted is how long a file was on its way.
+func lasted(f status.File) string {
+	d := f.Delivered.Sub(f.Accepted)
+	if d < 10*time.Second {
+		return fmt.Sprintf("%.1fs", max(d, 0).Seconds())
+	}
+	return status.Age(d)
+}
+
+func symbol(s status.State) string {
+	switch s {
+	case status.OK:
+		return "✓"
+	case status.Help:
+		return "!"
+	}
+	return "…"
+}
+
+// colours of the states are those of page.css.
+var colours = map[string]string{"ok": "#0b6b3a", "waiting": "#8a4b00", "help": "#a8141a"}
+
+// icon is a dot in the state's colour, for the browser's tab.
+func icon(w http.ResponseWriter, r *http.Request) {
+	colour, ok := colours[r.URL.Query().Get("state")]
+	if !ok {
+		colour = "#44546a"
+	}
+	w.Header().Set("Content-Type", "image/svg+xml")
+	fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="7" fill="%s"/></svg>`, colour)
+}
+
+func asset(name, contentType string) http.HandlerFunc {
+	text, err := files.ReadFile(name)
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		_, _ = w.Write(text)
+	}
+}
