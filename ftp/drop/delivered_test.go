@@ -131,12 +131,67 @@ func TestRenameWaitsForTheDelivery(t *testing.T) {
 	})
 }
 
-// Files of other programs that a client renames are told of when they are delivered; so are those of a folder.
-func TestOtherRenamesWait(t *testing.T) {
+// So is the file of another program that a client renames.
+func TestRenameOfAFoundFileWaits(t *testing.T) {
 	bubble(t, waiting, func(r *rig) {
 		write(r, r.fs, "drop/scanner/x.part", "x")
 		require.NoError(r, r.s.Rename("/x.part", "/x"))
 		require.Equal(r, []string{"scanner:x=x"}, r.sink.list())
+	})
+}
+
+// A folder has its new name when all files whose temporary names that ends are delivered.
+func TestRenameOfAFolderWaitsForTheDelivery(t *testing.T) {
+	now := error(nil)
+	bubble(t, func(o *Options) { waiting(o); o.Ready = func() error { return now } }, func(r *rig) {
+		require.NoError(r, r.s.Mkdir("/.in"))
+		require.NoError(r, r.s.Mkdir("/.in/deep"))
+		require.NoError(r, r.begin("/.in/2", Write{}, "2").Commit())
+		require.NoError(r, r.begin("/.in/deep/1", Write{}, "1").Commit())
+		require.NoError(r, r.begin("/.in/x.tmp", Write{}, "x").Commit())
+		r.pass(time.Minute)
+		r.wantSent()
+		now = errors.New("down")
+		require.ErrorIs(r, r.s.Rename("/.in", "/in"), ErrNotReady)
+		require.Equal(r, []string{".in"}, r.names("/"))
+		now = nil
+		require.NoError(r, r.s.Rename("/.in", "/in"))
+		r.wantSent("scanner:in/2=2", "scanner:in/deep/1=1")
+		r.pass(0) // until their files are removed
+		require.Equal(r, []string{"in"}, r.names("/"))
+		require.Equal(r, []string{"deep", "x.tmp"}, r.names("/in"))
+	})
+}
+
+func TestRenameOfAFolderThatIsNotDelivered(t *testing.T) {
+	bubble(t, waiting, func(r *rig) {
+		require.NoError(r, r.s.Mkdir("/.in"))
+		require.NoError(r, r.begin("/.in/a", Write{}, "a").Commit())
+		require.NoError(r, r.begin("/.in/b", Write{}, "b").Commit())
+		r.sink.setAway(true)
+		require.ErrorIs(r, r.begin("/first", Write{}, "first").Commit(), ErrNotDelivered, "it holds up what is behind it")
+		began := time.Now()
+		require.ErrorIs(r, r.s.Rename("/.in", "/in"), ErrNotDelivered)
+		require.Equal(r, patienceOfClients, time.Since(began), "all files together")
+		require.Equal(r, []string{".in"}, r.names("/"))
+		require.Equal(r, []string{"a", "b"}, r.names("/.in"), "they were not sent")
+		r.restart()
+		require.Equal(r, []string{"a", "b"}, r.names("/.in"))
+
+		r.sink.setAway(false)
+		r.pass(time.Minute)
+		r.sink.setAway(true)
+		require.ErrorIs(r, r.s.Rename("/.in", "/in"), ErrNotDelivered)
+		require.Equal(r, []string{".in"}, r.names("/"))
+		require.Empty(r, r.names("/.in"), "they may be under way")
+		done := make(chan error, 1)
+		go func() { done <- r.s.Rename("/.in", "/in") }()
+		r.pass(time.Second)
+		require.Empty(r, done, "it waits for those of the first attempt")
+		r.sink.setAway(false)
+		require.NoError(r, <-done)
+		r.wantSent("scanner:first=first", "scanner:in/a=a", "scanner:in/b=b")
+		require.Equal(r, []string{"in"}, r.names("/"))
 	})
 }
 

@@ -9,7 +9,7 @@
 // it, each durable before it is answered. A file that was not finished never reaches the outbox.
 //
 // With Options.Delivered it promises more, as the volume may go any time: after Commit has returned nil, the file has been delivered, unless its name is a temporary
-// one; then that holds for the Rename that ends it. What was not delivered in time is removed, or, if it may be under way, joined by the same file when it is sent again.
+// one; then that holds for the Rename, of the file or of a folder that it is in, that ends it. What was not delivered in time is removed, or, if it may be under way, joined by the same file when it is sent again.
 //
 // # How it keeps that
 //

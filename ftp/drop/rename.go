@@ -1,6 +1,7 @@
 package drop
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"path"
@@ -25,136 +26,185 @@ func (s *Session) Rename(from, to string) error {
 	if err != nil {
 		return named(from, err)
 	}
-	return named(from, s.again(q, func() error {
-		if here.dir != nil {
-			return s.renameDir(p, q)
-		}
-		return s.renameFile(p, q)
-	}))
+	rename := s.renameFile
+	if here.dir != nil {
+		rename = s.renameDir
+	}
+	return named(from, s.again(q, func() error { return rename(p, q) }))
+}
+
+// awaitedRename is a rename that is answered when its file is delivered.
+type awaitedRename struct {
+	s        *Session
+	id       string       // of the entry that is awaited; "": none is
+	before   outbox.Entry // as it was; without an ID the rename cannot be undone
+	from, to string
+}
+
+// await waits for the delivery, or undoes the rename.
+func (r awaitedRename) await(ctx context.Context) error {
+	if r.id == "" {
+		return nil
+	}
+	var undo func(error) error
+	if r.before.ID != "" {
+		undo = r.undo
+	}
+	err := r.s.d.await(ctx, r.id, undo)
+	if err != nil {
+		r.s.forget(r.to)
+	}
+	return err
+}
+
+// undo gives the entry, which was not sent, its temporary name back.
+func (r awaitedRename) undo(why error) error {
+	s, d, e := r.s, r.s.d, r.before
+	defer d.names.lock(r.from, r.to)()
+	if err := d.box.Revert(e.ID); err != nil {
+		return err
+	}
+	if newest, _ := d.box.Lookup(r.from); newest.ID != e.ID {
+		_ = d.box.Withdraw(e.ID, "") // the client has begun anew. If it fails, that is an older version, which nobody sees
+		return nil
+	}
+	s.remember(r.from, e)
+	d.log.Warn("a file was not delivered; it has its temporary name again, and its client is told so", "trackingId", e.ID, "user", s.u.name, "name", e.Name, "reason", why)
+	return nil
 }
 
 // renameFile renames the file p, and waits for its delivery if that is to be told of.
 func (s *Session) renameFile(p, q string) error {
 	ctx, cancel := s.d.patience()
 	defer cancel()
-	awaited, own, err := s.beginRename(p, q)
-	if err != nil || awaited == "" {
+	renamed, err := s.beginRename(p, q)
+	if err != nil {
 		return err
 	}
-	var takeBack func(error) error
-	if own.ID != "" {
-		takeBack = func(why error) error { return s.undoRename(own, p, q, why) }
-	}
-	if err = s.d.await(ctx, awaited, takeBack); err != nil {
-		s.forget(q)
-	}
-	return err
+	return renamed.await(ctx)
 }
 
-// undoRename gives the entry e, which was not sent, its temporary name p back.
-func (s *Session) undoRename(e outbox.Entry, p, q string, why error) error {
+// beginRename renames the file p.
+func (s *Session) beginRename(p, q string) (awaitedRename, error) {
 	d := s.d
-	defer d.names.lock(p, q)()
-	if err := d.box.Revert(e.ID); err != nil {
-		return err
-	}
-	if newest, _ := d.box.Lookup(p); newest.ID != e.ID {
-		_ = d.box.Withdraw(e.ID, "") // the client has begun anew. If it fails, that is an older version, which nobody sees
-		return nil
-	}
-	s.remember(p, e)
-	d.log.Warn("a file was not delivered; it has its temporary name again, and its client is told so", "trackingId", e.ID, "user", s.u.name, "name", e.Name, "reason", why)
-	return nil
-}
-
-// beginRename renames the file p. awaited is the id of the entry whose delivery is to be waited for, if any; own, as it was before, if the rename can be undone.
-func (s *Session) beginRename(p, q string) (awaited string, own outbox.Entry, err error) {
-	d := s.d
+	none := awaitedRename{}
 	defer d.names.lock(p, q)()
 	here, err := d.at(p)
 	if err != nil {
-		return "", own, err
+		return none, err
 	}
 	there, err := d.at(q)
 	if err != nil {
-		return "", own, err
+		return none, err
 	}
 	switch {
 	case here.dir != nil:
-		return "", own, syscall.EISDIR
+		return none, syscall.EISDIR
 	case here.kept != nil:
-		return "", own, ErrIncomplete
+		return none, ErrIncomplete
 	case here.changeable():
 		err = s.mayChange(p, here.entry)
 	case here.found != nil:
 	case here.open != nil:
-		return "", own, ErrIncomplete
+		return none, ErrIncomplete
 	case here.waits:
-		return "", own, ErrDue
+		return none, ErrDue
 	default:
-		return "", own, fs.ErrNotExist
+		return none, fs.ErrNotExist
 	}
 	switch {
 	case err != nil || p == q:
-		return "", own, err
+		return none, err
 	case there.dir != nil:
-		return "", own, fs.ErrExist
+		return none, fs.ErrExist
 	}
-	e := here.entry
-	ends := d.waits(ignored(d.opts.Ignore, s.rel(q))) // the temporary name, or that of a file of another program
-	if ends {
-		if err := d.ready(); err != nil {
-			return "", own, err
-		}
-		if id, ok := s.sameRenamed(here, q); ok {
-			return id, own, s.drop(p, e)
-		}
-	}
-	// An interrupted upload of the new name is void, and must not come back for a client to resume it.
-	if err := d.uploads.void(q); err != nil {
-		return "", own, err
-	}
+	var renamed awaitedRename
 	if here.changeable() {
-		own = e
-		e, err = s.renameEntry(e, q)
+		renamed, err = s.renameEntry(here.entry, q)
 	} else {
-		e, err = s.takeFound(p, q, nil)
+		renamed, err = s.renameFound(p, q)
 	}
 	if err != nil {
-		return "", own, err
+		return none, err
 	}
-	s.forget(p)
-	s.remember(q, e)
 	d.used(q)
 	if there.held() {
 		// As an upload of a temporary name replaces the one before. If it fails, that is an older version, which nobody sees.
 		_ = d.box.Withdraw(there.entry.ID, "")
 	}
-	if ends {
-		awaited = e.ID
-	}
-	return awaited, own, nil
+	return renamed, nil
 }
 
-// sameRenamed finds the file that a client sends again, by a temporary name, since it was not told what became of it.
-func (s *Session) sameRenamed(here standing, q string) (id string, ok bool) {
-	if !here.changeable() || here.entry.Checksum == nil {
-		return "", false
-	}
-	return s.d.box.Same(q, here.entry.Size, *here.entry.Checksum)
-}
+// isAwaited reports whether a rename to q is answered when the file is delivered.
+func (s *Session) isAwaited(q string) bool { return s.d.waits(ignored(s.d.opts.Ignore, s.rel(q))) }
 
-// drop withdraws the held entry e at p, as the same file was sent before.
-func (s *Session) drop(p string, e outbox.Entry) error {
-	if err := s.d.box.Withdraw(e.ID, ""); err != nil {
-		return due(err)
+// renameFound takes the file of another program at p into the outbox as q.
+func (s *Session) renameFound(p, q string) (awaitedRename, error) {
+	d := s.d
+	awaited := s.isAwaited(q)
+	if awaited {
+		if err := d.ready(); err != nil {
+			return awaitedRename{}, err
+		}
+	}
+	if err := d.uploads.void(q); err != nil {
+		return awaitedRename{}, err
+	}
+	e, err := s.takeFound(p, q, nil)
+	if err != nil {
+		return awaitedRename{}, err
 	}
 	s.forget(p)
-	return nil
+	s.remember(q, e)
+	if !awaited {
+		return awaitedRename{}, nil
+	}
+	return awaitedRename{s: s, id: e.ID, to: q}, nil
 }
 
 // renameEntry gives the entry e, which is not due, the path q.
-func (s *Session) renameEntry(e outbox.Entry, q string) (outbox.Entry, error) {
+func (s *Session) renameEntry(e outbox.Entry, q string) (awaitedRename, error) {
+	d := s.d
+	none := awaitedRename{}
+	awaited := s.isAwaited(q)
+	if awaited {
+		if err := d.ready(); err != nil {
+			return none, err
+		}
+		if id, ok := s.sameSentBefore(e, q); ok {
+			err := due(d.box.Withdraw(e.ID, ""))
+			if err == nil {
+				s.forget(e.Key)
+			}
+			return awaitedRename{s: s, id: id, to: q}, err
+		}
+	}
+	// An interrupted upload of the new name is void, and must not come back for a client to resume it.
+	if err := d.uploads.void(q); err != nil {
+		return none, err
+	}
+	renamed, err := s.editName(e, q)
+	if err != nil {
+		return none, err
+	}
+	s.forget(e.Key)
+	s.remember(q, renamed)
+	if !awaited {
+		return none, nil
+	}
+	return awaitedRename{s: s, id: e.ID, before: e, from: e.Key, to: q}, nil
+}
+
+// sameSentBefore finds the file that a client sends again, by a temporary name, since it was not told what became of it.
+func (s *Session) sameSentBefore(e outbox.Entry, q string) (id string, ok bool) {
+	if e.Checksum == nil {
+		return "", false
+	}
+	return s.d.box.Same(q, e.Size, *e.Checksum)
+}
+
+// editName gives the entry e, which is not due, the name of the path q.
+func (s *Session) editName(e outbox.Entry, q string) (outbox.Entry, error) {
 	edit := s.edit(e, q)
 	if err := s.d.box.Edit([]outbox.Edit{edit}, nil); err != nil {
 		return e, due(err)
@@ -188,21 +238,72 @@ func (s *Session) edit(e outbox.Entry, q string) outbox.Edit {
 	return edit
 }
 
-// renameDir renames the directory p, with all that is in it, to q.
+// renameDir renames the directory p, with all that is in it, to q. Files whose temporary names this ends are delivered first, if that is to be told of: as
+// long as one of them is not, the directory keeps its name, and the file too if it was not sent.
 func (s *Session) renameDir(p, q string) error {
+	ctx, cancel := s.d.patience()
+	defer cancel()
+	for {
+		awaited, err := s.tryRenameDir(p, q)
+		if err != nil {
+			cancel() // what was renamed before is renamed back
+		}
+		for _, r := range awaited {
+			if failed := r.await(ctx); err == nil {
+				err = failed
+			}
+		}
+		if err != nil || len(awaited) == 0 {
+			return err
+		}
+	}
+}
+
+// tryRenameDir renames the directory p to q, or renames only files in it that are to be delivered first.
+func (s *Session) tryRenameDir(p, q string) (awaited []awaitedRename, err error) {
 	d := s.d
 	defer d.names.lockAll()()
 	if err := s.mayMoveDir(p, q); err != nil || p == q {
-		return err
+		return nil, err
 	}
+	if awaited, err = s.renameAwaited(p, q); err != nil || len(awaited) > 0 {
+		return awaited, err
+	}
+	return nil, s.moveDir(p, q)
+}
+
+// renameAwaited renames those files below p that are to be delivered before the directory is renamed to q. Such files of an attempt before this one
+// that are under way are awaited, too.
+func (s *Session) renameAwaited(p, q string) (awaited []awaitedRename, err error) {
+	for _, e := range s.d.box.Below(q) {
+		if e.Tentative {
+			awaited = append(awaited, awaitedRename{s: s, id: e.ID, to: e.Key})
+		}
+	}
+	for _, e := range s.d.box.Below(p) {
+		to := q + e.Key[len(p):]
+		if !held(e) || !s.isAwaited(to) {
+			continue
+		}
+		r, err := s.renameEntry(e, to)
+		if err != nil {
+			return awaited, err
+		}
+		awaited = append(awaited, r)
+	}
+	return awaited, nil
+}
+
+// moveDir renames the directory p, with all that is in it, to q.
+func (s *Session) moveDir(p, q string) error {
+	d := s.d
 	var edits []outbox.Edit
 	var released []outbox.Entry
 	for _, e := range d.box.Below(p) {
-		if e.Due {
+		if e.Due || e.Tentative {
 			return fmt.Errorf("%w: a file in it is being delivered", ErrBusy)
 		}
 		edit := s.edit(e, q+e.Key[len(p):])
-		edit.Tentative = nil // it goes with the directory
 		edits = append(edits, edit)
 		if edit.Last {
 			e.Name, e.Key, e.Yield = *edit.Name, *edit.Key, false
