@@ -87,7 +87,7 @@ func TestRealClients(t *testing.T) {
 	}
 }
 
-// TestResumeWithRealClients cuts an upload and lets clients go on with it.
+// TestResumeWithRealClients cuts an upload, in the middle or behind its last byte, and lets clients go on with it: none of them takes it for accepted.
 func TestResumeWithRealClients(t *testing.T) {
 	content := noise(300_000)
 	for name, command := range map[string]func(n *node) []string{
@@ -96,19 +96,21 @@ func TestResumeWithRealClients(t *testing.T) {
 			return []string{"lftp", "-c", fmt.Sprintf("set net:max-retries 1; open -u dock,pass ftp://%s; put -c in.bin -o out.bin", n.addr)}
 		},
 		"python": func(n *node) []string {
-			return []string{"python3", "-c", "import ftplib\nf=ftplib.FTP()\nf.connect('127.0.0.1'," + n.port() + ")\nf.login('dock','pass')\ns=f.size('out.bin')\nassert s==100000\ni=open('in.bin','rb')\ni.seek(s)\nf.storbinary('STOR out.bin',i,rest=s)"}
+			return []string{"python3", "-c", "import ftplib\nf=ftplib.FTP()\nf.connect('127.0.0.1'," + n.port() + ")\nf.login('dock','pass')\ns=f.size('out.bin')\nassert s in (99999, 299999)\ni=open('in.bin','rb')\ni.seek(s)\nf.storbinary('STOR out.bin',i,rest=s)"}
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			n := start(t, nil)
-			n.login(t).interrupt("STOR out.bin", content[:100_000])
-			dir := t.TempDir()
-			require.NoError(t, os.WriteFile(filepath.Join(dir, "in.bin"), content, 0o644))
-			args := command(n)
-			out, err := run(t, dir, args[0], args[1:]...)
-			require.NoError(t, err, out)
-			n.requireFile(t, "out.bin", content)
-		})
+		for _, cut := range []int{100_000, len(content)} {
+			t.Run(fmt.Sprintf("%s, %d bytes", name, cut), func(t *testing.T) {
+				n := start(t, nil)
+				n.login(t).interrupt("STOR out.bin", content[:cut])
+				dir := t.TempDir()
+				require.NoError(t, os.WriteFile(filepath.Join(dir, "in.bin"), content, 0o644))
+				args := command(n)
+				out, err := run(t, dir, args[0], args[1:]...)
+				require.NoError(t, err, out)
+				n.requireFile(t, "out.bin", content)
+			})
+		}
 	}
 }
 

@@ -46,8 +46,8 @@
 // made by a client if it has the permissions that the node's own folders have, and as last used when it changed last, which a use touches at most once an
 // hour. One that turned up later, and that no client made, is another program's, and stays.
 //
-// What clients see at a name is, in this order: the upload under way or interrupted, with the size
-// it has, so that it can be resumed; the newest version that is not due; a file of another program; the newest version that waits; and for a
+// What clients see at a name is, in this order: the upload under way or interrupted, with one byte less than it
+// has, so that it can be resumed and is not taken for finished; the newest version that is not due; a file of another program; the newest version that waits; and for a
 // minute, in the session that uploaded it, what is gone.
 //
 // Other programs may put files below drop, best by renaming them from elsewhere on the volume; such a file is
@@ -98,6 +98,7 @@ type Drop struct {
 	folders folders
 	watcher *watcher
 	doubts  doubts
+	shown   shownSizes
 	undone  undone
 	held    heldLong
 	stopped context.Context // ends with Run

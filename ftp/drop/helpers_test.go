@@ -269,6 +269,15 @@ func (r *rig) size(name string) int64 {
 	return fi.Size()
 }
 
+// received is how many bytes an unfinished upload has, without telling r.s.
+func (r *rig) received(name string) int64 {
+	r.Helper()
+	fi, err := r.user.Session(netip.MustParseAddr("192.0.2.99")).Stat(name)
+	require.NoError(r, err)
+	require.True(r, fi.(*info).unfinished)
+	return fi.Size() + 1
+}
+
 func (r *rig) names(dir string) []string {
 	r.Helper()
 	list, err := r.s.ReadDir(dir)

@@ -56,6 +56,8 @@ func (s *Session) pathBelow(name string) (string, error) {
 	return p, err
 }
 
+func (s *Session) client() client { return client{s.u.name, s.remote} }
+
 // rel is p as the client knows it.
 func (s *Session) rel(p string) string { return s.u.rel(p) }
 
@@ -146,7 +148,7 @@ func (d *Drop) openFile(p string) (disk.File, error) {
 	return nil, fs.ErrNotExist
 }
 
-// Stat describes a file or directory.
+// Stat describes a file or directory; an upload that is not finished with one byte less than came, so that nobody takes it for finished.
 func (s *Session) Stat(name string) (fs.FileInfo, error) {
 	p, err := s.path(name)
 	if err != nil {
@@ -156,6 +158,7 @@ func (s *Session) Stat(name string) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, named(name, err)
 	}
+	s.d.shown.note(s.client(), path.Dir(p), fi)
 	return fi, nil
 }
 
@@ -181,6 +184,7 @@ func (s *Session) ReadDir(name string) ([]fs.FileInfo, error) {
 		return nil, named(name, err)
 	}
 	list, err := s.d.list(p)
+	s.d.shown.note(s.client(), p, list...)
 	return list, named(name, err)
 }
 

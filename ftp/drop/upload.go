@@ -80,6 +80,9 @@ func (s *Session) Create(name string, w Write) (*Upload, error) {
 	if err := s.d.ready(); err != nil {
 		return nil, named(name, err)
 	}
+	if size, ok := s.d.shown.of(s.client(), p); ok && w.Append && w.Offset <= 0 {
+		w.Offset, w.Append = size, false
+	}
 	var u *Upload
 	err = s.again(p, func() error { u, err = s.create(p, w); return err })
 	if err != nil {
@@ -102,6 +105,11 @@ func (s *Session) create(p string, w Write) (*Upload, error) {
 			return nil, err
 		}
 		s.d.used(p)
+		if w.continues() {
+			s.d.shown.continued(s.client(), p)
+		} else {
+			s.d.shown.replaced(p)
+		}
 		return u, nil
 	}
 }

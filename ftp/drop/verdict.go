@@ -4,7 +4,6 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -63,7 +62,7 @@ func (u *Upload) Doubtful(reason string) {
 		case err != nil:
 			return err
 		}
-		u.d.doubts.add(u.path, doubt{u.entry.ID, u.s.u.name, u.s.remote, u.entry.Size, u.sum, time.Now().Add(doubtFor)})
+		u.d.doubts.add(u.path, doubt{u.entry.ID, u.s.client(), u.entry.Size, u.sum, time.Now().Add(doubtFor)})
 		u.Read()
 		u.logger().Warn("upload may have been interrupted; it is held for a while", "trackingId", u.entry.ID, "reason", reason, "for", doubtFor)
 		return nil
@@ -78,8 +77,7 @@ type doubts struct {
 
 type doubt struct {
 	id     string
-	user   string
-	remote netip.Addr
+	client client
 	size   int64
 	sum    uint32
 	until  time.Time
@@ -97,14 +95,14 @@ func (d *doubts) add(p string, one doubt) {
 	d.all[p] = append(d.all[p], one)
 }
 
-// take takes out those of p that are of the user and address.
-func (d *doubts) take(p, user string, remote netip.Addr) (taken []doubt) {
+// take takes out those of p that are of the client.
+func (d *doubts) take(p string, of client) (taken []doubt) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.expire(p)
 	var others []doubt
 	for _, one := range d.all[p] {
-		if one.user == user && one.remote == remote {
+		if one.client == of {
 			taken = append(taken, one)
 		} else {
 			others = append(others, one)
@@ -129,7 +127,7 @@ func (d *doubts) expire(p string) {
 // settleDoubts decides about doubtful uploads to u's name, now that their client has sent it again. It returns the ids of those that are a
 // beginning of u, and go when u is durable. The others are due, before u.
 func (u *Upload) settleDoubts() (beginnings []string, err error) {
-	for _, one := range u.d.doubts.take(u.path, u.s.u.name, u.s.remote) {
+	for _, one := range u.d.doubts.take(u.path, u.s.client()) {
 		begins, err := u.beginsWith(one)
 		if err == nil && begins {
 			beginnings = append(beginnings, one.id)

@@ -79,9 +79,9 @@ func (s standing) info() fs.FileInfo {
 	case s.dir != nil:
 		return s.dir
 	case s.uploading():
-		return s.open.info()
+		return unfinishedInfo(path.Base(s.open.path), s.open.Size(), s.open.began)
 	case s.kept != nil:
-		return s.kept
+		return unfinishedInfo(s.kept.Name(), s.kept.Size(), s.kept.ModTime())
 	case s.changeable():
 		return entryInfo(s.entry)
 	case s.found != nil:
@@ -94,10 +94,11 @@ func (s standing) info() fs.FileInfo {
 
 // info is a file that clients see and that may stand nowhere under this name. It is small, as a listing may have hundreds of thousands.
 type info struct {
-	name  string
-	size  int64
-	mtime int64 // Unix seconds; listings tell no less
-	mode  fs.FileMode
+	name       string
+	size       int64
+	mtime      int64 // Unix seconds; listings tell no less
+	mode       fs.FileMode
+	unfinished bool
 }
 
 func (i *info) Name() string       { return i.name }
@@ -115,11 +116,12 @@ func entryInfo(e outbox.Entry) fs.FileInfo {
 	if e.Due {
 		mode = readOnly
 	}
-	return &info{path.Base(e.Key), e.Size, e.ModTime.Unix(), mode}
+	return &info{path.Base(e.Key), e.Size, e.ModTime.Unix(), mode, false}
 }
 
-func (u *Upload) info() fs.FileInfo {
-	return &info{path.Base(u.path), u.Size(), u.began.Unix(), filePerm}
+// unfinishedInfo tells of one byte less than came: see shownSizes.
+func unfinishedInfo(name string, size int64, mtime time.Time) fs.FileInfo {
+	return &info{name, max(size-1, 0), mtime.Unix(), filePerm, true}
 }
 
 // list lists the directory p. A file goes one way: from the uploads, or from drop, to the outbox. The places are read in that

@@ -399,8 +399,8 @@ var winscp = &client{
 		"empty": winSCP(func(d *device) { d.winPut("empty.bin", nil) }),
 		"big":   winSCP(func(d *device) { d.winPut("big.bin", big) }),
 		"appe": winSCP(func(d *device) {
-			require.Equal(d.r.t, "100000", d.do(213, "SIZE in.bin"))
-			d.put("APPE in.bin", content[cut:])
+			require.Equal(d.r.t, fmt.Sprint(told), d.do(213, "SIZE in.bin"))
+			d.put("APPE in.bin", content[told:])
 			d.do(213, "MFMT 20200102030405 in.bin")
 		}),
 		"rename": winSCP(func(d *device) {
@@ -478,11 +478,11 @@ var commander = &client{
 		"ascii":  totalCommander(func(d *device) { d.do(200, "TYPE A"); d.put("STOR out.bin", content) }),
 		"empty":  totalCommander(func(d *device) { d.put("STOR empty.bin", nil) }),
 		"rest": totalCommander(func(d *device) {
-			require.Equal(d.r.t, "100000", d.do(213, "SIZE in.bin"))
-			d.do(350, "REST 100000")
-			d.put("STOR in.bin", content[cut:])
+			require.Equal(d.r.t, fmt.Sprint(told), d.do(213, "SIZE in.bin"))
+			d.do(350, "REST %d", told)
+			d.put("STOR in.bin", content[told:])
 		}),
-		"appe": totalCommander(func(d *device) { d.put("APPE in.bin", content[cut:]) }),
+		"appe": totalCommander(func(d *device) { d.put("APPE in.bin", content[told:]) }), // as the listing says
 		"rename": totalCommander(func(d *device) {
 			d.put("STOR out.tmp", content)
 			d.do(350, "RNFR out.tmp")
