@@ -2,6 +2,9 @@ module github.com/ftpnode/ftpnode
 
 go 1.26.0
 
+// Listeners of plain TCP: a socket of MPTCP costs more to make, and none of our clients speaks it.
+godebug multipathtcp=0
+
 require (
 	github.com/Khan/genqlient v0.8.1
 	github.com/aws/aws-sdk-go-v2 v1.47.7

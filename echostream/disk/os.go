@@ -15,6 +15,7 @@ import (
 type OS struct {
 	root *os.Root
 	top  *os.File // held open, so that Free and SyncDir(".") work when descriptors run out
+	held heldDirs
 }
 
 var _ FS = (*OS)(nil)
@@ -35,6 +36,7 @@ func Open(dir string) (*OS, error) {
 
 // Close gives the directory back. Files that are open stay open; every other call fails from now on.
 func (o *OS) Close() error {
+	o.held.close()
 	err := o.root.Close()
 	if e := o.top.Close(); err == nil {
 		err = e
@@ -44,15 +46,20 @@ func (o *OS) Close() error {
 
 // OpenFile implements FS.
 func (o *OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
-	f, err := o.root.OpenFile(name, flag, perm)
+	root, base := o.in(name)
+	f, err := root.OpenFile(base, flag, perm)
 	if err != nil {
-		return nil, err // not f: a nil *os.File is a File that is not nil
+		return nil, named(name, err) // not f: a nil *os.File is a File that is not nil
 	}
 	return f, nil
 }
 
 // Lstat implements FS.
-func (o *OS) Lstat(name string) (fs.FileInfo, error) { return o.root.Lstat(name) }
+func (o *OS) Lstat(name string) (fs.FileInfo, error) {
+	root, base := o.in(name)
+	info, err := root.Lstat(base)
+	return info, named(name, err)
+}
 
 // ReadDir implements FS.
 func (o *OS) ReadDir(name string) ([]fs.DirEntry, error) {
@@ -70,10 +77,18 @@ func (o *OS) ReadDir(name string) ([]fs.DirEntry, error) {
 func (o *OS) Mkdir(name string, perm fs.FileMode) error { return o.root.Mkdir(name, perm) }
 
 // Rename implements FS.
-func (o *OS) Rename(oldname, newname string) error { return o.root.Rename(oldname, newname) }
+func (o *OS) Rename(oldname, newname string) error {
+	if o.renameHeld(oldname, newname) {
+		return nil
+	}
+	return o.root.Rename(oldname, newname)
+}
 
 // Remove implements FS.
-func (o *OS) Remove(name string) error { return o.root.Remove(name) }
+func (o *OS) Remove(name string) error {
+	root, base := o.in(name)
+	return named(name, root.Remove(base))
+}
 
 // Chtimes implements FS; the access time is left as it is.
 func (o *OS) Chtimes(name string, mtime time.Time) error {
@@ -84,6 +99,9 @@ func (o *OS) Chtimes(name string, mtime time.Time) error {
 func (o *OS) SyncDir(name string) error {
 	if name == "." {
 		return o.top.Sync()
+	}
+	if done, err := o.syncHeld(name); done {
+		return err
 	}
 	d, err := o.openDir(name)
 	if err != nil {

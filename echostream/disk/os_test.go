@@ -1,6 +1,7 @@
 package disk_test
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -26,6 +27,59 @@ func TestOSConformance(t *testing.T) {
 		fsys, _ := openTemp(t)
 		return fsys
 	})
+}
+
+// The same with the directories held open.
+func TestHeldConformance(t *testing.T) {
+	disktest.Conformance(t, func(t *testing.T) disk.FS {
+		fsys, _ := openTemp(t)
+		for _, dir := range []string{"a", "b", "d", "e", "a/b", "dir", "old", "new"} {
+			disk.Hold(fsys, dir)
+		}
+		return fsys
+	})
+}
+
+func TestHold(t *testing.T) {
+	fsys, dir := openTemp(t)
+	disk.Hold(fsys, "from/open")
+	disk.Hold(fsys, "to/")
+	write := func(name, text string) error {
+		f, err := fsys.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write([]byte(text))
+		return errors.Join(err, f.Close())
+	}
+	err := write("to/x", "x")
+	require.ErrorIs(t, err, fs.ErrNotExist, "it may be made later")
+	require.NoError(t, disk.MkdirAll(fsys, "from/open", 0o700))
+	require.NoError(t, disk.MkdirAll(fsys, "to", 0o700))
+	require.NoError(t, write("from/open/x", "x"))
+	require.NoError(t, fsys.Rename("from/open/x", "to/x"))
+	require.NoError(t, fsys.SyncDir("to"))
+	require.NoError(t, write("from/open/y", "y"))
+	require.NoError(t, fsys.Rename("from/open/y", "to/x"), "it replaces a file")
+	text, err := os.ReadFile(filepath.Join(dir, "to/x"))
+	require.NoError(t, err)
+	require.Equal(t, "y", string(text))
+	err = fsys.Remove("to/none")
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.ErrorContains(t, err, "to/none", "errors give the whole name")
+
+	// Somebody puts another directory in its place: what was done is not where its name says.
+	require.NoError(t, os.Rename(filepath.Join(dir, "to"), filepath.Join(dir, "moved")))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "to"), 0o700))
+	require.NoError(t, write("from/open/z", "z"))
+	require.NoError(t, fsys.Rename("from/open/z", "to/z"))
+	require.ErrorContains(t, fsys.SyncDir("to"), "renamed or replaced")
+	require.NoError(t, write("to/z", "new"), "the new one counts")
+	require.NoError(t, fsys.SyncDir("to"))
+	require.FileExists(t, filepath.Join(dir, "to/z"))
+	require.FileExists(t, filepath.Join(dir, "moved/z"))
+	require.NoError(t, fsys.Close())
+	require.ErrorIs(t, fsys.SyncDir("to"), fs.ErrClosed)
 }
 
 func TestOpenNeedsADirectory(t *testing.T) {
