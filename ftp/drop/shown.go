@@ -9,7 +9,8 @@ import (
 
 // An upload that is not finished is shown with one byte less than came. Many a client that has lost its connection asks for the size, finds it right,
 // and takes its file for accepted, when nothing but the end was missing: it was not, and is not sent. One that is told of a byte less sends it again, and
-// gets its reply. What a client appends goes where it was told that the file ends, whatever has come since; one that did not ask appends behind the last byte.
+// gets its reply. What a client appends to an unfinished upload goes where it was told that the file ends, if no byte has come since. What was acknowledged is
+// shown as it is, and appended to at its end.
 
 // client is one as far as sessions tell it.
 type client struct {

@@ -44,17 +44,21 @@ func TestClientThatGoesOnBySize(t *testing.T) {
 	}
 }
 
-// What a client appends goes where it was told that the file ends, whatever has become of the file since.
-func TestAppendGoesOnWhereTheClientWasToldTo(t *testing.T) {
+// What a client appends goes where it was told that the file ends only while nothing has come since: what was acknowledged, above all, is never cut.
+func TestAppendToWhatHasChangedSince(t *testing.T) {
 	const content = "hello world"
-	for name, meanwhile := range map[string]func(r *rig, u *Upload){
-		"more came": func(r *rig, u *Upload) { _, err := u.Write([]byte(content[7:])); require.NoError(r, err) },
-		"all came, and was accepted": func(r *rig, u *Upload) {
+	for name, test := range map[string]struct {
+		meanwhile func(r *rig, u *Upload)
+		want      string
+	}{
+		"it broke off": {func(r *rig, u *Upload) { require.NoError(r, u.Interrupt(errCut)) }, content},
+		"more came":    {func(r *rig, u *Upload) { _, err := u.Write([]byte(content[7:])); require.NoError(r, err) }, content + content[6:]},
+		"all came, and was accepted": {func(r *rig, u *Upload) {
 			_, err := u.Write([]byte(content[7:]))
 			require.NoError(r, err)
 			require.NoError(r, u.Commit())
-		},
-		"it broke off": func(r *rig, u *Upload) { require.NoError(r, u.Interrupt(errCut)) },
+		}, content + content[6:]},
+		"it was accepted as it was": {func(r *rig, u *Upload) { require.NoError(r, u.Commit()) }, content[:7] + content[6:]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, nil, func(r *rig) {
@@ -62,10 +66,10 @@ func TestAppendGoesOnWhereTheClientWasToldTo(t *testing.T) {
 				list, err := r.s.ReadDir("/")
 				require.NoError(t, err)
 				require.Equal(t, int64(6), list[0].Size())
-				meanwhile(r, u)
+				test.meanwhile(r, u)
 				require.NoError(t, r.begin("/a", Write{Append: true}, content[6:]).Commit())
 				r.pass(time.Minute)
-				r.wantSent("scanner:a=" + content)
+				r.wantSent("scanner:a=" + test.want)
 			})
 		})
 	}

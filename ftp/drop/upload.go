@@ -80,9 +80,6 @@ func (s *Session) Create(name string, w Write) (*Upload, error) {
 	if err := s.d.ready(); err != nil {
 		return nil, named(name, err)
 	}
-	if size, ok := s.d.shown.of(s.client(), p); ok && w.Append && w.Offset <= 0 {
-		w.Offset, w.Append = size, false
-	}
 	var u *Upload
 	err = s.again(p, func() error { u, err = s.create(p, w); return err })
 	if err != nil {
@@ -198,6 +195,15 @@ func (w Write) from(size int64) (int64, error) {
 	return w.Offset, nil
 }
 
+// goesOn says where u goes on in an unfinished upload of size bytes. What a client appends goes where it was told that the file ends, if
+// no byte has come since; else behind the last one.
+func (u *Upload) goesOn(w Write, size int64) (int64, error) {
+	if told, ok := u.d.shown.of(u.s.client(), u.path); ok && w.Append && w.Offset <= 0 && told == shownSize(size) {
+		return told, nil
+	}
+	return w.from(size)
+}
+
 // create makes the upload's file, empty. An interrupted upload of the name is void.
 func (u *Upload) create() error {
 	u.temp = u.d.uploads.newTemp()
@@ -249,7 +255,7 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // resume continues the interrupted upload of size bytes.
 func (u *Upload) resume(size int64, w Write) (fill func() error, err error) {
 	d := u.d
-	offset, err := w.from(size)
+	offset, err := u.goesOn(w, size)
 	if err != nil {
 		return nil, err
 	}
@@ -328,7 +334,7 @@ func (u *Upload) yield(to *Upload, w Write) (offset int64, err error) {
 		u.abandon()
 		return 0, nil
 	}
-	if offset, err = w.from(u.Size()); err != nil {
+	if offset, err = to.goesOn(w, u.Size()); err != nil {
 		return 0, err
 	}
 	u.ended = true

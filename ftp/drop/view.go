@@ -121,8 +121,11 @@ func entryInfo(e outbox.Entry) fs.FileInfo {
 
 // unfinishedInfo tells of one byte less than came: see shownSizes.
 func unfinishedInfo(name string, size int64, mtime time.Time) fs.FileInfo {
-	return &info{name, max(size-1, 0), mtime.Unix(), filePerm, true}
+	return &info{name, shownSize(size), mtime.Unix(), filePerm, true}
 }
+
+// shownSize is what clients see of an unfinished upload of size bytes.
+func shownSize(size int64) int64 { return max(size-1, 0) }
 
 // list lists the directory p. A file goes one way: from the uploads, or from drop, to the outbox. The places are read in that
 // order, so that one that moves meanwhile is seen at least once, and shown once.
