@@ -24,6 +24,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/deploy"
 	"github.com/ftpnode/ftpnode/deploy/internal/compat"
+	"github.com/ftpnode/ftpnode/echostream/node"
 )
 
 func readFile(t *testing.T, name string) string {
@@ -99,7 +100,7 @@ func TestPortsAndMountsAgree(t *testing.T) {
 // program is what the program does without any setting: the defaults of its variables and of the schema.
 func program(t *testing.T) facts {
 	t.Helper()
-	name := filepath.Join("..", "cmd", "ftpnode", "run.go")
+	name := filepath.Join("..", "cmd", "ftpnode", "main.go")
 	file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
 	require.NoError(t, err)
 	defaults := map[string]string{}
@@ -122,7 +123,6 @@ func program(t *testing.T) facts {
 		return true
 	})
 	require.Contains(t, defaults, "FTPNODE_FTP_ADDR", "%s no longer says its default as cmp.Or(getenv(…), …)", name)
-	require.Contains(t, defaults, "FTPNODE_DATA")
 
 	passive := decode(t, deploy.ConfigSchema())
 	for _, key := range []string{"properties", "ftp", "properties", "passivePorts", "default"} {
@@ -132,7 +132,7 @@ func program(t *testing.T) facts {
 	}
 	return facts{
 		append(span(t, strings.TrimPrefix(defaults["FTPNODE_FTP_ADDR"], ":")), span(t, passive.(string))...),
-		defaults["FTPNODE_DATA"],
+		node.DefaultDir,
 	}
 }
 

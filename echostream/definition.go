@@ -1,196 +1,237 @@
 package echostream
 
 import (
-	"bytes"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/binary"
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+	"log/slog"
+	"reflect"
+	"slices"
 
-	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/internal/api"
 )
 
-// The file of a node definition:
-//
-//	8 bytes   "ESnodedf"
-//	1         version, 1
-//	32        salt, random for each file
-//	16        whose it is: the start of SHA-256(salt | tenant | node), each name after its length
-//	4         length of what is sealed, big-endian
-//	n         sealed with AES-256-GCM: nonce, JSON of Definition, tag. The key is HKDF-SHA256(PASSWORD, salt); all
-//	          that stands before it, the tenant and the node's name are additional data
-//	32        SHA-256 of all that stands before it
-//
-// The two hashes protect nothing: they tell a damaged file and another node's from a wrong password. HKDF does not slow
-// down guessing, so the file is as safe as PASSWORD is long; EchoStream generates long random ones.
-const (
-	definitionMagic   = "ESnodedf"
-	definitionVersion = 1
-	definitionKeyInfo = "echostream node definition 1"
+// Definition is the definition of a node, as EchoStream holds it. It can be kept as JSON. It holds the config,
+// which may hold secrets: it does not print itself.
+type Definition struct {
+	Name   string `json:"name"`
+	Tenant string `json:"tenant"`
+	// Region is the tenant's AWS region, such as "us-east-1".
+	Region string `json:"region"`
+	// App is the name of the app that the node belongs to.
+	App string `json:"app"`
+	// CrossAccount says that the node reaches its queues with the machine's own AWS credentials.
+	CrossAccount bool `json:"crossAccount,omitempty"`
+	// Config is a JSON object: the tenant's keys, replaced by the app's, replaced by the node's. Never empty.
+	Config json.RawMessage `json:"config"`
+	// Targets are the edges that the node sends to, Sources those it receives from, sorted by name.
+	Targets []Edge `json:"targets,omitempty"`
+	Sources []Edge `json:"sources,omitempty"`
+	// SendMessageType and ReceiveMessageType are nil for a node that does not send or not receive.
+	SendMessageType    *MessageType `json:"sendMessageType,omitempty"`
+	ReceiveMessageType *MessageType `json:"receiveMessageType,omitempty"`
+	// Stopped says that the node must neither send nor receive.
+	Stopped bool `json:"stopped,omitempty"`
+	// Audit says that the tenant wants an audit record for each message.
+	Audit                bool   `json:"audit,omitempty"`
+	AuditRecordsEndpoint string `json:"auditRecordsEndpoint"`
+	// Managed says that it is a ManagedNode, which EchoStream runs in a container.
+	Managed bool `json:"managed,omitempty"`
+	// LoggingLevel, Ports and Mounts are set on managed nodes only. A nil level means that none was chosen.
+	LoggingLevel *slog.Level `json:"loggingLevel,omitempty"`
+	Ports        []Port      `json:"ports,omitempty"`
+	Mounts       []Mount     `json:"mounts,omitempty"`
+	// Kept says that the definition comes from [LoadDefinition] and may be out of date: edges that it does not name may have
+	// been drawn, and the node may have been stopped. Nothing is sent by it ([ErrKept]). That of [Client.Definition] never is.
+	Kept bool `json:"-"`
+}
 
-	definitionSaltSize   = 32
-	definitionOwnerSize  = 16
-	definitionHeaderSize = len(definitionMagic) + 1 + definitionSaltSize + definitionOwnerSize + 4
-	// maxDefinition is far above what EchoStream's own store can hold of one node.
-	maxDefinition = 16 << 20
-)
+// Edge is a queue between this node and another one.
+type Edge struct {
+	Name  string `json:"name"`  // the node at the other end
+	Queue string `json:"queue"` // the URL of the SQS FIFO queue
+}
 
-// SaveDefinition keeps the node's definition in the file name, so that the node can start when EchoStream is out of
-// reach. A definition holds the sites' passwords: the file is encrypted under env.Password, bound to the tenant and the
-// node, has mode 0600, and is replaced as a whole or not at all. There must not be two calls for a file at a time.
-func SaveDefinition(fsys disk.FS, name string, env Environment, node *Definition) error {
-	data, err := sealDefinition(env, node)
-	if err != nil {
-		return fmt.Errorf("keeping the node definition: %w", err)
+// MessageType says what the messages of an edge look like. EchoStream does not enforce it. All but the name is "" where
+// EchoStream keeps it back from the node's user.
+type MessageType struct {
+	Name          string `json:"name"`
+	SampleMessage string `json:"sampleMessage"`
+	Auditor       string `json:"auditor"` // Python source
+	Readme        string `json:"readme,omitempty"`
+}
+
+// Port is a port of a managed node's container and where it is published.
+type Port struct {
+	ContainerPort int    `json:"containerPort"`
+	HostAddress   string `json:"hostAddress,omitempty"` // "" is every address
+	HostPort      int    `json:"hostPort"`
+	Protocol      string `json:"protocol"` // tcp, udp or sctp
+}
+
+// Mount is a volume in a managed node's container.
+type Mount struct {
+	Source string `json:"source,omitempty"` // "" is an anonymous volume
+	Target string `json:"target"`
+}
+
+// LogValue shows what is needed to know a definition by, and not the config.
+func (n Definition) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.String("name", n.Name), slog.String("tenant", n.Tenant), slog.String("region", n.Region),
+		slog.String("app", n.App), slog.Int("targets", len(n.Targets)), slog.Int("sources", len(n.Sources)),
+		slog.Bool("stopped", n.Stopped), slog.Bool("audit", n.Audit))
+}
+
+// String names the node and its tenant.
+func (n Definition) String() string {
+	return fmt.Sprintf("node %q of tenant %q", n.Name, n.Tenant)
+}
+
+// GoString is String, as a type's.
+func (n Definition) GoString() string {
+	return "echostream.Definition{" + n.String() + "}"
+}
+
+// Definition reads the node's definition. The error holds [ErrNodeNotFound] if the tenant has no such node; see also
+// [NeedsOperator].
+func (c *Client) Definition(ctx context.Context) (*Definition, error) {
+	name, tenant := c.env.Name, c.env.Tenant
+	answer, err := api.GetNode(ctx, c.api, name, tenant)
+	var refused *APIError
+	if errors.As(err, &refused) && refused.onlyDispensable() && answer.GetNode != nil {
+		// The sample message, say, is no reason not to start.
+		c.log.WarnContext(ctx, "EchoStream kept a part of the node's definition back", "node", name, "error", err)
+		err = nil
 	}
-	if err := disk.WriteFile(fsys, name, data, 0o600); err != nil {
-		return fmt.Errorf("keeping the node definition: %w", err)
+	if err != nil {
+		return nil, fmt.Errorf("reading node %q of tenant %q: %w", name, tenant, err)
+	}
+	if answer.GetNode == nil {
+		return nil, withHint(fmt.Errorf("reading node %q of tenant %q: %w", name, tenant, ErrNodeNotFound), "check NAME (or NODE) and TENANT")
+	}
+	node, err := nodeOf(answer.GetNode)
+	if err != nil {
+		return nil, withHint(fmt.Errorf("reading node %q of tenant %q: %w", name, tenant, err), "look at the node, its app and its tenant in EchoStream")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !reflect.DeepEqual(node, c.node) {
+		copied := *node
+		c.node = &copied
+		clear(c.closed)
+	}
+	return node, nil
+}
+
+func nodeOf(answer api.GetNodeGetNode) (*Definition, error) {
+	var node *Definition
+	var appConfig, nodeConfig *string
+	switch n := answer.(type) {
+	case *api.GetNodeGetNodeManagedNode:
+		node = &Definition{
+			Managed: true, App: n.App.Name, AuditRecordsEndpoint: n.App.AuditRecordsEndpoint,
+			Targets: targets(n.SendEdges), Sources: sources(n.ReceiveEdges),
+			SendMessageType:    messageType(n.SendMessageType, n.SendAuditor, n.SendSample),
+			ReceiveMessageType: messageType(n.ReceiveMessageType, n.ReceiveAuditor, n.ReceiveSample),
+			Stopped:            value(n.Stopped),
+		}
+		if n.LoggingLevel != nil {
+			node.LoggingLevel = logLevel(*n.LoggingLevel)
+		}
+		for _, p := range n.Ports {
+			node.Ports = append(node.Ports, Port{p.ContainerPort, value(p.HostAddress), p.HostPort, string(p.Protocol)})
+		}
+		for _, m := range n.Mounts {
+			node.Mounts = append(node.Mounts, Mount{value(m.Source), m.Target})
+		}
+		appConfig, nodeConfig = n.App.Config, n.Config
+	case *api.GetNodeGetNodeExternalNode:
+		node = &Definition{
+			Targets: targets(n.SendEdges), Sources: sources(n.ReceiveEdges),
+			SendMessageType:    messageType(n.SendMessageType, n.SendAuditor, n.SendSample),
+			ReceiveMessageType: messageType(n.ReceiveMessageType, n.ReceiveAuditor, n.ReceiveSample),
+			Stopped:            value(n.Stopped),
+		}
+		switch app := n.App.(type) {
+		case *api.GetNodeGetNodeExternalNodeAppExternalApp:
+			node.App, node.AuditRecordsEndpoint, appConfig = app.Name, app.AuditRecordsEndpoint, app.Config
+		case *api.GetNodeGetNodeExternalNodeAppCrossAccountApp:
+			node.App, node.AuditRecordsEndpoint, appConfig = app.Name, app.AuditRecordsEndpoint, app.Config
+			node.CrossAccount = true
+		}
+		nodeConfig = n.Config
+	default:
+		return nil, fmt.Errorf("it is a %s, expected a ManagedNode or an ExternalNode", value(answer.GetTypename()))
+	}
+	if node.App == "" {
+		return nil, fmt.Errorf("it belongs to no app, expected a ManagedApp, an ExternalApp or a CrossAccountApp")
+	}
+
+	tenant := answer.GetTenant()
+	node.Name, node.Tenant, node.Region, node.Audit = answer.GetName(), tenant.Name, tenant.Region, value(tenant.Audit)
+	var err error
+	node.Config, err = mergeConfig(
+		layer{"tenant", tenant.Name, tenant.Config}, layer{"app", node.App, appConfig}, layer{"node", node.Name, nodeConfig})
+	if err != nil {
+		return nil, err
+	}
+	return node, nil
+}
+
+func targets(edges []*api.TargetFields) []Edge {
+	var list []Edge
+	for _, e := range edges {
+		if e != nil { // the schema lets a list of edges hold null
+			list = append(list, Edge{e.Target.Name, e.Queue})
+		}
+	}
+	return sorted(list)
+}
+
+func sources(edges []*api.SourceFields) []Edge {
+	var list []Edge
+	for _, e := range edges {
+		if e != nil {
+			list = append(list, Edge{e.Source.Name, e.Queue})
+		}
+	}
+	return sorted(list)
+}
+
+// sorted makes two readings of the same definition equal.
+func sorted(edges []Edge) []Edge {
+	slices.SortFunc(edges, func(a, b Edge) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Queue, b.Queue))
+	})
+	return edges
+}
+
+// messageType is nil if t is. The others are nil too if they were kept back.
+func messageType(t *api.MessageType, auditor *api.Auditor, sample *api.Sample) *MessageType {
+	if t == nil {
+		return nil
+	}
+	return &MessageType{Name: t.Name, SampleMessage: value(sample).SampleMessage, Auditor: value(auditor).Auditor, Readme: value(t.Readme)}
+}
+
+func logLevel(l api.LogLevel) *slog.Level {
+	levels := map[api.LogLevel]slog.Level{
+		api.LogLevelDebug: slog.LevelDebug, api.LogLevelInfo: slog.LevelInfo,
+		api.LogLevelWarning: slog.LevelWarn, api.LogLevelError: slog.LevelError,
+	}
+	if level, ok := levels[l]; ok {
+		return &level
 	}
 	return nil
 }
 
-// LoadDefinition reads what [SaveDefinition] kept, as a definition whose Kept is set. The error holds fs.ErrNotExist if
-// there is none yet; else it says why the file cannot be used: another password or node, damaged, cut off, or written by a
-// newer version. None of them is a reason to stop: EchoStream has the definition too.
-func LoadDefinition(fsys disk.FS, name string, env Environment) (*Definition, error) {
-	data, err := readDefinition(fsys, name)
-	if err != nil {
-		return nil, fmt.Errorf("reading the kept node definition: %w", err)
+// value is what p points to, and the zero value for nil: GraphQL's null.
+func value[T any](p *T) T {
+	if p == nil {
+		return *new(T)
 	}
-	node, err := openDefinition(env, data)
-	if err != nil {
-		return nil, fmt.Errorf("the kept node definition %q cannot be used: %w", name, err)
-	}
-	return node, nil
-}
-
-func readDefinition(fsys disk.FS, name string) ([]byte, error) {
-	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // read only: nothing can get lost
-	return io.ReadAll(io.LimitReader(f, maxDefinition+1))
-}
-
-func sealDefinition(env Environment, node *Definition) ([]byte, error) {
-	if node == nil {
-		return nil, errors.New("there is none")
-	}
-	if node.Tenant != env.Tenant || node.Name != env.Name {
-		return nil, fmt.Errorf("it is that of %s, expected node %q of tenant %q", node, env.Name, env.Tenant)
-	}
-	plain, err := json.Marshal(node)
-	if err != nil {
-		return nil, err
-	}
-	salt := make([]byte, definitionSaltSize)
-	_, _ = rand.Read(salt) // never fails: it ends the program if there is no randomness
-	aead, err := definitionCipher(env, salt)
-	if err != nil {
-		return nil, err
-	}
-	data := make([]byte, 0, definitionHeaderSize+aead.Overhead()+len(plain)+sha256.Size)
-	data = append(data, definitionMagic...)
-	data = append(data, definitionVersion)
-	data = append(data, salt...)
-	data = append(data, definitionOwner(env, salt)...)
-	data = binary.BigEndian.AppendUint32(data, uint32(len(plain)+aead.Overhead()))
-	data = aead.Seal(data, nil, plain, definitionContext(env, data))
-	sum := sha256.Sum256(data)
-	data = append(data, sum[:]...)
-	if len(data) > maxDefinition {
-		return nil, fmt.Errorf("it has %d bytes, expected at most %d", len(data), maxDefinition)
-	}
-	return data, nil
-}
-
-func openDefinition(env Environment, data []byte) (*Definition, error) {
-	switch {
-	case len(data) > maxDefinition:
-		return nil, fmt.Errorf("it has more than %d bytes", maxDefinition)
-	case len(data) == 0:
-		return nil, errors.New("it is empty")
-	case !bytes.HasPrefix(data, []byte(definitionMagic)):
-		return nil, errors.New("it is damaged, or not a node definition")
-	case len(data) == len(definitionMagic):
-		return nil, errors.New("it is cut off")
-	case data[len(definitionMagic)] > definitionVersion:
-		return nil, fmt.Errorf("it was written by a newer version of this program: its format is %d, expected %d",
-			data[len(definitionMagic)], definitionVersion)
-	case data[len(definitionMagic)] < definitionVersion:
-		return nil, fmt.Errorf("it is damaged: its format is %d, expected %d", data[len(definitionMagic)], definitionVersion)
-	case len(data) < definitionHeaderSize:
-		return nil, errors.New("it is cut off")
-	}
-	header := data[:definitionHeaderSize]
-	salt := header[len(definitionMagic)+1:][:definitionSaltSize]
-	owner := header[len(definitionMagic)+1+definitionSaltSize:][:definitionOwnerSize]
-	sealedSize := int64(binary.BigEndian.Uint32(header[definitionHeaderSize-4:]))
-	switch want := int64(definitionHeaderSize) + sealedSize + sha256.Size; {
-	case int64(len(data)) < want:
-		return nil, fmt.Errorf("it is cut off: it has %d of %d bytes", len(data), want)
-	case int64(len(data)) > want:
-		return nil, fmt.Errorf("it is damaged: it has %d bytes, expected %d", len(data), want)
-	}
-	end := len(data) - sha256.Size
-	if sum := sha256.Sum256(data[:end]); !bytes.Equal(sum[:], data[end:]) {
-		return nil, errors.New("it is damaged: its checksum is wrong")
-	}
-	if !bytes.Equal(owner, definitionOwner(env, salt)) {
-		return nil, fmt.Errorf("it is not that of node %q of tenant %q", env.Name, env.Tenant)
-	}
-	aead, err := definitionCipher(env, salt)
-	if err != nil {
-		return nil, err
-	}
-	plain, err := aead.Open(nil, nil, data[definitionHeaderSize:end], definitionContext(env, header))
-	if err != nil {
-		return nil, errors.New("it was kept under another password than PASSWORD is now, or was tampered with")
-	}
-	node := new(Definition)
-	if err := json.Unmarshal(plain, node); err != nil {
-		// What json says may quote the definition.
-		return nil, errors.New("what it holds is not the JSON of a node definition")
-	}
-	if node.Tenant != env.Tenant || node.Name != env.Name {
-		return nil, fmt.Errorf("what it holds is that of %s, expected node %q of tenant %q", node, env.Name, env.Tenant)
-	}
-	node.Kept = true
-	return node, nil
-}
-
-// definitionCipher writes a random nonce in front of what it seals.
-func definitionCipher(env Environment, salt []byte) (cipher.AEAD, error) {
-	key, err := hkdf.Key(sha256.New, []byte(env.Password), salt, definitionKeyInfo, 32)
-	if err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCMWithRandomNonce(block)
-}
-
-func definitionOwner(env Environment, salt []byte) []byte {
-	sum := sha256.Sum256(definitionContext(env, salt))
-	return sum[:definitionOwnerSize]
-}
-
-// definitionContext is start with the names of the tenant and the node, which cannot be mistaken for each other.
-func definitionContext(env Environment, start []byte) []byte {
-	c := bytes.Clone(start)
-	for _, name := range []string{env.Tenant, env.Name} {
-		c = binary.BigEndian.AppendUint32(c, uint32(len(name)))
-		c = append(c, name...)
-	}
-	return c
+	return *p
 }

@@ -1,289 +1,100 @@
 package echostream
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"encoding/json"
-	"errors"
-	"io/fs"
+	"fmt"
+	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
+	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ftpnode/ftpnode/echostream/disk"
-	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
+	"github.com/ftpnode/ftpnode/internal/nodelog"
 )
 
-func testDefinition() (Environment, *Definition) {
-	env := Environment{Name: "My Node", Tenant: "Acme", Password: "correct horse battery staple"}
-	level := slog.LevelWarn
-	return env, &Definition{
-		Name: "My Node", Tenant: "Acme", Region: "eu-west-1", App: "app", CrossAccount: true,
-		Config:          json.RawMessage(`{"ftp":{"users":[{"name":"scanner","password":"hunter2"}]}}`),
-		Targets:         []Edge{{Name: "a", Queue: "https://sqs.example.com/1/a.fifo"}, {Name: "b", Queue: "https://sqs.example.com/1/b.fifo"}},
-		SendMessageType: &MessageType{Name: "echo.file", SampleMessage: "{}", Auditor: "def auditor(): pass"},
-		Audit:           true, AuditRecordsEndpoint: "https://audit.example.com/",
-		LoggingLevel: &level,
-		Ports:        []Port{{ContainerPort: 2121, HostPort: 30021, Protocol: "tcp"}},
-		Mounts:       []Mount{{Target: "/data"}},
-	}
-}
-
-func openVolume(t *testing.T) (disk.FS, string) {
+func nodeFrom(t *testing.T, answer string) *Definition {
 	t.Helper()
-	dir := t.TempDir()
-	volume, err := disk.Open(dir)
+	c, _, _ := newTestClient(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, answer)
+	}), Options{})
+	node, err := c.Definition(t.Context())
 	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, volume.Close()) })
-	return volume, dir
+	return node
 }
 
-func TestDefinitionIsKept(t *testing.T) {
-	volume, dir := openVolume(t)
-	env, node := testDefinition()
-	_, err := LoadDefinition(volume, "definition", env)
-	require.ErrorIs(t, err, fs.ErrNotExist)
+func TestManagedNode(t *testing.T) {
+	warn := slog.LevelWarn
+	want := &Definition{
+		Name: "My FTP node", Tenant: "acme", Region: "eu-west-1", App: "the app", Managed: true,
+		Config: json.RawMessage(`{"a":1,"b":2}`),
+		Targets: []Edge{
+			{"a", "https://sqs.eu-west-1.amazonaws.com/1/a.fifo"},
+			{"b", "https://sqs.eu-west-1.amazonaws.com/1/b.fifo"},
+		},
+		SendMessageType:      &MessageType{Name: "echo.file", SampleMessage: "{}", Auditor: "def auditor(*, message, **kwargs): ..."},
+		Audit:                true,
+		AuditRecordsEndpoint: "https://audit.example.com/",
+		LoggingLevel:         &warn,
+		Ports:                []Port{{ContainerPort: 2121, HostPort: 2121, Protocol: "tcp"}},
+		Mounts:               []Mount{{Target: "/data"}},
+	}
+	node := nodeFrom(t, nodeAnswer)
+	assert.Equal(t, want, node)
 
-	require.NoError(t, SaveDefinition(volume, "definition", env, node))
-	got, err := LoadDefinition(volume, "definition", env)
+	text, err := json.Marshal(node)
 	require.NoError(t, err)
-	assert.True(t, got.Kept)
-	got.Kept = false
-	assert.Equal(t, node, got)
-
-	node.Stopped, node.LoggingLevel, node.SendMessageType = true, nil, nil
-	require.NoError(t, SaveDefinition(volume, "definition", env, node))
-	got, err = LoadDefinition(volume, "definition", env)
-	require.NoError(t, err)
-	assert.True(t, got.Kept)
-	got.Kept = false
-	assert.Equal(t, node, got)
-
-	info, err := os.Stat(filepath.Join(dir, "definition"))
-	require.NoError(t, err)
-	assert.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	assert.Len(t, entries, 1, "nothing is left over")
+	var back *Definition
+	require.NoError(t, json.Unmarshal(text, &back))
+	assert.Equal(t, want, back)
 }
 
-func TestDefinitionShowsNothing(t *testing.T) {
-	env, node := testDefinition()
-	one, err := sealDefinition(env, node)
-	require.NoError(t, err)
-	two, err := sealDefinition(env, node)
-	require.NoError(t, err)
-	for _, text := range []string{"hunter2", "scanner", "Acme", "My Node", "sqs.example.com", string(env.Password)} {
-		assert.False(t, bytes.Contains(one, []byte(text)), text)
-	}
-	assert.NotEqual(t, one[definitionHeaderSize-definitionOwnerSize-4:], two[definitionHeaderSize-definitionOwnerSize-4:],
-		"neither the ciphertext nor the owner may be the same twice")
-}
-
-func TestDefinitionThatCannotBeUsed(t *testing.T) {
-	env, node := testDefinition()
-	good, err := sealDefinition(env, node)
-	require.NoError(t, err)
-	change := func(change func(e *Environment)) Environment {
-		e := env
-		change(&e)
-		return e
-	}
-	flipped := func(i int) []byte {
-		b := bytes.Clone(good)
-		b[i] ^= 1
-		return b
-	}
-	newer := bytes.Clone(good)
-	newer[len(definitionMagic)] = 2
-	older := bytes.Clone(good)
-	older[len(definitionMagic)] = 0
-	tests := []struct {
-		name string
-		env  Environment
-		data []byte
-		want string
-	}{
-		{"other password", change(func(e *Environment) { e.Password += "x" }), good, "another password"},
-		{"other node", change(func(e *Environment) { e.Name = "other" }), good, `not that of node "other" of tenant "Acme"`},
-		{"other tenant", change(func(e *Environment) { e.Tenant = "other" }), good, `not that of node "My Node" of tenant "other"`},
-		{"names moved", change(func(e *Environment) { e.Tenant, e.Name = "AcmeMy ", "Node" }), good, "not that of node"},
-		{"empty", env, nil, "it is empty"},
-		{"not ours", env, []byte(`{"name":"My Node"}`), "not a node definition"},
-		{"magic only", env, good[:len(definitionMagic)], "cut off"},
-		{"header cut", env, good[:definitionHeaderSize-1], "cut off"},
-		{"cut", env, good[:len(good)-1], "cut off: it has"},
-		{"half", env, good[:len(good)/2], "cut off: it has"},
-		{"longer", env, append(bytes.Clone(good), 0), "damaged: it has"},
-		{"newer version", env, newer, "newer version of this program: its format is 2, expected 1"},
-		{"version 0", env, older, "damaged: its format is 0"},
-		{"salt damaged", env, flipped(len(definitionMagic) + 1), "checksum"},
-		{"content damaged", env, flipped(definitionHeaderSize + 20), "checksum"},
-		{"checksum damaged", env, flipped(len(good) - 1), "checksum"},
-		{"too large", env, append([]byte(definitionMagic), make([]byte, maxDefinition)...), "more than"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			volume, dir := openVolume(t)
-			require.NoError(t, os.WriteFile(filepath.Join(dir, "definition"), tt.data, 0o600))
-			got, err := LoadDefinition(volume, "definition", tt.env)
-			require.ErrorContains(t, err, tt.want)
-			require.ErrorContains(t, err, `"definition"`)
-			assert.Nil(t, got)
-			assert.NotContains(t, err.Error(), "hunter2")
-			after, err := os.ReadFile(filepath.Join(dir, "definition"))
-			require.NoError(t, err)
-			assert.True(t, bytes.Equal(tt.data, after), "it must be left as it is")
+func TestExternalNode(t *testing.T) {
+	answer := `{"data":{"GetNode":{"__typename":"ExternalNode","name":"n","tenant":{"audit":null,"config":null,"name":"acme","region":"us-east-2"},
+	  "app":{"__typename":"%s","auditRecordsEndpoint":"https://a.example.com","config":"{\"k\":\"v\"}","name":"x"},
+	  "config":null,"receiveEdges":[{"queue":"https://q","source":{"name":"of an unknown kind"}}],
+	  "receiveMessageType":{"name":"echo.file","readme":"r"},"receiveAuditor":{"auditor":""},"receiveSample":{"sampleMessage":"s"},
+	  "sendEdges":null,"sendMessageType":null,"stopped":true}}}`
+	for kind, cross := range map[string]bool{"ExternalApp": false, "CrossAccountApp": true} {
+		t.Run(kind, func(t *testing.T) {
+			assert.Equal(t, &Definition{
+				Name: "n", Tenant: "acme", Region: "us-east-2", App: "x", CrossAccount: cross,
+				Config:               json.RawMessage(`{"k":"v"}`),
+				Sources:              []Edge{{"of an unknown kind", "https://q"}},
+				ReceiveMessageType:   &MessageType{Name: "echo.file", SampleMessage: "s", Readme: "r"},
+				Stopped:              true,
+				AuditRecordsEndpoint: "https://a.example.com",
+			}, nodeFrom(t, fmt.Sprintf(answer, kind)))
 		})
 	}
 }
 
-// Whatever byte is changed or cut off, the definition is refused.
-func TestDefinitionEveryByteCounts(t *testing.T) {
-	env, node := testDefinition()
-	good, err := sealDefinition(env, node)
-	require.NoError(t, err)
-	for i := range good {
-		bad := bytes.Clone(good)
-		bad[i] ^= 0x80
-		_, err := openDefinition(env, bad)
-		require.Error(t, err, "byte %d", i)
-		_, err = openDefinition(env, good[:i])
-		require.Error(t, err, "%d bytes", i)
-	}
-}
-
-// resum makes the checksum at the end right again.
-func resum(data []byte) []byte {
-	if len(data) < sha256.Size {
-		return data
-	}
-	end := len(data) - sha256.Size
-	sum := sha256.Sum256(data[:end])
-	return append(bytes.Clone(data[:end]), sum[:]...)
-}
-
-// The checksum can be made right by anybody; the seal cannot.
-func TestDefinitionTampering(t *testing.T) {
-	env, node := testDefinition()
-	good, err := sealDefinition(env, node)
-	require.NoError(t, err)
-	other := env
-	other.Name = "other"
-	for i := len(definitionMagic) + 1; i < len(good)-sha256.Size; i++ {
-		bad := bytes.Clone(good)
-		bad[i] ^= 1
-		_, err := openDefinition(env, resum(bad))
-		require.Error(t, err, "byte %d", i)
-	}
-	// Given to another node with the same password, with its name forged into the header.
-	forged := bytes.Clone(good)
-	salt := forged[len(definitionMagic)+1:][:definitionSaltSize]
-	copy(forged[len(definitionMagic)+1+definitionSaltSize:], definitionOwner(other, salt))
-	_, err = openDefinition(other, resum(forged))
-	require.ErrorContains(t, err, "tampered")
-}
-
-func TestDefinitionOfAnotherNodeIsNotKept(t *testing.T) {
-	volume, dir := openVolume(t)
-	env, node := testDefinition()
-	node.Name = "other"
-	require.ErrorContains(t, SaveDefinition(volume, "definition", env, node), `node "other"`)
-	require.ErrorContains(t, SaveDefinition(volume, "definition", env, nil), "there is none")
-	node.Name = env.Name
-	node.Config = json.RawMessage(`"` + strings.Repeat("x", maxDefinition) + `"`)
-	require.ErrorContains(t, SaveDefinition(volume, "definition", env, node), "at most")
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	assert.Empty(t, entries)
-}
-
-// A file of format 1 made by another implementation: files that are out there must stay readable.
-func TestDefinitionFormat1(t *testing.T) {
-	volume, err := disk.Open("testdata")
-	require.NoError(t, err)
-	defer volume.Close()
-	env := Environment{Tenant: "Acme", Name: "Nödé 1", Password: "pässwörd of Acme"}
-	got, err := LoadDefinition(volume, "definition-1.bin", env)
-	require.NoError(t, err)
-	level := slog.LevelDebug
-	assert.Equal(t, &Definition{
-		Name: "Nödé 1", Tenant: "Acme", Region: "eu-west-1", App: "app", Config: json.RawMessage(`{"ftp":{"users":[]}}`),
-		Targets: []Edge{{Name: "target", Queue: "https://sqs.eu-west-1.amazonaws.com/1/q.fifo"}}, LoggingLevel: &level,
-		Kept: true,
-	}, got)
-}
-
-// definitionScenario keeps a definition twice; afterwards one of them is there, and the last one that was acknowledged
-// or a later one.
-func definitionScenario() func() disktest.Scenario {
-	env, first := testDefinition()
-	second := *first
-	second.Stopped = true
-	return func() disktest.Scenario {
-		saved := 0
-		return disktest.Scenario{
-			Run: func(fsys *disktest.FS) error {
-				for _, node := range []*Definition{first, &second} {
-					if err := SaveDefinition(fsys, "definition", env, node); err != nil {
-						return err
-					}
-					saved++
-				}
-				return nil
-			},
-			Check: func(fsys *disktest.FS) error {
-				got, err := LoadDefinition(fsys, "definition", env)
-				switch {
-				case errors.Is(err, fs.ErrNotExist) && saved == 0:
-					return nil
-				case err != nil:
-					return err
-				case saved == 2 && !got.Stopped:
-					return errors.New("an older definition came back")
-				}
-				return nil
-			},
+func TestNodeDoesNotPrintItsConfig(t *testing.T) {
+	n := testNode()
+	n.Config = json.RawMessage(`{"password":"pa55"}`)
+	for _, handler := range []func(io.Writer) slog.Handler{
+		func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) },
+		func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil) },
+		func(w io.Writer) slog.Handler { return nodelog.NewHandler(w, nil, nil) },
+	} {
+		for _, v := range []any{n, *n} {
+			var out strings.Builder
+			log := slog.New(handler(&out))
+			log.Info("read", "node", v)
+			assert.Contains(t, out.String(), "eu-west-1")
+			log.With("node", v).WithGroup("g").Info("again", slog.Group("h", "node", v))
+			assert.NotContains(t, out.String(), "pa55", "%T", v)
 		}
 	}
-}
-
-func TestDefinitionOutlivesCrashes(t *testing.T) {
-	assert.Positive(t, disktest.EveryCrash(t, disktest.Options{}, definitionScenario()))
-}
-
-func TestDefinitionOutlivesDiskFaults(t *testing.T) {
-	assert.Positive(t, disktest.EveryFault(t, disktest.Options{}, definitionScenario()))
-}
-
-// FuzzDefinition reads what a damaged or hostile volume may hold, with the checksum made right so that
-// what is behind it is reached too.
-func FuzzDefinition(f *testing.F) {
-	env, node := testDefinition()
-	good, err := sealDefinition(env, node)
-	require.NoError(f, err)
-	f.Add(good)
-	f.Add(good[:len(good)/2])
-	f.Add(good[:definitionHeaderSize])
-	f.Add(append(bytes.Clone(good), good...))
-	f.Add([]byte(definitionMagic))
-	f.Add([]byte(definitionMagic + "\x01"))
-	f.Add([]byte(definitionMagic + "\x02 and more"))
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, data := range [][]byte{data, resum(data)} {
-			got, err := openDefinition(env, data)
-			if (err == nil) != (got != nil) {
-				t.Fatalf("%v and %v", got, err)
-			}
-			if err == nil && (got.Name != env.Name || got.Tenant != env.Tenant) {
-				t.Fatal("accepted what was not sealed under the password")
-			}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+		for _, v := range []any{n, *n, []Definition{*n}, struct{ N Definition }{*n}} {
+			text := fmt.Sprintf(verb, v)
+			assert.Contains(t, text, "My FTP node", "%s of %T", verb, v)
+			assert.NotContains(t, text, "pa55", "%s of %T", verb, v)
+			assert.NotContains(t, text, "0x70, 0x61", "%s of %T", verb, v)
+			assert.NotContains(t, text, "112 97", "%s of %T", verb, v)
 		}
-	})
+	}
 }

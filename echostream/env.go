@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
+
+	"github.com/ftpnode/ftpnode/internal/redact"
 )
 
 // Environment is what EchoStream tells a node when it starts it.
@@ -107,7 +109,7 @@ func validateText(name, value, want string) error {
 		return missing(name, want)
 	}
 	if strings.TrimSpace(value) != value || strings.ContainsFunc(value, unicode.IsControl) {
-		return fmt.Errorf("%s is %q, want %s, without space around it and control characters in it", name, scrub(value), want)
+		return fmt.Errorf("%s is %q, want %s, without space around it and control characters in it", name, redact.Text(value), want)
 	}
 	return nil
 }
@@ -131,7 +133,7 @@ func (e Environment) poolName() string {
 // String shows all but the password.
 func (e Environment) String() string {
 	return fmt.Sprintf("node %q of tenant %q, API %s, user %q of pool %s, client %s",
-		e.Name, e.Tenant, scrub(e.AppSyncEndpoint), e.UserName, e.UserPoolID, e.ClientID)
+		e.Name, e.Tenant, redact.Text(e.AppSyncEndpoint), e.UserName, e.UserPoolID, e.ClientID)
 }
 
 // GoString shows all but the password.
@@ -144,7 +146,7 @@ func (e Environment) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("node", e.Name),
 		slog.String("tenant", e.Tenant),
-		slog.String("endpoint", scrub(e.AppSyncEndpoint)),
+		slog.String("endpoint", redact.Text(e.AppSyncEndpoint)),
 		slog.String("user", e.UserName),
 		slog.String("userPool", e.UserPoolID),
 		slog.String("client", e.ClientID),

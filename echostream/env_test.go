@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/internal/nodelog"
 )
 
 func goodVariables() map[string]string {
@@ -114,7 +116,7 @@ func TestEnvironmentDoesNotShowThePassword(t *testing.T) {
 	env, err := environmentOf(goodVariables())
 	require.NoError(t, err)
 	var out bytes.Buffer
-	for _, h := range []slog.Handler{NewLogHandler(&out, nil), slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
+	for _, h := range []slog.Handler{nodelog.NewHandler(&out, nil, nil), slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
 		slog.New(h).Info("m", "env", env, "pointer", &env, "in", struct{ E Environment }{env}, "x", env.Password)
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {

@@ -163,3 +163,24 @@ func requireNoSecret(t *testing.T, err error, secrets ...string) {
 		assert.NotContains(t, err.Error(), s)
 	}
 }
+
+// writes keeps what each Write got.
+type writes struct {
+	mu     sync.Mutex
+	events []string
+}
+
+func (w *writes) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = append(w.events, string(p))
+	return len(p), nil
+}
+
+func (w *writes) take() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	events := w.events
+	w.events = nil
+	return events
+}

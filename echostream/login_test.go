@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream/internal/srp"
+	"github.com/ftpnode/ftpnode/internal/nodelog"
 )
 
 // fakeCognito verifies log-ins as Cognito does, and fails when it is told to.
@@ -187,7 +188,7 @@ func inLogin(t *testing.T, f func(t *testing.T, l *login, cognito *fakeCognito, 
 		require.NoError(t, err)
 		logs := new(writes)
 		cognito := newFakeCognito(env, time.Now)
-		l := newLogin(env, cognito, 30*time.Second, slog.New(NewLogHandler(logs, slog.LevelDebug)), time.Now)
+		l := newLogin(env, cognito, 30*time.Second, slog.New(nodelog.NewHandler(logs, slog.LevelDebug, nil)), time.Now)
 		f(t, l, cognito, logs)
 		for _, line := range logs.take() {
 			assert.NotContains(t, line, "hunter2")

@@ -1,20 +1,12 @@
 package echostream
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
-	"regexp"
-	"slices"
-	"strconv"
-	"strings"
-	"sync"
-)
 
-// redacted stands for what must not be shown.
-const redacted = "[redacted]"
+	"github.com/ftpnode/ftpnode/internal/redact"
+)
 
 // Secret is a string that does not show itself: not in logs, in no fmt verb, not in JSON. string(s) is its value.
 type Secret string
@@ -27,7 +19,7 @@ func (s Secret) String() string {
 	if s == "" {
 		return ""
 	}
-	return redacted
+	return redact.Mark
 }
 
 // GoString is like String.
@@ -38,109 +30,3 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // MarshalText is like String. There is no way back.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// minSecret is the length of the shortest secret that [Secrets] looks for: shorter ones stand in ordinary
-// words and numbers by chance, and blotting those out would show the secret rather than hide it.
-const minSecret = 4
-
-// Secrets is a set of values that must not appear in logs, as the second line of defence behind code that does not
-// log them: see [WithSecrets]. Its zero value is ready for use, by several goroutines at once.
-type Secrets struct {
-	mu       sync.RWMutex
-	forms    []string // every value in every form in which it may be met
-	replacer *strings.Replacer
-}
-
-// Add puts values into the set. Values of under 4 bytes are left out. A value is also recognised as it stands in
-// quoted strings, in JSON and in URLs.
-func (s *Secrets) Add(values ...string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	known := len(s.forms)
-	for _, v := range values {
-		if len(v) < minSecret {
-			continue
-		}
-		for _, form := range forms(v) {
-			if !slices.Contains(s.forms, form) {
-				s.forms = append(s.forms, form)
-			}
-		}
-	}
-	if len(s.forms) == known {
-		return
-	}
-	// The longest first: where one secret begins another, the longer one must go as a whole.
-	slices.SortStableFunc(s.forms, func(a, b string) int { return len(b) - len(a) })
-	pairs := make([]string, 0, 2*len(s.forms))
-	for _, form := range s.forms {
-		pairs = append(pairs, form, redacted)
-	}
-	s.replacer = strings.NewReplacer(pairs...)
-}
-
-func forms(v string) []string {
-	quoted, ascii := strconv.Quote(v), strconv.QuoteToASCII(v)
-	return []string{
-		v,
-		quoted[1 : len(quoted)-1],
-		ascii[1 : len(ascii)-1],
-		jsonEscape(v),
-		url.QueryEscape(v),
-		url.PathEscape(v),
-	}
-}
-
-func jsonEscape(v string) string {
-	b, err := json.Marshal(v) // of a string: cannot fail
-	if err != nil || len(b) < 2 {
-		return v
-	}
-	return string(b[1 : len(b)-1])
-}
-
-// Redact returns text with "[redacted]" in the place of every value of the set.
-func (s *Secrets) Redact(text string) string {
-	if s == nil {
-		return text
-	}
-	s.mu.RLock()
-	replacer := s.replacer
-	s.mu.RUnlock()
-	if replacer == nil {
-		return text
-	}
-	return replacer.Replace(text)
-}
-
-var (
-	// The query of a presigned URL is as good as a password, whichever of its parameters stands first.
-	signedQuery = regexp.MustCompile(`(?i)\?[^\s"'<>\\]*(?:X-Amz-|Signature=)[^\s"'<>\\]*`)
-	// The same parameters without the URL around them, or in the fields of a POST policy.
-	signedField = regexp.MustCompile(
-		`(?i)\b(X-Amz-(?:Signature|Security-Token|Credential)|AWSAccessKeyId|Signature)(["']?\s*[=:]\s*["']?)[^\s"'<>&,;]+`)
-	// Cognito's tokens: three (JWS) or five (JWE) parts of base64url, the first a JSON object.
-	webToken = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){2,4}`)
-	userinfo = regexp.MustCompile(`://[^\s/@"'<>]*@`)
-)
-
-// scrub blots out what is secret by its form: queries of presigned URLs, Cognito's tokens, and user names and
-// passwords in URLs.
-func scrub(text string) string {
-	// Most texts hold none of it, and a plain search is far cheaper than the expressions.
-	lower := text
-	if strings.ContainsAny(text, "?=:") {
-		lower = strings.ToLower(text)
-	}
-	if strings.Contains(lower, "x-amz-") || strings.Contains(lower, "signature") || strings.Contains(lower, "awsaccesskeyid") {
-		text = signedQuery.ReplaceAllString(text, "?"+redacted)
-		text = signedField.ReplaceAllString(text, "${1}${2}"+redacted)
-	}
-	if strings.Contains(text, "eyJ") {
-		text = webToken.ReplaceAllString(text, redacted)
-	}
-	if strings.Contains(text, "://") && strings.Contains(text, "@") {
-		text = userinfo.ReplaceAllString(text, "://"+redacted+"@")
-	}
-	return text
-}

@@ -132,7 +132,7 @@ func fill(t *testing.T, dir string, files, users int) {
 	volume, err := disk.Open(dir)
 	require.NoError(t, err)
 	defer volume.Close()
-	box, err := outbox.Open(outbox.Options{FS: volume, Deliverer: &deliverer{}})
+	box, err := outbox.Open(outbox.Options{FS: volume, Deliverer: &shelf{}})
 	require.NoError(t, err)
 	describe := describer("node")
 	var items []outbox.Item

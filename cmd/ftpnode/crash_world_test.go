@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
+	"github.com/ftpnode/ftpnode/echostream/node"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/ftp/drop"
 )
@@ -187,10 +187,8 @@ func (w *world) Audit(ctx context.Context, _ *echostream.Definition, _ string, r
 	return make([]error, len(records))
 }
 
-// Upload implements uploader. No file here is large enough for it.
-func (w *world) Upload(context.Context, func() (io.ReadCloser, error)) (echostream.BulkObject, error) {
-	return echostream.BulkObject{}, errAway
-}
+// Now implements node.Cloud.
+func (w *world) Now() time.Time { return time.Now() }
 
 // idsOf lists the tracking ids with which a content was sent to any edge; w.mu is held.
 func (w *world) idsOf(content string) (ids []string) {
@@ -248,11 +246,8 @@ func (w *world) start(fsys *disktest.FS) (*nodeLife, error) {
 	n := &nodeLife{w: w}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	fsys.OnCut(n.cancel)
-	d := &deliverer{cloud: w, now: time.Now, outdated: func() {}}
-	d.set(deliveryState{
-		node:   &echostream.Definition{Name: "node", Audit: true, Targets: []echostream.Edge{{Name: "a", Queue: "a"}, {Name: "b", Queue: "b"}}},
-		config: MessageConfig{Content: "auto", ContentField: "content", URLField: "contentUrl"}, bulk: w,
-	})
+	definition := &echostream.Definition{Name: "node", Audit: true, Targets: []echostream.Edge{{Name: "a", Queue: "a"}, {Name: "b", Queue: "b"}}}
+	d := node.NewDeliverer(w, definition, bridge(), fileMessages)
 	var err error
 	n.box, err = outbox.Open(outbox.Options{
 		FS: fsys, Reserve: -1, Deliverer: d, Batch: 3, MinBackoff: w.retry, MaxBackoff: w.longest, Grace: 10 * w.retry,

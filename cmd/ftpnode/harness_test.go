@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,7 +16,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
+	"github.com/ftpnode/ftpnode/echostream/node"
 	"github.com/ftpnode/ftpnode/echostream/node/nodetest"
 	"github.com/ftpnode/ftpnode/internal/freeport"
 )
@@ -23,9 +26,9 @@ import (
 const testPassword = "a-password-that-no-log-shows"
 
 // quick has everything tried often: tests wait for what comes of it.
-var quick = pace{
-	firstRetry: 10 * time.Millisecond, lastRetry: 100 * time.Millisecond, slowRetry: 200 * time.Millisecond,
-	poll: 100 * time.Millisecond, pollIdle: 50 * time.Millisecond, patience: 2 * time.Second,
+var quick = node.Pace{
+	FirstRetry: 10 * time.Millisecond, LastRetry: 100 * time.Millisecond, SlowRetry: 200 * time.Millisecond,
+	Poll: 100 * time.Millisecond, PollIdle: 50 * time.Millisecond, Patience: 2 * time.Second,
 }
 
 const waitFor, tick = 30 * time.Second, 10 * time.Millisecond
@@ -64,6 +67,9 @@ type rig struct {
 	env   map[string]string
 	log   *logBuffer
 
+	bridge node.Bridge[Config]
+	volume disk.FS // by default, FTPNODE_DATA
+
 	stop func() // the node that runs; nil if none does
 }
 
@@ -74,7 +80,7 @@ func newRig(t *testing.T, opts echotest.Options) *rig {
 	}
 	cloud := echotest.NewCloud(opts)
 	t.Cleanup(cloud.Close)
-	r := &rig{t: t, cloud: cloud, env: cloud.Environment(), log: &logBuffer{}}
+	r := &rig{t: t, cloud: cloud, env: cloud.Environment(), log: &logBuffer{}, bridge: bridge()}
 	for name, value := range r.env {
 		if strings.HasPrefix(name, "AWS_") {
 			t.Setenv(name, value) // the AWS SDK reads the process's
@@ -103,7 +109,7 @@ func (r *rig) begin() {
 	r.log.reset()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- runNode(ctx, r.getenv, r.log, quick) }()
+	go func() { ended <- node.Run(ctx, r.bridge, r.options()) }()
 	r.stop = func() {
 		cancel()
 		select {
@@ -143,6 +149,23 @@ func (r *rig) shutdown() {
 		r.stop()
 		r.stop = nil
 	}
+}
+
+// options are those of the node; args are its arguments.
+func (r *rig) options(args ...string) node.Options {
+	return node.Options{Getenv: r.getenv, Stdout: r.log, Args: args, Volume: r.volume, Pace: quick}
+}
+
+// healthcheck runs the program's health check, and gives what it says.
+func (r *rig) healthcheck(dir, address string) (string, error) {
+	opts := r.options("healthcheck")
+	var out bytes.Buffer
+	opts.Stdout = &out
+	opts.Getenv = func(name string) string {
+		return map[string]string{"FTPNODE_DATA": dir, "FTPNODE_FTP_ADDR": address}[name]
+	}
+	err := node.Run(r.t.Context(), r.bridge, opts)
+	return out.String(), err
 }
 
 func (r *rig) getenv(name string) string { return r.env[name] }

@@ -6,51 +6,48 @@
 // It takes no arguments. Its environment says which node it is (APPSYNC_ENDPOINT, CLIENT_ID, NAME or NODE, PASSWORD, TENANT,
 // USER_POOL_ID, USER_NAME), where its data volume is (FTPNODE_DATA, by default /data) and where FTP listens
 // (FTPNODE_FTP_ADDR, by default :2121); EchoStream gives it the rest, as deploy/config.schema.json describes it. With
-// "healthcheck" it tells whether the node of this machine works, with "version" which one it is.
+// "healthcheck" it reports whether the node of this machine works, with "version" which one it is.
 //
-// SIGTERM and SIGINT end it within 10 seconds, a second one at once. It exits with 0 when it was told to stop, 2 when it
-// cannot know which node it is, 1 when the health check failed. Nothing else ends it: not the cloud, not the
-// config, not the disk; a container that exits is only started again, and whoever looks for the reason
-// would find a loop instead of a log line.
+// Its life is that of every node: see package node, also for its exit codes. What is here joins it to FTP: serve.go, the directory
+// and the server that clients see; message.go, the message of a file; config.go, what a config means.
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
+	"cmp"
+	"encoding/json"
+	"log/slog"
 
-	"github.com/ftpnode/ftpnode/internal/memlimit"
+	"github.com/ftpnode/ftpnode/echostream/node"
 )
 
-func main() {
-	ctx, stop := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
-	go func() {
-		<-signals
-		stop()
-		<-signals
-		os.Exit(exitKilled) // as the first process of a container, it would not be killed by the signal itself
-	}()
-	memlimit.Confine()
-	err := run(ctx, os.Getenv, os.Stdout, os.Args[1:])
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "[ERROR] %v\n", err)
+// release is set by the image's build (-ldflags -X main.release=…), which knows no version control.
+var release string
+
+func main() { node.Main(bridge()) }
+
+func bridge() node.Bridge[Config] {
+	return node.Bridge[Config]{
+		Name: "ftpnode", Version: release, MessageType: "echo.file", Format: format,
+		Decode:  decode,
+		Address: func(getenv func(string) string) string { return cmp.Or(getenv("FTPNODE_FTP_ADDR"), ":2121") },
+		Health:  greets,
+		Serve:   serveFTP, Refuse: serveFTP, Waits: waits,
+		Compose: compose, Attributes: attributes, Keys: keys,
+		KeyOf: keyOf,
 	}
-	os.Exit(exitCode(err))
 }
 
-const exitKilled = 128 + int(syscall.SIGTERM)
+// format is the version of what the node keeps on its volume.
+//
+//	1: finished files wait in drop/, and go from there into the outbox
+//	2: finished files are in the outbox. A program of format 1 would send what is held, and drop what only the outbox knows
+const format = 2
 
-func exitCode(err error) int {
-	switch {
-	case err == nil:
-		return 0
-	case errors.Is(err, errUsage):
-		return 2
+// decode is parseConfig, whose problems are logged.
+func decode(raw json.RawMessage, log *slog.Logger) Config {
+	config, problems := parseConfig(raw)
+	for _, p := range problems {
+		p.log(log)
 	}
-	return 1
+	return config
 }

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/echofile"
+	"github.com/ftpnode/ftpnode/echostream/node"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
@@ -40,4 +43,39 @@ func originOf(e outbox.Entry) (echofile.Origin, error) {
 		from.Fields = append(from.Fields, echofile.Field{Key: "remoteAddress", Attribute: "remote_address", Value: r.RemoteAddress})
 	}
 	return from, nil
+}
+
+func composer(n *node.Node, c Config) *echofile.Composer {
+	return &echofile.Composer{
+		Content: c.Message.Content, ContentField: c.Message.ContentField, URLField: c.Message.URLField,
+		Upload: n.Bulk(c.Bulk.Accelerate).Upload, Now: n.Now,
+	}
+}
+
+// compose makes the message of a file.
+func compose(ctx context.Context, n *node.Node, c Config, e outbox.Entry, open func() (disk.File, error)) (node.Message, error) {
+	from, err := originOf(e)
+	if err != nil {
+		return node.Message{}, err
+	}
+	m, err := composer(n, c).Compose(ctx, e, open, from)
+	return node.Message(m), err
+}
+
+// attributes are those of a file's audit record.
+func attributes(ctx context.Context, n *node.Node, c Config, e outbox.Entry, open func() (disk.File, error)) (map[string]any, error) {
+	from, err := originOf(e)
+	if err != nil {
+		return nil, err
+	}
+	return composer(n, c).Attributes(ctx, e, open, from)
+}
+
+// keys are those of a message, which has its content or the URL of it.
+func keys(c Config) node.Keys {
+	return node.Keys{
+		Each:     [][]string{{"name"}, {"contentLength"}, {"contentType"}, {"modificationDateTime"}, {c.Message.ContentField, c.Message.URLField}},
+		Optional: []string{"metadata"},
+		Advice:   "look at the config's message.contentField and message.urlField",
+	}
 }

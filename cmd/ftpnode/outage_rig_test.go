@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -23,6 +22,7 @@ import (
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
+	"github.com/ftpnode/ftpnode/echostream/node"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/ftp/drop"
 )
@@ -84,42 +84,35 @@ func outage(t *testing.T, test func(*outageRig)) {
 	})
 }
 
-// start starts the node, as runNode does it, but without a listener.
+// start runs the node, and waits until clients can upload.
 func (r *outageRig) start() {
-	level, secrets := new(slog.LevelVar), new(echostream.Secrets)
-	log := slog.New(echostream.NewLogHandler(r.log, level, echostream.WithSecrets(secrets)))
-	env, err := echostream.EnvironmentFrom(func(name string) string { return r.env[name] })
-	require.NoError(r.t, err)
 	began := time.Now()
-	client, err := echostream.New(env, echostream.Options{
-		Log: log, Now: r.network.now, Elapsed: func() time.Duration { return time.Since(began) }, HTTPClient: r.network,
-	})
-	require.NoError(r.t, err)
-
-	require.NoError(r.t, checkFormat(r.disk))
-	p := defaultPace
-	n, d := newNode(env, client, r.disk, log, level, p)
-	n.front = &front{storage: storage{outlives: true}}
-	n.outbox, err = outbox.Open(n.outboxOptions(p))
-	require.NoError(r.t, err)
+	b := bridge()
+	b.Address, b.Refuse = nil, nil
+	served := make(chan struct{})
+	b.Serve = func(ctx context.Context, n *node.Node, _ Config) error {
+		incoming, err := drop.Open(drop.Options{FS: n.Volume, MinFree: -1, Log: n.Log, Outbox: n.Outbox, Describe: describer("node")})
+		require.NoError(r.t, err)
+		user, err := incoming.User("scanner", "scanner")
+		require.NoError(r.t, err)
+		r.outbox, r.session = n.Outbox, user.Session(netip.MustParseAddr("192.0.2.7"))
+		close(served)
+		return incoming.Run(ctx)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{}, 3)
-	run := func(what func()) { go func() { what(); ended <- struct{}{} }() }
-	run(func() { d.run(ctx) })
-	n.start(ctx, p.patience)
-	incoming, err := drop.Open(drop.Options{FS: r.disk, MinFree: -1, Log: log, Outbox: n.outbox, Describe: describer("node")})
-	require.NoError(r.t, err)
-	user, err := incoming.User("scanner", "scanner")
-	require.NoError(r.t, err)
-	run(func() { assert.NoError(r.t, incoming.Run(ctx)) })
-	run(func() { assert.NoError(r.t, n.outbox.Run(ctx)) })
-	r.outbox, r.session = n.outbox, user.Session(netip.MustParseAddr("192.0.2.7"))
+	ended := make(chan error, 1)
+	go func() {
+		ended <- node.Run(ctx, b, node.Options{
+			Getenv: func(name string) string { return r.env[name] }, Stdout: r.log, Volume: r.disk,
+			Client: echostream.Options{
+				Now: r.network.now, Elapsed: func() time.Duration { return time.Since(began) }, HTTPClient: r.network,
+			},
+		})
+	}()
+	<-served
 	r.stop = func() {
 		cancel()
-		for range 3 {
-			<-ended
-		}
-		assert.NoError(r.t, n.outbox.Close())
+		assert.NoError(r.t, <-ended)
 	}
 }
 

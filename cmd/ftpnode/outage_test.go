@@ -224,7 +224,7 @@ func TestStartOnAFullDisk(t *testing.T) {
 		r.disk.SetCapacity(0)
 		r.pass(time.Hour) // the definition is read again
 		r.log.wait(r.t, "[INFO] the data volume takes writes again")
-		assert.Contains(r.t, r.files()[statusFile], "EchoStream can be reached")
+		assert.Contains(r.t, r.files()["status"], "EchoStream can be reached")
 	})
 }
 

@@ -1,18 +1,14 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
-	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // A machine that was 8 days ahead uploaded one file 225 times in 6 hours, sent nothing, and no line named the clock.
@@ -115,33 +111,6 @@ func TestDefinitionIsReadOftenUntilItSends(t *testing.T) {
 		r.wantDelivered()
 	})
 }
-
-// What only a person can end is an ERROR, which says what to look at.
-func TestTroubleWithTheDefinitionIsNamed(t *testing.T) {
-	for name, c := range map[string]struct {
-		err  error
-		line string
-	}{
-		"the app":        {fmt.Errorf("log-in: %w", echostream.ErrAppInactive), "[ERROR] EchoStream refuses this node's app"},
-		"the log-in":     {fmt.Errorf("log-in: %w", echostream.ErrConfiguration), "[ERROR] EchoStream refuses the node's log-in"},
-		"the node":       {fmt.Errorf("GetNode: %w", echostream.ErrNodeNotFound), "[ERROR] EchoStream has no such node"},
-		"the config":     {fmt.Errorf("GetNode: %w", echostream.ErrInvalidConfig), "[ERROR] the config in EchoStream is not a JSON object"},
-		"a person":       {fmt.Errorf("GetNode: %w", lookAtTheProxy{}), "[ERROR] EchoStream cannot be reached, and somebody"},
-		"passes, we say": {errors.New("HTTP status 503"), "[WARNING] EchoStream cannot be reached; trying on"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			log := &logBuffer{}
-			d := &definitions{log: slog.New(echostream.NewLogHandler(log, nil))}
-			d.say(new(retry.Trouble), c.err)
-			assert.Len(t, log.find(c.line, c.err.Error()), 1, log)
-		})
-	}
-}
-
-type lookAtTheProxy struct{}
-
-func (lookAtTheProxy) Error() string  { return "HTTP status 407; look at the proxy" }
-func (lookAtTheProxy) Operator() bool { return true }
 
 func (r *outageRig) failGetNode() {
 	r.cloud.Fault(echotest.Fault{Service: echotest.AppSync, Operation: "GetNode", Kind: echotest.ServerError, Count: 4})

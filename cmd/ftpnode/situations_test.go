@@ -2,8 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -16,17 +14,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
+	"github.com/ftpnode/ftpnode/echostream/node"
 )
 
 // Each situation gives one clear line, and when its cause goes away delivery goes on by itself.
 
 func TestMissingVariables(t *testing.T) {
 	log := &logBuffer{}
-	err := runNode(t.Context(), func(name string) string {
+	err := node.Run(t.Context(), bridge(), node.Options{Stdout: log, Getenv: func(name string) string {
 		return map[string]string{"TENANT": "acme", "PASSWORD": "secret-password", "USER_POOL_ID": "nonsense"}[name]
-	}, log, quick)
-	require.ErrorIs(t, err, errUsage)
-	assert.Equal(t, 2, exitCode(err))
+	}})
+	require.ErrorIs(t, err, node.ErrUsage)
 	for _, name := range []string{"APPSYNC_ENDPOINT", "CLIENT_ID", "NAME (or NODE)", "USER_NAME", "USER_POOL_ID"} {
 		assert.Len(t, log.find("[CRITICAL] the environment does not say which node this is", name), 1, name)
 	}
@@ -47,7 +45,7 @@ func TestWrongPassword(t *testing.T) {
 	r.env["PASSWORD"] = "not-the-right-password"
 	r.start()
 	r.log.wait(t, "[ERROR] EchoStream refuses the node's log-in", "PASSWORD")
-	r.log.wait(t, "[WARNING] the node does not know its definition yet: FTP refuses log-ins")
+	r.log.wait(t, "[WARNING] the node does not know its definition yet")
 	assert.Equal(t, 421, dialFTP(t, r.address()).code("USER scanner"), "try later: nobody's password is wrong")
 	require.Eventually(t, func() bool { return r.cloud.Requests(echotest.Cognito, "InitiateAuth") > 5 }, waitFor, tick)
 	assert.Len(t, r.log.find("refuses the node's log-in"), 1, "the same trouble is not repeated each time")
@@ -205,8 +203,8 @@ func TestCloudDownAtTheFirstStart(t *testing.T) {
 	r := newRig(t, echotest.Options{})
 	r.cloud.Off(echotest.Cognito)
 	r.start()
-	r.log.wait(t, "[WARNING] EchoStream cannot be reached; trying on")
-	r.log.wait(t, "[WARNING] the node does not know its definition yet: FTP refuses log-ins until EchoStream has answered once")
+	r.log.wait(t, "[WARNING] EchoStream cannot be reached; retrying")
+	r.log.wait(t, "[WARNING] the node does not know its definition yet: it takes nothing new until EchoStream has answered once")
 	r.cloud.On(echotest.Cognito)
 	r.log.wait(t, "[INFO] EchoStream can be reached again")
 	r.log.wait(t, "FTP is served", "users=1")
@@ -256,7 +254,7 @@ func TestCloudDownAtALaterStart(t *testing.T) {
 func TestKeptDefinitionIsSealed(t *testing.T) {
 	r := newRig(t, echotest.Options{}).start()
 	r.shutdown()
-	info, err := os.Stat(filepath.Join(r.env["FTPNODE_DATA"], definitionFile))
+	info, err := os.Stat(filepath.Join(r.env["FTPNODE_DATA"], "definition"))
 	require.NoError(t, err)
 	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 	err = filepath.WalkDir(r.env["FTPNODE_DATA"], func(path string, d os.DirEntry, err error) error {
@@ -308,7 +306,7 @@ func TestEverythingGoesDownAndComesBack(t *testing.T) {
 	r.cloud.ExpireCredentials()
 	c.store("small.txt", []byte("x"))
 	c.store("large.txt", bytes.Repeat([]byte("x"), 400_000))
-	r.log.wait(t, "[WARNING] EchoStream cannot be reached; trying on")
+	r.log.wait(t, "[WARNING] EchoStream cannot be reached; retrying")
 	r.log.wait(t, "[WARNING]", "it is tried again")
 	for _, s := range echotest.Services() {
 		r.cloud.On(s)
@@ -333,23 +331,12 @@ func TestLoggingLevel(t *testing.T) {
 	r.log.wait(t, "[DEBUG]")
 }
 
-func TestVolumeIsLocked(t *testing.T) {
-	r := newRig(t, echotest.Options{})
-	unlock, err := lock(r.env["FTPNODE_DATA"])
-	require.NoError(t, err)
-	r.begin()
-	r.log.wait(t, "[ERROR] the data volume cannot be used; the node waits for it", "another node runs on this volume")
-	unlock()
-	r.log.wait(t, "[INFO] the data volume can be used now")
-	r.log.wait(t, "FTP is served")
-}
-
 func TestVolumeOfANewerVersion(t *testing.T) {
 	r := newRig(t, echotest.Options{})
-	file := filepath.Join(r.env["FTPNODE_DATA"], formatFile)
+	file := filepath.Join(r.env["FTPNODE_DATA"], "format")
 	require.NoError(t, os.WriteFile(file, []byte("3\n"), 0o600))
 	r.begin()
-	r.log.wait(t, "[ERROR] the data volume cannot be used", "newer ftpnode", "expected at most 2")
+	r.log.wait(t, "[ERROR] the data volume cannot be used", "a newer version", "expected at most 2")
 	entries, err := os.ReadDir(r.env["FTPNODE_DATA"])
 	require.NoError(t, err)
 	assert.Len(t, entries, 2, "it is left as it was, but for the lock")
@@ -374,7 +361,7 @@ func TestPortIsTaken(t *testing.T) {
 	require.NoError(t, err)
 	r.env["FTPNODE_FTP_ADDR"] = l.Addr().String()
 	r.begin()
-	r.log.wait(t, "[ERROR] the FTP port cannot be opened; the node waits for it", "address already in use")
+	r.log.wait(t, "[ERROR] the port cannot be opened; the node waits for it", "address already in use")
 	l.Close()
 	r.log.wait(t, "FTP is served")
 }
@@ -399,7 +386,7 @@ func TestStopInMidUpload(t *testing.T) {
 	idle.expect(421)
 	select {
 	case <-ended:
-	case <-time.After(stopTime):
+	case <-time.After(10 * time.Second):
 		require.Fail(t, "it takes too long")
 	}
 	r.stop = nil
@@ -412,51 +399,35 @@ func TestStopInMidUpload(t *testing.T) {
 
 func TestHealthcheck(t *testing.T) {
 	r := newRig(t, echotest.Options{}).start()
-	s := settings{dir: r.env["FTPNODE_DATA"], address: r.address()}
-	var out bytes.Buffer
-	require.NoError(t, healthcheck(t.Context(), s, &out))
-	assert.Contains(t, out.String(), "EchoStream can be reached")
-	assert.Contains(t, out.String(), "healthy")
-	assert.NoFileExists(t, filepath.Join(s.dir, healthFile))
+	dir, address := r.env["FTPNODE_DATA"], r.address()
+	before, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	out, err := r.healthcheck(dir, address)
+	require.NoError(t, err)
+	assert.Contains(t, out, "EchoStream can be reached")
+	assert.Contains(t, out, "healthy")
+	after, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Len(t, after, len(before), "it leaves nothing behind")
 
 	r.cloud.Off(echotest.AppSync)
 	r.log.wait(t, "EchoStream cannot be reached")
-	out.Reset()
-	require.NoError(t, healthcheck(t.Context(), s, &out), "no fault of the node's")
-	assert.Contains(t, out.String(), "EchoStream is out of reach")
+	out, err = r.healthcheck(dir, address)
+	require.NoError(t, err, "no fault of the node's")
+	assert.Contains(t, out, "EchoStream is out of reach")
 	r.cloud.On(echotest.AppSync)
 
-	gone := s
-	gone.dir = filepath.Join(s.dir, "gone")
-	require.ErrorContains(t, healthcheck(t.Context(), gone, io.Discard), "data volume")
+	_, err = r.healthcheck(filepath.Join(dir, "gone"), address)
+	require.ErrorContains(t, err, "data volume")
 	r.shutdown()
-	err := healthcheck(t.Context(), s, io.Discard)
+	_, err = r.healthcheck(dir, address)
 	require.ErrorContains(t, err, "does not answer")
-	assert.Equal(t, 1, exitCode(err))
 }
 
 func TestHealthcheckImplicitTLS(t *testing.T) {
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: testConfig(t, `"tls": "implicit"`)}}).start()
-	require.NoError(t, healthcheck(t.Context(), settings{dir: r.env["FTPNODE_DATA"], address: r.address()}, io.Discard))
-}
-
-func TestCommandLine(t *testing.T) {
-	var out bytes.Buffer
-	none := func(string) string { return "" }
-	require.NoError(t, run(t.Context(), none, &out, []string{"version"}))
-	assert.NotEmpty(t, strings.TrimSpace(out.String()))
-	err := run(t.Context(), none, &out, []string{"sing"})
-	require.ErrorIs(t, err, errUsage)
-	assert.Contains(t, err.Error(), "healthcheck")
-	assert.Equal(t, 2, exitCode(err))
-	assert.Equal(t, 0, exitCode(nil))
-	assert.Equal(t, 1, exitCode(errors.New("x")))
-	assert.Equal(t, settings{dir: "/data", address: ":2121"}, settingsFrom(none))
-
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	r := newRig(t, echotest.Options{})
-	require.NoError(t, run(ended, r.getenv, &out, nil), "told to stop before it began")
+	_, err := r.healthcheck(r.env["FTPNODE_DATA"], r.address())
+	require.NoError(t, err)
 }
 
 func TestDataVolumeWithoutAName(t *testing.T) {

@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"compress/gzip"
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
+	"github.com/ftpnode/ftpnode/echostream/node"
 )
 
 // unpackVolume unpacks a volume that a version before this one has left. Its files stand in the order of their change times, which no
@@ -67,7 +69,7 @@ func TestOldVolumeIsTakenOver(t *testing.T) {
 
 	r.cloud.Off(echotest.SQS)
 	r.start()
-	format, err := os.ReadFile(filepath.Join(dir, formatFile))
+	format, err := os.ReadFile(filepath.Join(dir, "format"))
 	require.NoError(t, err)
 	assert.Equal(t, "2\n", string(format), "an older version refuses it from now on")
 	c := r.login()
@@ -105,32 +107,15 @@ func mustGlob(t *testing.T, pattern string) []string {
 func TestFormatStaysUntilTheVolumeIsTakenOver(t *testing.T) {
 	r := newRig(t, echotest.Options{})
 	dir := r.env["FTPNODE_DATA"]
-	require.NoError(t, os.WriteFile(filepath.Join(dir, formatFile), []byte("1\n"), 0o600))
-	volume, err := disk.Open(dir)
-	require.NoError(t, err)
-	require.NoError(t, checkFormat(volume))
-	found, err := readFormat(volume)
-	require.NoError(t, err)
-	assert.Equal(t, 1, found)
-	require.NoError(t, volume.Close())
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "format"), []byte("1\n"), 0o600))
+	r.bridge.Serve = func(ctx context.Context, n *node.Node, c Config) error {
+		format, err := os.ReadFile(filepath.Join(dir, "format"))
+		assert.NoError(t, err)
+		assert.Equal(t, "1\n", string(format))
+		return serveFTP(ctx, n, c)
+	}
 	r.start()
-	format, err := os.ReadFile(filepath.Join(dir, formatFile))
+	format, err := os.ReadFile(filepath.Join(dir, "format"))
 	require.NoError(t, err)
 	assert.Equal(t, "2\n", string(format))
-}
-
-// Somebody has removed the lock file: the directory is locked as well.
-func TestSecondNodeWithoutALockFile(t *testing.T) {
-	dir := t.TempDir()
-	unlock, err := lock(dir)
-	require.NoError(t, err)
-	for range 2 {
-		_, err = lock(dir)
-		require.ErrorContains(t, err, "another node runs on this volume")
-		require.NoError(t, os.Remove(filepath.Join(dir, lockFile)))
-	}
-	unlock()
-	unlock, err = lock(dir)
-	require.NoError(t, err)
-	unlock()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/internal/redact"
 )
 
 // The keys of an echo.file message. Those of the content are the default of a [Reader]: EchoStream does not publish them.
@@ -204,7 +205,7 @@ func (f *File) redact(text string) string {
 	if !f.Bulk {
 		return text
 	}
-	var secrets echostream.Secrets
+	var secrets redact.Secrets
 	secrets.Add(f.content)
 	if u, err := url.Parse(f.content); err == nil {
 		secrets.Add(u.String(), u.RawQuery, u.RequestURI(), u.Path)

@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io/fs"
-	"log/slog"
-	"net"
 	"path"
 	"strings"
 	"sync"
@@ -17,70 +14,64 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
-	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/echostream/echotest"
+	"github.com/ftpnode/ftpnode/echostream/node"
 )
 
-// frontRig is a front on a simulated disk on which files have stood for days. What it claims stays in the outbox.
+// frontRig is a node on a simulated disk on which files have stood for days. It is stopped: what it claims stays in the outbox.
 type frontRig struct {
-	*front
-	t    *testing.T
+	*rig
 	fs   *disktest.FS
 	disk *stuckFS // over fs
-	log  *logBuffer
+
+	mu   sync.Mutex
+	node *node.Node
 }
 
+// newFrontRig starts a node with a config, or if that is "" without a definition.
 func newFrontRig(t *testing.T, config string, files ...string) *frontRig {
-	r := &frontRig{t: t, fs: disktest.New(1), log: &logBuffer{}}
+	r := &frontRig{rig: newRig(t, echotest.Options{Node: echotest.Node{Config: config, Stopped: true}}), fs: disktest.New(1)}
+	if config == "" {
+		r.cloud.Off(echotest.AppSync)
+	}
 	days := time.Now().Add(-5 * day)
 	r.fs.SetClock(func() time.Time { days = days.Add(time.Second); return days })
 	for _, name := range files {
 		require.NoError(t, disk.MkdirAll(r.fs, path.Dir(name), 0o750))
 		require.NoError(t, disk.WriteFile(r.fs, name, []byte("x"), 0o640))
 	}
-	box, err := outbox.Open(outbox.Options{FS: r.fs, Deliverer: &shelf{}})
-	require.NoError(t, err)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
 	r.disk = newStuckFS(r.fs)
-	r.front = &front{storage: storage{outlives: true}, volume: r.disk, dir: t.TempDir(), listener: listener.(*net.TCPListener), outbox: box,
-		log: slog.New(echostream.NewLogHandler(r.log, slog.LevelInfo)), pace: quick}
-	r.configure(config)
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { r.run(ctx) })
-	t.Cleanup(func() {
-		cancel()
-		running.Wait()
-		assert.NoError(t, listener.Close())
-		assert.NoError(t, box.Close())
-	})
-	r.log.wait(t, "FTP is served")
+	r.volume = r.disk
+	r.bridge.Serve = func(ctx context.Context, n *node.Node, c Config) error {
+		r.mu.Lock()
+		r.node = n
+		r.mu.Unlock()
+		return serveFTP(ctx, n, c)
+	}
+	r.start()
 	return r
 }
 
 func (r *frontRig) configure(config string) {
-	c, _ := parseConfig(json.RawMessage(config))
-	r.use(c, nil)
+	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Config = config })
+	r.cloud.On(echotest.AppSync)
 }
 
-func (r *frontRig) user(name string) int {
-	return dialFTP(r.t, r.listener.Addr().String()).code("USER %s", name)
-}
+func (r *frontRig) user(name string) int { return dialFTP(r.t, r.address()).code("USER %s", name) }
 
-func (r *frontRig) login(user string) int {
-	return dialFTP(r.t, r.listener.Addr().String()).login(user, testPassword)
-}
+func (r *frontRig) logIn(user string) int { return dialFTP(r.t, r.address()).login(user, testPassword) }
 
 // wantClaimed waits for the last of the files, and wants no others: they are claimed in the order of their times.
 func (r *frontRig) wantClaimed(files ...[2]string) {
 	r.t.Helper()
 	last := files[len(files)-1]
 	r.log.wait(r.t, "File accepted", "user="+last[0], "name="+last[1])
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var claimed [][2]string
-	for e := range r.outbox.Entries() {
+	for e := range r.node.Outbox.Entries() {
 		from, err := receivedOf(e)
 		require.NoError(r.t, err)
 		claimed = append(claimed, [2]string{from.User, e.Name})
@@ -100,7 +91,7 @@ func TestNothingIsClaimedWithoutADefinition(t *testing.T) {
 	r.configure(`{"ftp": {"users": [{"name": "press", "password": "` + testPassword + `", "directory": "plant-7/press"}]},
 		"files": {"ignore": ["*.uploading"], "partialExpiry": "8760h"}}`)
 	r.wantClaimed([2]string{"press", "a.txt"}, [2]string{"press", "c.txt"})
-	assert.Equal(t, 230, r.login("press"))
+	assert.Equal(t, 230, r.logIn("press"))
 	_, err := r.fs.Lstat(expired)
 	require.NoError(t, err)
 }
@@ -155,14 +146,13 @@ func (f stuckFile) Sync() error {
 
 // A new config waits for an upload that hangs: two drops on one volume would take each other's files for their own.
 func TestNewConfigWaitsForASessionThatHangs(t *testing.T) {
-	t.Parallel()
 	config := func(banner string) string {
 		return fmt.Sprintf(`{"ftp": {"users": [{"name": "scanner", "password": %q}], "banner": %q, "passivePorts": %q}, "files": {"minFree": "1MB"}}`,
 			testPassword, banner, freePorts(t))
 	}
 	r := newFrontRig(t, config("one"))
 	t.Cleanup(r.disk.free)
-	c := loginFTP(t, r.listener.Addr().String())
+	c := loginFTP(t, r.address())
 	r.disk.armed.Store(true)
 	c.upload("stuck.bin", strings.NewReader("all of it"))
 	<-r.disk.stuck
@@ -172,5 +162,5 @@ func TestNewConfigWaitsForASessionThatHangs(t *testing.T) {
 	assert.Equal(t, 1, served())
 	r.disk.free()
 	require.Eventually(t, func() bool { return served() == 2 }, waitFor, tick)
-	loginFTP(t, r.listener.Addr().String()).store("next.bin", []byte("the next"))
+	loginFTP(t, r.address()).store("next.bin", []byte("the next"))
 }

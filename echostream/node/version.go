@@ -1,14 +1,11 @@
-package main
+package node
 
 import "runtime/debug"
 
-// release is set by the image's build (-ldflags -X main.release=…), which knows no version control.
-var release string
-
-// version names the build: its release, the module's version, or the commit it was built from.
-func version() string {
-	if release != "" {
-		return release
+// versionOf names the build: as the bridge says, the module's version, or the commit it was built from.
+func versionOf(bridge string) string {
+	if bridge != "" {
+		return bridge
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -1,17 +1,13 @@
-package main
+package node
 
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,8 +18,8 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk"
-	"github.com/ftpnode/ftpnode/echostream/echofile"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/internal/nodelog"
 )
 
 // fakeCloud takes everything, but for what errs names.
@@ -32,7 +28,10 @@ type fakeCloud struct {
 	errs    map[string]error // by tracking id
 	records []echostream.AuditRecord
 	types   []string
+	now     time.Time
 }
+
+func (c *fakeCloud) Now() time.Time { return c.now }
 
 func (c *fakeCloud) Send(_ context.Context, _ *echostream.Definition, _ string, messages []echostream.Message) []error {
 	errs := make([]error, len(messages))
@@ -54,14 +53,6 @@ func (c *fakeCloud) Audit(_ context.Context, _ *echostream.Definition, messageTy
 	return errs
 }
 
-var fileMessages = MessageConfig{Content: "auto", ContentField: "content", URLField: "contentUrl"}
-
-type fakeBulk struct{}
-
-func (fakeBulk) Upload(context.Context, func() (io.ReadCloser, error)) (echostream.BulkObject, error) {
-	return echostream.BulkObject{URL: "https://bulk.example.com/a", Expires: time.Date(2026, 11, 14, 16, 0, 0, 0, time.UTC)}, nil
-}
-
 // entryOf returns the entry of a file that came by FTP.
 func entryOf(name string, content []byte) outbox.Entry {
 	return outbox.Entry{
@@ -69,11 +60,6 @@ func entryOf(name string, content []byte) outbox.Entry {
 		ModTime: time.Date(2026, 11, 7, 16, 5, 9, 123456789, time.FixedZone("", 3600)),
 		Meta:    json.RawMessage(`{"user":"scanner","remoteAddress":"192.0.2.7","received":"2026-11-07T15:05:10.5Z"}`),
 	}
-}
-
-func hexSum(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])
 }
 
 // opener opens a file that is only read.
@@ -91,12 +77,31 @@ func (m memory) ReadAt(b []byte, off int64) (int, error)   { return m.Reader.Rea
 func (m memory) Seek(off int64, whence int) (int64, error) { return m.Reader.Seek(off, whence) }
 func (m memory) Close() error                              { return nil }
 
-func delivererOf(cloud *fakeCloud, node *echostream.Definition) (d *deliverer, outdated *int) {
-	outdated = new(int)
-	d = &deliverer{cloud: cloud, now: func() time.Time { return time.Date(2026, 11, 7, 16, 0, 0, 0, time.UTC) }, outdated: func() { *outdated++ }}
-	if node != nil {
-		d.set(deliveryState{node: node, config: fileMessages, bulk: fakeBulk{}})
+// oneMessage composes the content of an entry, and its URL if made is not zero.
+func oneMessage(made, expires time.Time) Bridge[struct{}] {
+	return Bridge[struct{}]{
+		MessageType: "echo.file",
+		Compose: func(_ context.Context, _ *Node, _ struct{}, e outbox.Entry, open func() (disk.File, error)) (Message, error) {
+			f, err := open()
+			if err != nil {
+				return Message{}, err
+			}
+			content, err := io.ReadAll(f)
+			return Message{Body: string(content), Attributes: map[string]any{"name": e.Name}, Made: made, Expires: expires}, err
+		},
 	}
+}
+
+func delivererOf(cloud *fakeCloud, definition *echostream.Definition) (d *deliverer, outdated *int) {
+	outdated = new(int)
+	if cloud.now.IsZero() {
+		cloud.now = time.Date(2026, 11, 7, 16, 0, 0, 0, time.UTC)
+	}
+	if definition == nil {
+		return &deliverer{cloud: cloud}, outdated
+	}
+	d = NewDeliverer(cloud, definition, oneMessage(time.Time{}, time.Time{}), struct{}{}).(*deliverer)
+	d.outdated = func() { *outdated++ }
 	return d, outdated
 }
 
@@ -164,17 +169,18 @@ func TestSendGivesEachItsResult(t *testing.T) {
 func TestStaleUploads(t *testing.T) {
 	cloud := &fakeCloud{}
 	d, _ := delivererOf(cloud, twoTargets())
-	d.set(deliveryState{node: twoTargets(), config: MessageConfig{Content: "bulk", ContentField: "content", URLField: "contentUrl"}, bulk: fakeBulk{}})
 	batch := batchOf(t, d, 3)
-	for i := range batch {
-		if i != 1 {
-			m := batch[i].Payload.(echofile.Message)
-			m.Expires = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
-			batch[i].Payload = m
-		}
+	made := time.Date(2026, 11, 7, 16, 0, 0, 0, time.UTC)
+	for i, expires := range []time.Time{time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), made.AddDate(0, 0, 7), time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		withURL := NewDeliverer(cloud, twoTargets(), oneMessage(made, expires), struct{}{})
+		var err error
+		batch[i].Payload, err = withURL.Prepare(t.Context(), batch[i].Entry, batch[i].Open)
+		require.NoError(t, err)
 	}
-	now := time.Date(2026, 11, 12, 0, 0, 0, 0, time.UTC) // over half of the seven days are gone
-	d.now = func() time.Time { return now }
+	cloud.now = time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC) // nearly half of the seven days are gone
+	require.Equal(t, make([]error, 3), d.Send(t.Context(), "a", batch))
+
+	cloud.sent, cloud.now = nil, time.Date(2026, 11, 12, 0, 0, 0, 0, time.UTC) // over half of them
 	errs := d.Send(t.Context(), "a", batch)
 	require.NoError(t, errs[0])
 	var stale interface{ Stale() bool }
@@ -189,13 +195,13 @@ func TestStaleUploads(t *testing.T) {
 
 func TestAudit(t *testing.T) {
 	cloud := &fakeCloud{}
-	node := twoTargets()
-	d, _ := delivererOf(cloud, node)
+	definition := twoTargets()
+	d, _ := delivererOf(cloud, definition)
 	batch := batchOf(t, d, 2)
 	require.Equal(t, make([]error, 2), d.Audit(t.Context(), batch))
 	assert.Empty(t, cloud.records, "the tenant does not audit")
 
-	audits := *node
+	audits := *definition
 	audits.Audit = true
 	d, _ = delivererOf(cloud, &audits)
 	batch[1].Payload = nil // as after a restart
@@ -203,7 +209,6 @@ func TestAudit(t *testing.T) {
 	require.Len(t, cloud.records, 2)
 	assert.Equal(t, batch[1].Entry.ID, cloud.records[1].TrackingID)
 	assert.Equal(t, "1.txt", cloud.records[1].Attributes["name"])
-	assert.Equal(t, cloud.records[0].Attributes["sha256"], cloud.records[1].Attributes["sha256"])
 	assert.Equal(t, []string{"echo.file"}, cloud.types)
 
 	cloud.records = nil
@@ -219,10 +224,10 @@ func TestAudit(t *testing.T) {
 }
 
 func TestAuditGivesEachItsResult(t *testing.T) {
-	node := twoTargets()
-	node.Audit = true
+	definition := twoTargets()
+	definition.Audit = true
 	cloud := &fakeCloud{}
-	d, _ := delivererOf(cloud, node)
+	d, _ := delivererOf(cloud, definition)
 	batch := batchOf(t, d, 4)
 	batch[0].Payload = nil
 	batch[0].Open = func() (disk.File, error) { return nil, syscall.EIO }
@@ -234,98 +239,69 @@ func TestAuditGivesEachItsResult(t *testing.T) {
 	assert.Equal(t, []error{nil, refused, down}, errs[1:])
 }
 
-// A file whose record was lost is sent with what is known of it; one whose record is not ours never can be, and blocks nothing.
-func TestRecordsThatAreNotOurs(t *testing.T) {
-	d, _ := delivererOf(&fakeCloud{}, twoTargets())
-	e := entryOf("a.bin", []byte("x"))
-	e.Accepted = time.Date(2026, 11, 8, 12, 0, 0, 0, time.UTC)
-	e.Meta = nil
-	m, err := d.Prepare(t.Context(), e, opener([]byte("x")))
-	require.NoError(t, err)
-	assert.Contains(t, m.(echofile.Message).Body, `"metadata":{"user":"","receivedDateTime":"2026-11-08T12:00:00.000Z","sha256":`)
-
-	for _, meta := range []string{`7`, `{"user":`} {
-		e.Meta = json.RawMessage(meta)
-		_, err = d.Prepare(t.Context(), e, opener([]byte("x")))
-		require.ErrorContains(t, err, "cannot be read")
-		assert.True(t, echostream.IsPermanent(err))
-	}
-}
-
-// EchoStream makes columns of the attributes: their names and types stay, also when the message is gone.
-func TestAttributes(t *testing.T) {
-	content := []byte("a;b\r\n")
-	want := map[string]any{
-		"content_length": int64(5), "content_type": "text/csv", "modification_datetime": "2026-11-07T15:05:09.123Z", "name": "x/a.csv",
-		"user": "scanner", "remote_address": "192.0.2.7", "received_datetime": "2026-11-07T15:05:10.500Z", "sha256": hexSum(content),
-	}
+// After a restart an entry has no message: the bridge may know how to make its audit record without one.
+func TestAttributesOfABridge(t *testing.T) {
+	definition := twoTargets()
+	definition.Audit = true
 	cloud := &fakeCloud{}
-	node := twoTargets()
-	node.Audit = true
-	d, _ := delivererOf(cloud, node)
-	e := entryOf("x/a.csv", content)
-	m, err := d.Prepare(t.Context(), e, opener(content))
-	require.NoError(t, err)
-	for _, payload := range []any{m, nil} {
-		errs := d.Audit(t.Context(), []outbox.Prepared{{Entry: e, Payload: payload, Open: opener(content)}})
-		require.NoError(t, errs[0])
-		assert.Equal(t, want, cloud.records[len(cloud.records)-1].Attributes)
+	b := oneMessage(time.Time{}, time.Time{})
+	b.Attributes = func(_ context.Context, _ *Node, _ struct{}, e outbox.Entry, _ func() (disk.File, error)) (map[string]any, error) {
+		return map[string]any{"anew": e.Name}, nil
 	}
+	d := NewDeliverer(cloud, definition, b, struct{}{})
+	require.Equal(t, []error{nil}, d.Audit(t.Context(), []outbox.Prepared{{Entry: entryOf("a", nil), Open: opener(nil)}}))
+	assert.Equal(t, map[string]any{"anew": "a"}, cloud.records[0].Attributes)
 }
 
-// TestGoldenMessage holds a whole message of this node against what its receivers know.
-func TestGoldenMessage(t *testing.T) {
-	d, _ := delivererOf(&fakeCloud{}, twoTargets())
-	content := []byte("a;b\r\n1;2\r\n")
-	m, err := d.Prepare(t.Context(), entryOf("orders/2026/4711.csv", content), opener(content))
-	require.NoError(t, err)
-	want, err := os.ReadFile(filepath.Join("..", "..", "echostream", "echofile", "testdata", "inline.json"))
-	require.NoError(t, err)
-	assert.Equal(t, strings.TrimSpace(string(want)), m.(echofile.Message).Body)
-}
-
-func TestLanes(t *testing.T) {
-	assert.Equal(t, laneOf("node", "a", "x"), laneOf("node", "b", "y"))
-	assert.NotEqual(t, laneOf("user", "a", "x"), laneOf("user", "b", "x"))
-	assert.Equal(t, laneOf("user", "a", "x"), laneOf("user", "a", "y"))
-	assert.Equal(t, laneOf("file", "a", "x"), laneOf("file", "a", "x"), "the versions of one file keep their order")
-	lanes := map[string]bool{}
-	for i := range 1000 {
-		lanes[laneOf("file", "a", fmt.Sprint(i))] = true
+// fileKeys are those of an echo.file message.
+func fileKeys(content, url string) func(struct{}) Keys {
+	return func(struct{}) Keys {
+		return Keys{
+			Each:     [][]string{{"name"}, {"contentLength"}, {"contentType"}, {"modificationDateTime"}, {content, url}},
+			Optional: []string{"metadata"}, Advice: "look at the keys",
+		}
 	}
-	assert.Len(t, lanes, fileLanes)
 }
 
 func TestCompareSample(t *testing.T) {
-	config := fileMessages
-	cases := []struct {
-		name, sample string
-		config       MessageConfig
-		warns        []string
-	}{
-		{"one of the two keys", `{"name":1,"contentLength":1,"contentType":1,"modificationDateTime":1,"content":1}`, config, nil},
-		{"the other one", `{"name":1,"contentLength":1,"contentType":1,"modificationDateTime":1,"contentUrl":1}`, config, nil},
-		{"another key", `{"name":1,"contentLength":1,"contentType":1,"modificationDateTime":1,"data":1}`, config,
-			[]string{"onlyInSample=data", "onlyInOurs=content,contentUrl"}},
-		{"that key", `{"name":1,"contentLength":1,"contentType":1,"modificationDateTime":1,"data":1}`, MessageConfig{ContentField: "data", URLField: "contentUrl"}, nil},
-		{"no JSON", `<file/>`, config, []string{"not a JSON object"}},
-		{"more", `{"name":1,"contentLength":1,"contentType":1,"modificationDateTime":1,"content":1,"site":1}`, config, []string{"onlyInSample=site"}},
+	const common = `"name":1,"contentLength":1,"contentType":1,"modificationDateTime":1`
+	byDefault := fileKeys("content", "contentUrl")
+	compare := func(t *echostream.MessageType, keys func(struct{}) Keys) string {
+		var out bytes.Buffer
+		l := &life[struct{}]{Node: &Node{Log: slog.New(nodelog.NewHandler(&out, nil, nil))}, bridge: Bridge[struct{}]{MessageType: "echo.file", Keys: keys}}
+		l.compareSample(t)
+		return out.String()
 	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			log := &logBuffer{}
-			compareSample(&echostream.MessageType{Name: "echo.file", SampleMessage: c.sample}, c.config, slog.New(echostream.NewLogHandler(log, nil)))
+	for name, c := range map[string]struct {
+		sample string
+		keys   func(struct{}) Keys
+		warns  []string
+	}{
+		"one of the two keys": {`{` + common + `,"content":1}`, byDefault, nil},
+		"the other one":       {`{` + common + `,"contentUrl":1}`, byDefault, nil},
+		"what is optional":    {`{` + common + `,"content":1,"metadata":{}}`, byDefault, nil},
+		"another key":         {`{` + common + `,"data":1}`, byDefault, []string{"onlyInSample=data", "onlyInOurs=content,contentUrl", `advice="look at the keys"`}},
+		"that key":            {`{` + common + `,"data":1}`, fileKeys("data", "contentUrl"), nil},
+		"more":                {`{` + common + `,"content":1,"site":1}`, byDefault, []string{"onlyInSample=site"}},
+		"fewer":               {`{"name":1,"contentLength":1,"content":1}`, byDefault, []string{"onlyInOurs=contentType,modificationDateTime"}},
+		"XML":                 {`<file/>`, byDefault, []string{"not a JSON object", `advice="look at the keys"`}},
+		"nothing":             {``, byDefault, []string{"not a JSON object"}},
+		"null":                {`null`, byDefault, []string{"not a JSON object"}},
+		"a list":              {`[]`, byDefault, []string{"not a JSON object"}},
+		"no keys to compare":  {`<file/>`, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := compare(&echostream.MessageType{Name: "echo.file", SampleMessage: c.sample}, c.keys)
 			if c.warns == nil {
-				assert.Empty(t, log.String())
+				assert.Empty(t, log)
 				return
 			}
-			assert.Len(t, log.find("[WARNING]"), 1)
+			assert.Equal(t, 1, strings.Count(log, "[WARNING]"))
 			for _, text := range c.warns {
-				assert.Contains(t, log.String(), text)
+				assert.Contains(t, log, text)
 			}
 		})
 	}
-	log := &logBuffer{}
-	compareSample(nil, config, slog.New(echostream.NewLogHandler(log, nil)))
-	assert.Len(t, log.find("[WARNING] the node has no message type"), 1)
+	assert.Contains(t, compare(&echostream.MessageType{Name: "acme.file", SampleMessage: `{` + common + `,"content":1}`}, byDefault), "messageType=acme.file")
+	assert.Contains(t, compare(nil, byDefault), "[WARNING] the node has no message type")
 }

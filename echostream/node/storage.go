@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"bufio"
@@ -14,23 +14,17 @@ import (
 	"github.com/ftpnode/ftpnode/echostream"
 )
 
-// What a 226 means: files.acknowledge.
-const (
-	stored    = "stored"    // the file is on the node's volume, which outlives the container
-	delivered = "delivered" // every target has it
-)
-
 // storage is where the data directory lives, found out once at the start.
 type storage struct {
-	inContainer bool   // FTPNODE_DATA is not set: the node is in a container that it does not know
+	inContainer bool   // NAME_DATA is not set: the node is in a container that it does not know
 	outlives    bool   // the container
 	why         string // that is so
 }
 
-// findStorage tells where dir lives.
-func findStorage(getenv func(string) string, dir string) storage {
-	if getenv("FTPNODE_DATA") != "" {
-		return storage{outlives: true, why: "FTPNODE_DATA is set"}
+// findStorage finds out where dir lives; variable is the one that can set it.
+func findStorage(getenv func(string) string, variable, dir string) storage {
+	if getenv(variable) != "" {
+		return storage{outlives: true, why: variable + " is set"}
 	}
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil { // the careful side
@@ -40,20 +34,9 @@ func findStorage(getenv func(string) string, dir string) storage {
 	return storage{inContainer: true, outlives: outlives, why: why}
 }
 
-// acknowledge is what a 226 means by files.acknowledge, and why.
-func (s storage) acknowledge(configured string) (mode, why string) {
-	switch {
-	case configured == stored || configured == delivered:
-		return configured, "files.acknowledge says so"
-	case s.outlives:
-		return stored, s.why
-	}
-	return delivered, s.why
-}
-
 // check warns where the definition and what is mounted disagree, and of data that goes with the container: the Managed App removes a container together
 // with its volumes that have no name when the node, its config or its image changes.
-func (s storage) check(definition *echostream.Definition, dir string, acknowledge string, log *slog.Logger) {
+func (s storage) check(definition *echostream.Definition, dir string, log *slog.Logger) {
 	var mount *echostream.Mount
 	for i, m := range definition.Mounts {
 		if path.Clean(m.Target) == path.Clean(dir) {
@@ -73,10 +56,6 @@ func (s storage) check(definition *echostream.Definition, dir string, acknowledg
 			"target", dir, "mounted", s.why)
 	case mount == nil && managed:
 		log.Warn("the node has no mount for its data: what waits is lost when EchoStream replaces the container", "target", dir, "mounted", s.why)
-	}
-	if mode, _ := s.acknowledge(acknowledge); mode == stored && !s.outlives {
-		log.Warn("files.acknowledge is stored, but the data goes with the container: files that clients have been told are safe can be lost",
-			"mounted", s.why)
 	}
 }
 

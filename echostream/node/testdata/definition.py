@@ -1,4 +1,4 @@
-"""Makes definition-1.bin, a kept node definition of format 1, by the description in definition.go and with another
+"""Makes definition-1.bin, a kept node definition of format 1, by the description in kept.go and with another
 implementation of the cryptography (pip install cryptography). Do not make it again: it stands for the files that are out there."""
 
 import hashlib

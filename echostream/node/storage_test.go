@@ -1,4 +1,4 @@
-package main
+package node
 
 import (
 	"bytes"
@@ -53,50 +53,32 @@ func TestWhereTheDataLives(t *testing.T) {
 	}
 }
 
-func TestWhat226Means(t *testing.T) {
-	set := func(name string) string { return map[string]string{"FTPNODE_DATA": "/srv/ftp"}[name] }
-	outside := findStorage(set, "/srv/ftp")
-	kept, goes := storage{inContainer: true, outlives: true, why: "named"}, storage{inContainer: true, why: "anonymous"}
-	for _, c := range []struct {
-		storage               storage
-		configured, mode, why string
-	}{
-		{outside, "auto", "stored", "FTPNODE_DATA is set"},
-		{outside, "delivered", "delivered", "files.acknowledge says so"},
-		{kept, "auto", "stored", "named"},
-		{goes, "auto", "delivered", "anonymous"},
-		{goes, "stored", "stored", "files.acknowledge says so"},
-	} {
-		mode, why := c.storage.acknowledge(c.configured)
-		assert.Equal(t, c.mode, mode, "%+v", c)
-		assert.Equal(t, c.why, why, "%+v", c)
-	}
+func TestVariableSaysThatTheVolumeOutlives(t *testing.T) {
+	s := findStorage(func(name string) string { return map[string]string{"TESTNODE_DATA": "/srv"}[name] }, "TESTNODE_DATA", "/srv")
+	assert.Equal(t, storage{outlives: true, why: "TESTNODE_DATA is set"}, s)
 }
 
 func TestDefinitionAndMountsDisagree(t *testing.T) {
 	kept, goes := storage{inContainer: true, outlives: true, why: "named"}, storage{inContainer: true, why: "anonymous"}
-	outside := storage{outlives: true, why: "FTPNODE_DATA is set"}
+	outside := storage{outlives: true, why: "TESTNODE_DATA is set"}
 	named, unnamed := echostream.Mount{Source: "plant-7", Target: "/data/"}, echostream.Mount{Target: "/data"}
 	for _, c := range []struct {
-		storage     storage
-		managed     bool
-		mounts      []echostream.Mount
-		acknowledge string
-		warning     string // "": none
+		storage storage
+		managed bool
+		mounts  []echostream.Mount
+		warning string // "": none
 	}{
-		{kept, true, []echostream.Mount{named}, "auto", ""},
-		{goes, true, []echostream.Mount{named}, "auto", "and it is not mounted"},
-		{kept, true, nil, "auto", "yet a volume is mounted"},
-		{kept, true, []echostream.Mount{{Source: "other", Target: "/other"}}, "auto", "yet a volume is mounted"},
-		{goes, true, nil, "auto", "the node has no mount for its data"},
-		{goes, true, []echostream.Mount{unnamed}, "auto", "the data volume has no name"},
-		{goes, false, nil, "auto", ""}, // an external node: nothing is planned
-		{goes, false, nil, "stored", "files.acknowledge is stored, but the data goes with the container"},
-		{kept, false, nil, "stored", ""},
-		{outside, true, nil, "auto", ""},
+		{kept, true, []echostream.Mount{named}, ""},
+		{goes, true, []echostream.Mount{named}, "and it is not mounted"},
+		{kept, true, nil, "yet a volume is mounted"},
+		{kept, true, []echostream.Mount{{Source: "other", Target: "/other"}}, "yet a volume is mounted"},
+		{goes, true, nil, "the node has no mount for its data"},
+		{goes, true, []echostream.Mount{unnamed}, "the data volume has no name"},
+		{goes, false, nil, ""}, // an external node: nothing is planned
+		{outside, true, nil, ""},
 	} {
 		var out bytes.Buffer
-		c.storage.check(&echostream.Definition{Managed: c.managed, Mounts: c.mounts}, "/data", c.acknowledge, slog.New(slog.NewTextHandler(&out, nil)))
+		c.storage.check(&echostream.Definition{Managed: c.managed, Mounts: c.mounts}, "/data", slog.New(slog.NewTextHandler(&out, nil)))
 		if c.warning == "" {
 			assert.Empty(t, out.String(), "%+v", c)
 			continue

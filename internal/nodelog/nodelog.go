@@ -1,4 +1,5 @@
-package echostream
+// Package nodelog writes a node's log in the form that EchoStream reads.
+package nodelog
 
 import (
 	"bytes"
@@ -14,6 +15,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/ftpnode/ftpnode/internal/redact"
 )
 
 // LevelCritical is the level of the tag CRITICAL, for what stops the node from doing its work.
@@ -40,30 +43,17 @@ const (
 	logTime    = "2006-01-02T15:04:05.000Z07:00"
 )
 
-// LogOption changes what [NewLogHandler] makes.
-type LogOption func(*logHandler)
-
-// WithSecrets replaces the values of s by "[redacted]" in messages and in text values. Values that are added to s
-// later count from then on, also for loggers that have been made.
-func WithSecrets(s *Secrets) LogOption {
-	return func(h *logHandler) { h.secrets = s }
-}
-
-// NewLogHandler returns a handler that writes events of at least the given level to w in the form that EchoStream
+// NewHandler returns a handler that writes events of at least the given level to w in the form that EchoStream
 // reads: "[INFO] message key=value", one line and one Write for each event, whatever text is logged. By default (nil)
 // the level is Info. The times of events are left out, since whoever collects the lines notes it.
 //
 // As a second line of defence, it blots out the queries of presigned URLs, Cognito's tokens, passwords in URLs, the
-// values of keys like "password" and "token", and the values given by [WithSecrets].
-func NewLogHandler(w io.Writer, level slog.Leveler, options ...LogOption) slog.Handler {
+// values of keys like "password" and "token", and the values of secrets, also those that are added later; nil is none.
+func NewHandler(w io.Writer, level slog.Leveler, secrets *redact.Secrets) slog.Handler {
 	if level == nil {
 		level = slog.LevelInfo
 	}
-	h := &logHandler{out: &logWriter{w: w}, level: level}
-	for _, option := range options {
-		option(h)
-	}
-	return h
+	return &logHandler{out: &logWriter{w: w}, level: level, secrets: secrets}
 }
 
 // logWriter is shared by a handler and all that are derived from it.
@@ -75,7 +65,7 @@ type logWriter struct {
 type logHandler struct {
 	out     *logWriter
 	level   slog.Leveler
-	secrets *Secrets
+	secrets *redact.Secrets
 	// attrs are those of WithAttrs, wrapped in the groups that were open then. They are formatted with each event,
 	// not before, so that secrets which became known since are found in them.
 	attrs []slog.Attr
@@ -152,13 +142,13 @@ func levelTag(l slog.Level) string {
 // logLine is a line being made. Before end, it has room left for the mark and the line's end.
 type logLine struct {
 	buf     []byte
-	secrets *Secrets
+	secrets *redact.Secrets
 	cut     bool // something was left out
 }
 
 var logLines = sync.Pool{New: func() any { return new(logLine) }}
 
-func newLogLine(secrets *Secrets) *logLine {
+func newLogLine(secrets *redact.Secrets) *logLine {
 	l := logLines.Get().(*logLine)
 	*l = logLine{buf: l.buf[:0], secrets: secrets}
 	return l
@@ -180,7 +170,7 @@ func (l *logLine) end() {
 
 // text takes out what is secret, and what is too long. It must come before quoting: a secret is not found in escapes.
 func (l *logLine) text(s string) string {
-	s = scrub(l.secrets.Redact(s))
+	s = redact.Text(l.secrets.Redact(s))
 	if len(s) <= maxLogValue {
 		return s
 	}
@@ -221,7 +211,7 @@ func (l *logLine) attr(prefix string, a slog.Attr) {
 	l.key(prefix + a.Key)
 	l.buf = append(l.buf, '=')
 	if isSecretKey(a.Key) {
-		l.buf = append(l.buf, redacted...)
+		l.buf = append(l.buf, redact.Mark...)
 	} else {
 		l.value(a.Value)
 	}
@@ -242,7 +232,7 @@ func isSecretKey(key string) bool {
 }
 
 func (l *logLine) key(key string) {
-	key = scrub(l.secrets.Redact(key))
+	key = redact.Text(l.secrets.Redact(key))
 	if key == "" {
 		l.buf = append(l.buf, '_')
 		return

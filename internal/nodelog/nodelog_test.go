@@ -1,4 +1,4 @@
-package echostream
+package nodelog
 
 import (
 	"bytes"
@@ -21,6 +21,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/echostream"
+	"github.com/ftpnode/ftpnode/internal/redact"
 )
 
 // writes keeps what each Write got.
@@ -121,7 +124,7 @@ func unquotePrefix(s string) (value, rest string, err error) {
 
 func TestLogLevels(t *testing.T) {
 	var out bytes.Buffer
-	log := slog.New(NewLogHandler(&out, slog.Level(-100)))
+	log := slog.New(NewHandler(&out, slog.Level(-100), nil))
 	for _, level := range []slog.Level{-8, slog.LevelDebug, -1, slog.LevelInfo, 3, slog.LevelWarn, 7, slog.LevelError, 11, LevelCritical, 99} {
 		log.Log(t.Context(), level, "x")
 	}
@@ -131,7 +134,7 @@ func TestLogLevels(t *testing.T) {
 
 func TestLogThreshold(t *testing.T) {
 	var out bytes.Buffer
-	log := slog.New(NewLogHandler(&out, nil))
+	log := slog.New(NewHandler(&out, nil, nil))
 	log.Debug("no")
 	log.Info("yes")
 	assert.Equal(t, "[INFO] yes\n", out.String())
@@ -139,7 +142,7 @@ func TestLogThreshold(t *testing.T) {
 	out.Reset()
 	level := new(slog.LevelVar)
 	level.Set(slog.LevelError)
-	log = slog.New(NewLogHandler(&out, level)).With("a", 1).WithGroup("g")
+	log = slog.New(NewHandler(&out, level, nil)).With("a", 1).WithGroup("g")
 	log.Warn("no")
 	level.Set(slog.LevelDebug)
 	log.Debug("yes")
@@ -196,7 +199,7 @@ func TestLogForms(t *testing.T) {
 		{"nil", []any{"k", nil}, " k=<nil>"},
 		{"stringer", []any{"k", celsius(21.5)}, ` k="21.5 °C"`},
 		{"nil stringer", []any{"k", (*nilStringer)(nil)}, " k=<nil>"},
-		{"panic", []any{"k", panics{}}, ` k="!PANIC in echostream.panics"`},
+		{"panic", []any{"k", panics{}}, ` k="!PANIC in nodelog.panics"`},
 		{"text marshaler", []any{"k", slog.LevelWarn}, " k=WARN"},
 		{"slice", []any{"k", []string{"a", "b"}}, ` k="[a b]"`},
 		{"struct", []any{"k", struct{ A, B int }{1, 2}}, ` k="{A:1 B:2}"`},
@@ -208,14 +211,14 @@ func TestLogForms(t *testing.T) {
 		{"empty key", []any{"", 1}, " _=1"},
 		{"bad key", []any{"a b=\"c\"\n\\\xff\u202e", 1}, " a_b__c_____=1"},
 		{"no value", []any{"k"}, " !BADKEY=k"},
-		{"secret", []any{"k", Secret("hunter2")}, " k=[redacted]"},
+		{"secret", []any{"k", echostream.Secret("hunter2")}, " k=[redacted]"},
 		{"secret key", []any{"Password", "hunter2", slog.Group("aws", "sessionToken", []byte("x"))},
 			" Password=[redacted] aws.sessionToken=[redacted]"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var out bytes.Buffer
-			slog.New(NewLogHandler(&out, nil)).Info("message here", tt.attrs...)
+			slog.New(NewHandler(&out, nil, nil)).Info("message here", tt.attrs...)
 			assert.Equal(t, "[INFO] message here"+tt.want+"\n", out.String())
 			_, err := parseEvent(out.String())
 			require.NoError(t, err)
@@ -236,7 +239,7 @@ func TestLogMessages(t *testing.T) {
 	}
 	for _, tt := range tests {
 		var out bytes.Buffer
-		slog.New(NewLogHandler(&out, nil)).Info(tt.message, "k", "v")
+		slog.New(NewHandler(&out, nil, nil)).Info(tt.message, "k", "v")
 		assert.Equal(t, "[INFO] "+tt.want+" k=v\n", out.String())
 		e, err := parseEvent(out.String())
 		require.NoError(t, err)
@@ -246,7 +249,7 @@ func TestLogMessages(t *testing.T) {
 
 func TestLogGroupsAndAttrs(t *testing.T) {
 	var out bytes.Buffer
-	base := slog.New(NewLogHandler(&out, nil))
+	base := slog.New(NewHandler(&out, nil, nil))
 	a := base.With("a", 1)
 	g := a.WithGroup("g").With("b", 2)
 	h := g.WithGroup("h")
@@ -274,7 +277,7 @@ func TestLogGroupsAndAttrs(t *testing.T) {
 // Loggers made from the same one must not write into each other's attributes and groups, however many there are.
 func TestLogDerivedLoggersAreApart(t *testing.T) {
 	var out bytes.Buffer
-	attrs, groups := slog.New(NewLogHandler(&out, nil)), slog.New(NewLogHandler(&out, nil))
+	attrs, groups := slog.New(NewHandler(&out, nil, nil)), slog.New(NewHandler(&out, nil, nil))
 	for i := range 20 {
 		ax, ay := attrs.With("x", i), attrs.With("y", i)
 		gx, gy := groups.WithGroup("x"), groups.WithGroup("y")
@@ -310,7 +313,7 @@ func (w *oneAtATime) Write(p []byte) (int, error) {
 
 func TestLogEventIsOneWrite(t *testing.T) {
 	var out oneAtATime
-	log := slog.New(NewLogHandler(&out, nil))
+	log := slog.New(NewHandler(&out, nil, nil))
 	const goroutines, events = 8, 50
 	var wg sync.WaitGroup
 	for g := range goroutines {
@@ -359,7 +362,7 @@ func TestLogEventIsCutBelowTheLimit(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var out writes
-			slog.New(NewLogHandler(&out, nil)).Info(tt.message, append(tt.attrs, "trackingId", "4bf92f35")...)
+			slog.New(NewHandler(&out, nil, nil)).Info(tt.message, append(tt.attrs, "trackingId", "4bf92f35")...)
 			got := out.take()
 			require.Len(t, got, 1)
 			require.Less(t, len(got[0]), limit-26)
@@ -375,14 +378,14 @@ func TestLogEventIsCutBelowTheLimit(t *testing.T) {
 		})
 	}
 	var out bytes.Buffer
-	slog.New(NewLogHandler(&out, nil)).Info("m", "k", strings.Repeat("x", maxLogValue))
+	slog.New(NewHandler(&out, nil, nil)).Info("m", "k", strings.Repeat("x", maxLogValue))
 	assert.NotContains(t, out.String(), "truncated")
 }
 
 func TestLogWriteErrorIsReturned(t *testing.T) {
 	r, w := io.Pipe()
 	r.Close()
-	err := NewLogHandler(w, nil).Handle(t.Context(), slog.NewRecord(time.Time{}, 0, "m", 0))
+	err := NewHandler(w, nil, nil).Handle(t.Context(), slog.NewRecord(time.Time{}, 0, "m", 0))
 	require.ErrorIs(t, err, io.ErrClosedPipe)
 }
 
@@ -394,8 +397,8 @@ func TestLogHidesSecrets(t *testing.T) {
 		jwe       = "eyJjdHkiOiJKV1QiLCJlbmMi.a_b-c.d.e.f"
 	)
 	var out bytes.Buffer
-	secrets := new(Secrets)
-	log := slog.New(NewLogHandler(&out, nil, WithSecrets(secrets))).With("early", "late secret")
+	secrets := new(redact.Secrets)
+	log := slog.New(NewHandler(&out, nil, secrets)).With("early", "late secret")
 	secrets.Add(password, "abc", "", "late secret", password)
 	log.Info("the password is "+password,
 		"raw", password,
@@ -430,58 +433,6 @@ func mustJSON(t *testing.T, v any) []byte {
 	b, err := json.Marshal(v)
 	require.NoError(t, err)
 	return b
-}
-
-func TestSecretsThatOverlap(t *testing.T) {
-	secrets := new(Secrets)
-	assert.Equal(t, "hunter2", secrets.Redact("hunter2"))
-	secrets.Add("hunter2")
-	secrets.Add("hunter2-and-more", "x-hunter2")
-	assert.Equal(t, "[redacted] [redacted] [redacted]", secrets.Redact("hunter2 hunter2-and-more x-hunter2"))
-	assert.Equal(t, "hunter2", (*Secrets)(nil).Redact("hunter2"))
-}
-
-func TestScrub(t *testing.T) {
-	tests := []struct{ text, want string }{
-		{"", ""},
-		{"nothing to hide: a=b?c", "nothing to hide: a=b?c"},
-		{"https://example.com/x?page=1", "https://example.com/x?page=1"},
-		{"/inbox/eyJhbGciOi.csv", "/inbox/eyJhbGciOi.csv"},
-		{"https://h/k?versionId=1&X-Amz-Signature=ab&y=1 failed", "https://h/k?[redacted] failed"},
-		{"https://h/k?x-amz-signature=ab", "https://h/k?[redacted]"},
-		{"https://h/k?AWSAccessKeyId=AKIA&Signature=ab%3D&Expires=1", "https://h/k?[redacted]"},
-		{`"https://h/k?X-Amz-Date=1"`, `"https://h/k?[redacted]"`},
-		{`{"X-Amz-Signature": "ab", "key": "k"}`, `{"X-Amz-Signature": "[redacted]", "key": "k"}`},
-		{"X-Amz-Security-Token: abc/def==", "X-Amz-Security-Token: [redacted]"},
-		{"dial tcp 127.0.0.1:21: connection refused", "dial tcp 127.0.0.1:21: connection refused"},
-		{"ftp://u:p@h/ and ftp://u@h/", "ftp://[redacted]@h/ and ftp://[redacted]@h/"},
-		{"https://h/ mail me@example.com", "https://h/ mail me@example.com"},
-		{"SignatureDoesNotMatch: try again", "SignatureDoesNotMatch: try again"},
-	}
-	for _, tt := range tests {
-		assert.Equal(t, tt.want, scrub(tt.text), tt.text)
-	}
-}
-
-func TestSecretDoesNotShow(t *testing.T) {
-	s := Secret("hunter2")
-	holder := struct {
-		S Secret
-		P *Secret
-		L []Secret
-		M map[string]Secret
-	}{s, &s, []Secret{s}, map[string]Secret{"k": s}}
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%10s", "%T %[1]v"} {
-		for _, v := range []any{s, &s, holder, &holder} {
-			text := fmt.Sprintf(verb, v)
-			assert.NotContains(t, text, "hunter2", verb)
-			assert.NotContains(t, strings.ToLower(text), "68756e74", verb)
-		}
-	}
-	assert.NotContains(t, string(mustJSON(t, holder)), "hunter2")
-	assert.Equal(t, "hunter2", string(s))
-	assert.Empty(t, Secret("").String())
-	assert.Equal(t, "[redacted]", fmt.Sprint(s))
 }
 
 // FuzzLog logs whatever is given: each event must be one tagged line that reads back as what was logged.
@@ -519,7 +470,7 @@ func TestLogRandomText(t *testing.T) {
 func checkLog(t *testing.T, level slog.Level, message, key, value, group string) {
 	t.Helper()
 	var out writes
-	log := slog.New(NewLogHandler(&out, slog.Level(-1<<30)))
+	log := slog.New(NewHandler(&out, slog.Level(-1<<30), nil))
 	log = log.With(key, value).WithGroup(group)
 	log.Log(t.Context(), level, message, key, value, "err", errors.New(value), "bytes", []byte(value), "n", 1)
 	log.Log(t.Context(), level, message)
@@ -544,18 +495,18 @@ func checkLog(t *testing.T, level slog.Level, message, key, value, group string)
 		if len(message) > maxLogValue || len(value) > maxLogValue || len(key)+len(group) > maxLogKey {
 			continue
 		}
-		if e.message != scrub(message) {
+		if e.message != redact.Text(message) {
 			t.Fatalf("message %q read back as %q from %q", message, e.message, s)
 		}
 		if want := []int{5, 1}[i]; len(e.attrs) != want {
 			t.Fatalf("%d attributes, want %d: %q", len(e.attrs), want, s)
 		}
 		for j, a := range e.attrs {
-			want := scrub(value)
+			want := redact.Text(value)
 			if j == 4 {
 				want = "1"
 			} else if j < 2 && isSecretKey(key) {
-				want = redacted
+				want = redact.Mark
 			}
 			if a.value != want {
 				t.Fatalf("value %q read back as %q from %q", value, a.value, s)

@@ -1,0 +1,38 @@
+package redact
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestSecretsThatOverlap(t *testing.T) {
+	secrets := new(Secrets)
+	assert.Equal(t, "hunter2", secrets.Redact("hunter2"))
+	secrets.Add("hunter2")
+	secrets.Add("hunter2-and-more", "x-hunter2")
+	assert.Equal(t, "[redacted] [redacted] [redacted]", secrets.Redact("hunter2 hunter2-and-more x-hunter2"))
+	assert.Equal(t, "hunter2", (*Secrets)(nil).Redact("hunter2"))
+}
+
+func TestText(t *testing.T) {
+	tests := []struct{ text, want string }{
+		{"", ""},
+		{"nothing to hide: a=b?c", "nothing to hide: a=b?c"},
+		{"https://example.com/x?page=1", "https://example.com/x?page=1"},
+		{"/inbox/eyJhbGciOi.csv", "/inbox/eyJhbGciOi.csv"},
+		{"https://h/k?versionId=1&X-Amz-Signature=ab&y=1 failed", "https://h/k?[redacted] failed"},
+		{"https://h/k?x-amz-signature=ab", "https://h/k?[redacted]"},
+		{"https://h/k?AWSAccessKeyId=AKIA&Signature=ab%3D&Expires=1", "https://h/k?[redacted]"},
+		{`"https://h/k?X-Amz-Date=1"`, `"https://h/k?[redacted]"`},
+		{`{"X-Amz-Signature": "ab", "key": "k"}`, `{"X-Amz-Signature": "[redacted]", "key": "k"}`},
+		{"X-Amz-Security-Token: abc/def==", "X-Amz-Security-Token: [redacted]"},
+		{"dial tcp 127.0.0.1:21: connection refused", "dial tcp 127.0.0.1:21: connection refused"},
+		{"ftp://u:p@h/ and ftp://u@h/", "ftp://[redacted]@h/ and ftp://[redacted]@h/"},
+		{"https://h/ mail me@example.com", "https://h/ mail me@example.com"},
+		{"SignatureDoesNotMatch: try again", "SignatureDoesNotMatch: try again"},
+	}
+	for _, tt := range tests {
+		assert.Equal(t, tt.want, Text(tt.text), tt.text)
+	}
+}
