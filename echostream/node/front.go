@@ -69,10 +69,9 @@ func (f *front[C]) serve(ctx context.Context, loop *retry.Loop) error {
 	w, changed := f.current()
 	call := f.bridge.Serve
 	if !w.known {
-		call = f.bridge.Refuse
-	}
-	if call == nil {
-		call = func(ctx context.Context, _ *Node, _ C) error { <-ctx.Done(); return nil }
+		if call = f.bridge.Refuse; call == nil {
+			call = func(ctx context.Context, _ *Node, _ C) error { <-ctx.Done(); return nil }
+		}
 	}
 	serving, stop := context.WithCancel(ctx)
 	defer stop()

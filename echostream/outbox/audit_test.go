@@ -300,7 +300,7 @@ func TestRefusedAuditRecordIsThatOfItsEntryOnly(t *testing.T) {
 			tried = append(tried, call.names...)
 		}
 		assert.ElementsMatch(t, names, tried, "each once")
-		assert.Equal(t, Stats{Failed: 1}, r.Stats())
+		assert.Equal(t, Stats{Failed: 1}, r.totals())
 		assert.Contains(t, r.goneList(), "failed "+names[7])
 		r.halt()
 	})

@@ -408,5 +408,5 @@ func TestSettingAsideThatCameUndoneStaysSo(t *testing.T) {
 	r.stop = nil
 	r.crash(disktest.Nothing())
 	require.Empty(t, r.files("failed", dataSuffix))
-	require.Equal(t, Stats{}, r.Stats())
+	require.Equal(t, Stats{}, r.totals())
 }

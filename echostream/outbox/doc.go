@@ -47,8 +47,8 @@
 // segment goes when nothing in it is the latest about a waiting file; the few that are left in an old one are written anew. Format 1, without
 // keys, waits and moves, is read; a newer format is refused, and nothing changed.
 //
-// To retry what is in failed/, stop the node, move both files of an entry back to outbox/, and start it. The entry keeps its id
-// and its place in the order, and goes only to the targets that have not acknowledged it.
+// [Outbox.Retry] sends again what is in failed/: the entry keeps its id and its place in the order, and goes only to the targets that have not acknowledged
+// it. To move both files of an entry back to outbox/ while the node is stopped does the same.
 //
 // # The states of an entry
 //
@@ -82,6 +82,9 @@
 //   - Edit syncs both parents of a Move, before the journal says that it is done.
 //   - storeAside syncs the record and failed/ (disk.WriteFile), then failed/ again: the record before the file,
 //     and both before the journal forgets the entry.
+//   - Retry syncs the segment, then outbox/: the record, then the file's place, before the record in failed/ goes. From there on it is like any other entry, whose
+//     file came from failed/.
+//   - Discard syncs failed/: what was discarded does not come back.
 //   - Open syncs the segments, outbox/, and the directories of moves and withdrawals: what a killed process had done and not synced is relied on from then on.
 //
 // # What a crash leaves, and what Open makes of it
@@ -92,7 +95,8 @@
 //   - A file that has its old name, too: that one is removed; of a void entry, or one withdrawn to there, the one in outbox/.
 //   - A file that was replaced, withdrawn or given up by Put: it is removed or moved, what was replaced first.
 //   - A Move without the line that says it is done: the directory is renamed, if it has its old name and the new one is free.
-//   - A file in outbox/ and a record in failed/: setting it aside was cut short. The file still waits.
+//   - A file in outbox/ and a record in failed/: setting it aside was cut short, or all of a Retry was done but for that. The file still waits.
+//   - A file in failed/ without its record: Discard was cut short. It stays, with a reason that says so.
 //   - A removal that came undone: the entry is sent again, with the same tracking id.
 //   - Temporary files, old segments: removed.
 //   - A file without a record: no crash leaves that, so it may not have been delivered. It is set aside with an ERROR.

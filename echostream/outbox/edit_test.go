@@ -425,7 +425,7 @@ func TestWithdrawIsDurable(t *testing.T) {
 			data, err := readFile(r.fs, "partial/back")
 			require.NoError(t, err)
 			assert.Equal(t, "content of a", data)
-			assert.Equal(t, Stats{}, r.Stats())
+			assert.Equal(t, Stats{}, r.totals())
 		})
 	}
 }

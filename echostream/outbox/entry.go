@@ -41,7 +41,7 @@ type entry struct {
 	prev, next *entry    // in the lane
 	older      *entry    // the version of the key before
 	acked      []*target // have acknowledged or refused it
-	refused    []refusal
+	refused    []Refusal
 	tentative  *tentative
 	replaces   *entry // leaves before this one does
 	replacedBy *entry
@@ -214,6 +214,11 @@ func (o *Outbox) settledForAll(e *entry) bool {
 		}
 	}
 	return len(o.active) > 0
+}
+
+// isHeld reports whether e waits until its owner says more.
+func (e *entry) isHeld() bool {
+	return e.state == waiting && e.hold != nil && e.hold.wait == Forever
 }
 
 // waits reports whether e's time has not come.

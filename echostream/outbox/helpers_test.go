@@ -408,3 +408,10 @@ func (r *rig) lookup(key string) Entry {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// totals are the Stats without those of targets.
+func (r *rig) totals() Stats {
+	stats := r.Stats()
+	stats.Targets = nil
+	return stats
+}

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"slices"
+	"time"
 
 	"github.com/ftpnode/ftpnode/internal/retry"
 )
@@ -19,23 +20,25 @@ type lane struct {
 
 // target is one that entries are sent to.
 type target struct {
-	name    string
-	active  bool
-	gate    gate
-	streams int       // that a goroutine runs
-	ready   []*stream // that wait for one to end
-	suffers int       // streams that are in trouble
-	trouble retry.Trouble
+	name         string
+	active       bool
+	gate         gate
+	streams      int       // that a goroutine runs
+	ready        []*stream // that wait for one to end
+	suffers      int       // streams that are in trouble
+	acknowledged time.Time // when it acknowledged an entry last
+	trouble      retry.Trouble
 }
 
 // stream is the way of a lane to a target: one batch at a time, in order. One goroutine runs it while there is something to do.
 type stream struct {
 	lane    *lane
 	target  *target
-	at      *entry // no entry before it in the lane waits for the target; nil: none does
-	tried   uint64 // the last place that was handed to Send
-	running bool   // a goroutine runs it, or will
-	failing bool   // counts in target.suffers
+	at      *entry    // no entry before it in the lane waits for the target; nil: none does
+	tried   uint64    // the last place that was handed to Send
+	running bool      // a goroutine runs it, or will
+	failed  error     // the last attempt; then it counts in target.suffers
+	nextTry time.Time // after that
 }
 
 // laneOf finds or makes a lane.
@@ -54,7 +57,7 @@ func (o *Outbox) forgetLane(l *lane) {
 		return
 	}
 	for _, s := range l.streams {
-		o.suffer(s, false)
+		o.suffer(s, nil)
 	}
 	delete(o.lanes, l.name)
 }
@@ -185,14 +188,14 @@ func (o *Outbox) endStream(s *stream) {
 	o.streams.Done()
 }
 
-// suffer notes whether a stream is in trouble.
-func (o *Outbox) suffer(s *stream, failing bool) {
-	if s.failing != failing {
-		s.failing = failing
-		if failing {
+// suffer notes why a stream's last attempt failed; nil: it did not.
+func (o *Outbox) suffer(s *stream, err error) {
+	if (s.failed != nil) != (err != nil) {
+		if err != nil {
 			s.target.suffers++
 		} else {
 			s.target.suffers--
 		}
 	}
+	s.failed = err
 }

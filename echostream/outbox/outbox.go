@@ -204,14 +204,6 @@ func orDefault[T int | int64 | time.Duration](option *T, value T) {
 	}
 }
 
-// Stats is the outbox in numbers.
-type Stats struct {
-	Entries int       // that wait
-	Bytes   int64     // of those
-	Failed  int       // files in failed/
-	Oldest  time.Time // when the entry that waits longest was accepted; zero if none waits
-}
-
 // Outbox is a durable queue of files. Its methods may be called from several goroutines.
 type Outbox struct {
 	opts    Options
@@ -232,6 +224,7 @@ type Outbox struct {
 	wakes   int // calls of Wake
 	closed  bool
 	lastSeq uint64
+	aside   sync.Mutex // held by Retry and Discard, before mu: one of them at a time
 
 	entries map[trackingID]*entry
 	keys    map[string]map[string]*entry // the newest version, by directory (with its slash) and name
@@ -246,7 +239,7 @@ type Outbox struct {
 	lanes     map[string]*lane
 	targets   map[string]*target // all ever named in this process or in a record
 	active    []*target          // the current ones
-	asked     bool               // the Deliverer has named its targets since Open
+	asked     bool               // the Deliverer has named its targets to this Run
 	retarget  bool               // Targets is to be asked again
 	targeting retry.Trouble      // used by askTargets only
 
@@ -280,21 +273,6 @@ func (o *Outbox) Wake() {
 		o.preparing.gates[i].until = time.Time{}
 	}
 	o.cond.Broadcast()
-}
-
-// Stats counts what waits and what was set aside.
-func (o *Outbox) Stats() Stats {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	stats := Stats{Entries: len(o.entries), Bytes: o.bytes, Failed: o.failed}
-	oldest := int64(math.MaxInt64)
-	for _, e := range o.entries {
-		oldest = min(oldest, e.accepted)
-	}
-	if len(o.entries) > 0 {
-		stats.Oldest = time.Unix(0, oldest).UTC()
-	}
-	return stats
 }
 
 // Close gives the journal's files back. Run must have returned, and Put fails from now on.

@@ -65,7 +65,7 @@ func TestEntriesSurviveRestarts(t *testing.T) {
 			assert.JSONEq(t, string(item.Meta), string(waiting[0].Meta))
 			waiting[0].Meta = first[0].Meta
 			assert.Equal(t, []Entry{first[0], second[0]}, waiting)
-			assert.Equal(t, Stats{Entries: 2, Bytes: 5 + 17, Oldest: first[0].Accepted}, r.Stats())
+			assert.Equal(t, Stats{Entries: 2, Bytes: 5 + 17, Oldest: first[0].Accepted}, r.totals())
 		}
 		assert.Equal(t, item.Name, first[0].Name)
 		assert.True(t, first[0].ModTime.Equal(modified))
@@ -140,7 +140,7 @@ func TestNoEntryWithoutADurablePlace(t *testing.T) {
 	r.empty()
 	assert.Equal(t, []string{"first", "second"}, r.cloud.got("a"))
 	r.open()
-	assert.Equal(t, Stats{}, r.Stats())
+	assert.Equal(t, Stats{}, r.totals())
 }
 
 func TestPartialFailureIsRetriedAloneAndInOrder(t *testing.T) {
@@ -247,7 +247,7 @@ func TestPermanentFailures(t *testing.T) {
 		assert.Equal(t, []string{"one", "refused", "unaudited", "two"}, r.cloud.got("a"))
 		assert.Equal(t, []string{"one", "unaudited", "two"}, r.cloud.got("b"))
 		assert.ElementsMatch(t, []string{"one", "two"}, r.cloud.audited)
-		assert.Equal(t, Stats{Failed: 3}, r.Stats())
+		assert.Equal(t, Stats{Failed: 3}, r.totals())
 		assert.Empty(t, r.files("outbox", dataSuffix))
 		assert.Len(t, r.files("failed", ""), 6)
 		r.eventually(func() bool { return len(r.goneList()) == 5 }, "Gone was not called")
@@ -259,7 +259,7 @@ func TestPermanentFailures(t *testing.T) {
 		aside := readAside(t, fsys, entries[2])
 		assert.Equal(t, "refused", aside.Name)
 		assert.Equal(t, []string{"a"}, aside.Acked)
-		assert.Equal(t, []refusal{{"b", "bad content"}}, aside.Refused)
+		assert.Equal(t, []Refusal{{"b", "bad content"}}, aside.Refused)
 		assert.Equal(t, "bad content", aside.Failure.Error)
 		assert.Equal(t, 1, aside.Failure.Attempts)
 		assert.False(t, aside.Failure.Time.IsZero())
@@ -275,7 +275,7 @@ func TestPermanentFailures(t *testing.T) {
 		assert.Equal(t, []string{"one", "refused", "unaudited", "two", "huge"}, r.cloud.got("a"))
 		assert.Equal(t, []string{"one", "unaudited", "two", "huge", "refused"}, r.cloud.got("b"), "only what b had refused")
 		assert.Equal(t, entries[2].ID, r.cloud.received["b"][4].Entry.ID)
-		assert.Equal(t, Stats{}, r.Stats())
+		assert.Equal(t, Stats{}, r.totals())
 		assert.Empty(t, r.files("outbox", recordSuffix))
 	})
 }
@@ -546,7 +546,7 @@ func TestRemovalIsRetriedWithoutSendingAgain(t *testing.T) {
 			r.empty()
 			assert.Equal(t, []string{"one", "two"}, r.cloud.got("a"))
 			r.open()
-			assert.Equal(t, Stats{}, r.Stats())
+			assert.Equal(t, Stats{}, r.totals())
 		})
 	}
 }
@@ -635,7 +635,7 @@ func TestFileWithoutRecordIsSetAside(t *testing.T) {
 	require.NoError(t, f.Close())
 
 	r.open().run()
-	assert.Equal(t, Stats{Failed: 1}, r.Stats())
+	assert.Equal(t, Stats{Failed: 1}, r.totals())
 	aside := readAside(t, fsys, entry)
 	assert.Equal(t, "its record is missing or damaged", aside.Failure.Reason)
 	assert.Equal(t, entry.ID, aside.ID)

@@ -290,11 +290,16 @@ func (o *Outbox) moveOut(a *arrival) bool {
 	if !a.renamed {
 		return true
 	}
-	err := o.opts.FS.Rename(o.pathOf(a.entry), a.item.Path)
+	return o.putBack(a.entry, a.item.Path) == nil
+}
+
+// putBack puts a file that could not be made durable in the outbox back to where it stood.
+func (o *Outbox) putBack(e *entry, from string) error {
+	err := o.opts.FS.Rename(o.pathOf(e), from)
 	if err != nil {
-		o.opts.Log.Error("A file was not accepted, but a restart may deliver it", "trackingId", a.entry.id.String(), "name", a.item.Name, "error", err)
+		o.opts.Log.Error("A file was not accepted, but a restart may deliver it", "trackingId", e.id.String(), "name", e.name, "error", err)
 	}
-	return err == nil
+	return err
 }
 
 // giveUp writes down that Put has given up. That is best effort, as the disk is in trouble: where the file is not in the outbox, that says

@@ -452,7 +452,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 				assert.Contains(t, r.log.lines("Preparing files fails")[0], c.errno.Error())
 				if c.aside {
 					assert.Equal(t, []string{"other", "behind"}, r.cloud.got("t"))
-					assert.Equal(t, Stats{Failed: 1}, r.Stats())
+					assert.Equal(t, Stats{Failed: 1}, r.totals())
 					assert.Contains(t, readAside(t, fsys, entries[0]).Failure.Error, "the disk cannot read the file")
 				} else {
 					assert.Equal(t, []string{"other"}, r.cloud.got("t"))
@@ -543,7 +543,7 @@ func TestEveryCrashOfTakingBack(t *testing.T) {
 			done = err == nil && !fsys.IsCut() // and the power is cut right after it
 			r.crash(policy).crash(disktest.Nothing()).run().empty()
 			require.Equal(t, []string{"z", "a"}, r.cloud.got("t"), "cut before operation %d, %v", cut, policy)
-			require.Equal(t, Stats{}, r.Stats())
+			require.Equal(t, Stats{}, r.totals())
 			r.halt()
 		}
 	}

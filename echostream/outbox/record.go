@@ -55,7 +55,7 @@ type record struct {
 
 	Retries int       `json:"retries,omitempty"` // attempts that failed
 	Acked   []string  `json:"acked,omitempty"`   // targets that have acknowledged the entry
-	Refused []refusal `json:"refused,omitempty"` // targets that never will
+	Refused []Refusal `json:"refused,omitempty"` // targets that never will
 	Sent    bool      `json:"sent,omitempty"`    // to all targets; the audit is pending
 	Round   int       `json:"round,omitempty"`   // how often it was taken back from failed/
 }
@@ -76,8 +76,8 @@ type moveRecord struct {
 	To   []byte `json:"to"`
 }
 
-// refusal is a permanent error of one target.
-type refusal struct {
+// Refusal is a permanent error of one target.
+type Refusal struct {
 	Target string `json:"target"`
 	Error  string `json:"error"`
 }

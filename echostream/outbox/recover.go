@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path"
@@ -65,7 +64,6 @@ type recovery struct {
 	moves    []moveRecord
 	unused   []*segment      // torn, and nothing lives in them
 	leftover []string        // temporary files
-	halfway  []key           // that have a name in failed/ too
 	movedTo  map[string]bool // directories to which withdrawn files were moved
 }
 
@@ -77,6 +75,7 @@ type found struct {
 	segment *segment
 	bytes   int64
 	entry   *entry
+	aside   bool // it has a name in failed/, too
 }
 
 // looseRecord is a record file with its file in the outbox.
@@ -95,11 +94,11 @@ func (r *recovery) close() {
 
 // read reads the outbox and changes nothing.
 func (r *recovery) read() error {
-	names, err := r.list(r.opts.Dir)
+	names, err := r.namesIn(r.opts.Dir)
 	if err != nil {
 		return err
 	}
-	aside, err := r.list(r.opts.FailedDir)
+	aside, err := r.namesIn(r.opts.FailedDir)
 	if err != nil {
 		return err
 	}
@@ -140,7 +139,7 @@ func (r *recovery) read() error {
 		k, ok := parseBase(base)
 		switch {
 		case ok && suffix == dataSuffix && r.found[k] != nil:
-			r.halfway = append(r.halfway, k)
+			r.found[k].aside = true
 		case ok && suffix == dataSuffix:
 			r.Outbox.failed++
 			r.sawSeq(k.seq)
@@ -165,8 +164,9 @@ func (r *recovery) read() error {
 	return nil
 }
 
-func (r *recovery) list(dir string) ([]string, error) {
-	entries, err := r.opts.FS.ReadDir(dir)
+// namesIn lists what is in a directory, sorted; nothing if that is not there.
+func (o *Outbox) namesIn(dir string) ([]string, error) {
+	entries, err := o.opts.FS.ReadDir(dir)
 	if err != nil {
 		return nil, ignoreGone(err) // none there yet
 	}
@@ -321,12 +321,7 @@ func (r *recovery) readLoose(name string) error {
 		r.leftover = append(r.leftover, name)
 		return nil
 	}
-	file, err := r.opts.FS.OpenFile(name, os.O_RDONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(file)
+	data, err := disk.ReadFile(r.opts.FS, name, maxRecordFile)
 	if err != nil {
 		return err
 	}
@@ -373,15 +368,13 @@ func (r *recovery) repair() error {
 			return err
 		}
 	}
-	if err := r.undoHalfway(); err != nil {
-		return err
-	}
 	for _, name := range r.leftover {
 		if err := ignoreGone(r.opts.FS.Remove(name)); err != nil {
 			return err
 		}
 	}
 	r.locked(func() { r.admit() })
+	r.tellFailed()
 	r.reserve.make()
 	return r.journal.remove(append(r.journal.takeDead(), r.unused...))
 }
@@ -424,18 +417,30 @@ func (r *recovery) finishMoves() error {
 	return nil
 }
 
-// removeSecondNames removes the names from which files were taken, where a power cut has left them beside the ones in the outbox. Of a file that goes
-// back to such a name it is the one in the outbox that goes (see moveBack).
+// removeSecondNames removes the names from which files were taken, where a power cut has left them beside the ones in the outbox, and those
+// in failed/ of files whose setting aside came undone. Of a file that goes back to such a name it is the one in the outbox that goes (see moveBack).
 func (r *recovery) removeSecondNames() error {
 	dirs := map[string]map[string]bool{} // with the names in them: to ask for each of 100,000 takes seconds
-	for _, f := range r.found {
+	for k, f := range r.found {
+		if f.aside {
+			if dirs[r.opts.FailedDir] == nil {
+				dirs[r.opts.FailedDir] = map[string]bool{} // it is synced; what is in it is looked at here
+			}
+			removed, err := r.removeSecond(f, r.failedName(k)+dataSuffix)
+			if err != nil {
+				return err
+			}
+			if !removed {
+				r.Outbox.failed++
+			}
+		}
 		if f.record == nil || f.record.From == "" || f.record.Void || f.record.Withdrawn && f.record.To == f.record.From {
 			continue
 		}
 		dir, base := path.Split(f.record.From)
 		dir = path.Clean(dir)
 		if dirs[dir] == nil {
-			names, err := r.list(dir)
+			names, err := r.namesIn(dir)
 			if ignoreNone(err) != nil {
 				return err
 			}
@@ -445,41 +450,23 @@ func (r *recovery) removeSecondNames() error {
 			}
 		}
 		if dirs[dir][base] {
-			same, err := r.isSame(r.nameOf(f), f.record.From)
-			if err == nil && same {
-				err = r.opts.FS.Remove(f.record.From)
-			}
-			if err != nil {
+			if _, err := r.removeSecond(f, f.record.From); err != nil {
 				return err
 			}
 		}
 		f.record.From = "" // from here on it has one name
 	}
-	// Protects: that it has one name. See syncSources.
+	// Protects: that it has one name. See syncSources. The one in failed/ must not be all that is left of an entry.
 	return r.syncDirs(slices.Collect(maps.Keys(dirs))...)
 }
 
-// undoHalfway removes the names in failed/ that a power cut has left beside the ones in the outbox. What is still in the outbox waits.
-func (r *recovery) undoHalfway() error {
-	for _, k := range r.halfway {
-		name := baseName(k.seq, k.id.String()) + dataSuffix
-		same, err := r.isSame(path.Join(r.opts.Dir, name), path.Join(r.opts.FailedDir, name))
-		if err != nil && !isGone(err) {
-			return err
-		}
-		if !same {
-			r.Outbox.failed++
-			continue
-		}
-		if err := r.opts.FS.Remove(path.Join(r.opts.FailedDir, name)); err != nil {
-			return err
-		}
+// removeSecond removes a further name of a file, if it is one.
+func (r *recovery) removeSecond(f *found, name string) (removed bool, err error) {
+	same, err := r.isSame(r.nameOf(f), name)
+	if err == nil && same {
+		err = r.opts.FS.Remove(name)
 	}
-	if len(r.halfway) == 0 {
-		return nil
-	}
-	// Protects: the entry may leave the outbox soon, and this name must not be all that is left of it.
-	return r.opts.FS.SyncDir(r.opts.FailedDir)
+	return err == nil && same, err
 }
 
 func (r *recovery) nameOf(f *found) string {
@@ -551,9 +538,7 @@ func (r *recovery) takeBack() error {
 	}
 	var back []*entry
 	for _, l := range r.loose {
-		l.record.Round++
-		l.record.Refused, l.record.Wait, l.record.Yield = nil, 0, false
-		l.record.Tentative, l.record.Attempted = false, false
+		l.record.anotherRound()
 		if l.found.segment != nil {
 			l.found.segment.live--
 			l.found.segment.liveBytes -= l.found.bytes

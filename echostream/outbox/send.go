@@ -67,6 +67,7 @@ func (o *Outbox) runStream(s *stream) {
 		if time.Since(unknown) < unknownFor {
 			pause = min(pause, maxUnknownPause)
 		}
+		o.locked(func() { s.nextTry = time.Now().Add(pause) })
 		o.pause(pause, sending)
 	}
 }
@@ -190,10 +191,11 @@ func (o *Outbox) finish(s *stream, b *batch, results []error) (settled []*entry,
 		switch {
 		case err == nil:
 			e.settle(t)
+			t.acknowledged = time.Now()
 		case isPermanent(err):
 			e.attempts++
 			e.settle(t)
-			e.refused = append(e.refused, refusal{t.name, err.Error()})
+			e.refused = append(e.refused, Refusal{t.name, err.Error()})
 		default:
 			e.attempts++
 			failed = append(failed, err)
@@ -214,12 +216,12 @@ func (o *Outbox) finish(s *stream, b *batch, results []error) (settled []*entry,
 	o.release(b.preps)
 	o.discardDistant(s, b)
 	if len(failed) == 0 || o.phase != sending {
-		if o.suffer(s, false); t.suffers == 0 {
+		if o.suffer(s, nil); t.suffers == 0 {
 			line = t.trouble.Over(time.Now(), "Sending works again", "target", t.name)
 		}
 		return settled, failed, line
 	}
-	o.suffer(s, true)
+	o.suffer(s, failed[0])
 	o.retarget = true // the edges may have changed
 	o.cond.Broadcast()
 	what := "Sending fails"

@@ -27,7 +27,6 @@ func TestEverySync(t *testing.T) {
 		"without syncdir in outbox.(*recovery).repair":                                                                             killed,
 		"without sync in outbox.(*reserve).make":                                                                                   "it is for the room, not for the bytes",
 		"without syncdir in outbox.(*recovery).removeFound":                                                                        withdrawn,
-		"without syncdir in outbox.(*recovery).undoHalfway":                                                                        "TestSettingAsideThatCameUndoneStaysSo shows it: what this world sets aside is set aside again",
 		"without syncdir in outbox.(*world).first via disk.MkdirAll":                                                               own,
 		"without syncdir in outbox.(*world).live via disk.MkdirAll":                                                                own,
 		"without syncdir in outbox.(*owner).open via disk.MkdirAll":                                                                own,
@@ -36,7 +35,6 @@ func TestEverySync(t *testing.T) {
 		"without syncdir in outbox.single.func1 via disk.MkdirAll":                                                                 own,
 		"rename in outbox.(*Outbox).storeAside via disk.WriteFile ahead of sync in outbox.(*Outbox).storeAside via disk.WriteFile": "the record is written again while the file stands in outbox/",
 		"unlink in outbox.(*recovery).repair ahead of syncdir in outbox.(*recovery).syncDirs":                                      temp,
-		"unlink in outbox.(*recovery).repair ahead of syncdir in outbox.(*recovery).undoHalfway":                                   temp,
 		"unlink in outbox.(*journal).remove ahead of syncdir in outbox.(*recovery).repair":                                         dead,
 		"unlink in outbox.(*journal).remove ahead of syncdir in outbox.(*recovery).syncDirs":                                       dead,
 		"rename in outbox.(*Outbox).rename ahead of syncdir in outbox.(*recovery).repair":                                          "the first is of a folder's Move, the second of outbox/",
@@ -44,12 +42,31 @@ func TestEverySync(t *testing.T) {
 		"unlink in outbox.(*Outbox).removeFile ahead of syncdir in outbox.(*recovery).repair":                                      "where a file is new to outbox/, syncDirs comes between; and a removal that comes undone is made again",
 		"unlink in outbox.(*Outbox).removeFile ahead of syncdir in outbox.(*Outbox).storeAside":                                    "two entries: one is set aside, another removed",
 		"unlink in outbox.(*recovery).removeSecondNames ahead of syncdir in outbox.(*recovery).repair":                             "a file has two names only after a power cut, which has left both: the one in outbox/ is durable",
-		"unlink in outbox.(*recovery).undoHalfway ahead of syncdir in outbox.(*recovery).syncDirs":                                 "the first is in failed/, the second of where Put found files: setting aside comes after that one's sync, too",
 	}}
 	disktest.InOrder(t, func(t *testing.T) {
 		disktest.EverySync(t, opts, crashScenario, func() disktest.Scenario { return quietWorld().scenario() }, ownerScenario,
 			func() disktest.Scenario { return replaces(false) }, func() disktest.Scenario { return replaces(true) }, single)
 	})
+}
+
+// So are those of Retry and Discard.
+func TestEverySyncOfDecisions(t *testing.T) {
+	const elsewhere = "it is none of Retry and Discard: TestEverySync is about it"
+	opts := disktest.Options{Seeds: 8, Setup: twoNames, Harmless: map[string]string{
+		"rename in outbox.(*Outbox).storeAside via disk.WriteFile ahead of sync in outbox.(*Outbox).storeAside via disk.WriteFile": elsewhere,
+		"unlink in outbox.(*Outbox).removeFile ahead of syncdir in outbox.Open.func1":                                              elsewhere,
+		"unlink in outbox.(*journal).remove ahead of syncdir in outbox.(*recovery).repair":                                         elsewhere,
+		"unlink in outbox.(*recovery).removeSecond ahead of syncdir in outbox.(*recovery).repair":                                  elsewhere,
+		"unlink in outbox.(*recovery).repair ahead of syncdir in outbox.(*recovery).syncDirs":                                      elsewhere,
+		"without sync in outbox.(*recovery).repair":                                                                                elsewhere,
+		"without sync in outbox.writeFile via disk.Commit":                                                                         elsewhere,
+		"without syncdir in outbox.(*Outbox).storeAside":                                                                           elsewhere,
+		"without syncdir in outbox.(*decided).live via disk.MkdirAll":                                                              elsewhere,
+		"without syncdir in outbox.(*recovery).repair":                                                                             elsewhere,
+		"without syncdir in outbox.(*recovery).repair via disk.MkdirAll":                                                           elsewhere,
+		"without syncdir in outbox.writeFile via disk.Commit":                                                                      elsewhere,
+	}}
+	disktest.InOrder(t, func(t *testing.T) { disktest.EverySync(t, opts, decisions) })
 }
 
 // quietWorld is one in which all goes well at once.

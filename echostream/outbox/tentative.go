@@ -247,7 +247,7 @@ func (o *Outbox) leaveOut(b *batch) {
 // takers are the targets that have acknowledged e.
 func (e *entry) takers() (names []string) {
 	for _, t := range e.acked {
-		if !slices.ContainsFunc(e.refused, func(r refusal) bool { return r.Target == t.name }) {
+		if !slices.ContainsFunc(e.refused, func(r Refusal) bool { return r.Target == t.name }) {
 			names = append(names, t.name)
 		}
 	}

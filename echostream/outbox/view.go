@@ -37,7 +37,7 @@ func (o *Outbox) Below(dir string) []Entry {
 // Held lists the entries with a key that wait Forever, in their order.
 func (o *Outbox) Held() []Entry {
 	return o.list(func(e *entry) bool {
-		return e.key != "" && e.state == waiting && e.hold != nil && e.hold.wait == Forever
+		return e.key != "" && e.isHeld()
 	})
 }
 
