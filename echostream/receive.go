@@ -94,6 +94,9 @@ type ReceiveOptions struct {
 	// Definitions gives the node's definition, and each newer one. Nothing is received by a kept one ([Definition].Kept): it is passed
 	// over. By default, Receive reads it: at the start, every Refresh, and when an edge turns out to be gone.
 	Definitions <-chan *Definition
+	// Outdated is called when an edge turns out to be gone, so that Definitions gives a newer one. It must not block. By default, nobody
+	// is told.
+	Outdated func()
 	// Refresh is by default 10 min.
 	Refresh time.Duration
 }
@@ -243,6 +246,9 @@ func (r *receiver) read(ctx context.Context) {
 
 // reread asks for a newer definition.
 func (r *receiver) reread() {
+	if r.opts.Outdated != nil {
+		r.opts.Outdated()
+	}
 	select {
 	case r.gone <- struct{}{}:
 	default:

@@ -53,6 +53,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
@@ -60,7 +61,8 @@ import (
 // DefaultDir is where the data volume is mounted by default.
 const DefaultDir = "/data"
 
-// Bridge is one protocol's part of a node. C is its config, a struct. Name, MessageType, Decode, Serve and Compose are required.
+// Bridge is one protocol's part of a node. C is its config, a struct. A bridge sends, receives, or does both: Name and Decode are required;
+// MessageType, Serve and Compose of one that sends; Receive of one that receives.
 //
 // Its functions get the config as it was decoded, valid and with every default in place, and must not change it. They are called from
 // several goroutines at once.
@@ -108,6 +110,12 @@ type Bridge[C any] struct {
 	// KeyOf gives the key of an entry that a version without keys has put into the outbox, by the config of the kept definition (see
 	// [outbox.Options]). By default, it has none.
 	KeyOf func(log *slog.Logger, c C, e outbox.Entry) string
+
+	// Receive handles a message from one of the node's sources: see [echostream.Handler]. After nil it does not come again, so
+	// what must not be lost is durable then. ctx ends a few seconds after the node was told to stop.
+	Receive func(ctx context.Context, n *Node, c C, m echostream.ReceivedMessage) error
+	// ReceiveOptions are those of Receive. The node itself sets Definitions and Outdated, and a Grace of 4 s by default.
+	ReceiveOptions echostream.ReceiveOptions
 }
 
 // Message is what Compose makes of an entry. Its tracking id is the entry's, and its group the entry's lane.

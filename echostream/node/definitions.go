@@ -51,6 +51,8 @@ type definitions struct {
 	got func(*echostream.Definition)
 	// failed is called with each failure.
 	failed func(error)
+	// idle reports whether the node has nothing to do by a definition.
+	idle func(*echostream.Definition) bool
 	// waits reports whether devices wait for EchoStream.
 	waits func() bool
 	log   *slog.Logger
@@ -89,7 +91,7 @@ func (d *definitions) run(ctx context.Context) {
 		}
 		d.got(definition)
 		poll := d.pace.Poll
-		if definition.Stopped || len(definition.Targets) == 0 {
+		if d.idle(definition) {
 			poll = d.pace.PollIdle
 		}
 		// An edge that stays out of reach although the definition names it must not have it read over and over.

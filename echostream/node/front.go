@@ -69,9 +69,10 @@ func (f *front[C]) serve(ctx context.Context, loop *retry.Loop) error {
 	w, changed := f.current()
 	call := f.bridge.Serve
 	if !w.known {
-		if call = f.bridge.Refuse; call == nil {
-			call = func(ctx context.Context, _ *Node, _ C) error { <-ctx.Done(); return nil }
-		}
+		call = f.bridge.Refuse
+	}
+	if call == nil {
+		call = func(ctx context.Context, _ *Node, _ C) error { <-ctx.Done(); return nil }
 	}
 	serving, stop := context.WithCancel(ctx)
 	defer stop()

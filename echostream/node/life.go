@@ -27,6 +27,8 @@ type life[C any] struct {
 	pace   Pace
 	front  *front[C]
 
+	inbox inbox
+
 	known     chan struct{} // closed with the first definition of EchoStream
 	knownOnce sync.Once
 	failed    chan struct{} // closed with the first failure to get one
@@ -101,11 +103,17 @@ func (l *life[C]) got(definition *echostream.Definition) {
 	if changed {
 		l.apply(definition)
 	}
+	l.inbox.offer(definition)
 	if changed || l.out || trouble && l.deliverer.waits() {
 		l.Outbox.Wake()
 	}
 	l.out = false
 	l.knownOnce.Do(func() { close(l.known) })
+}
+
+// idle reports whether the node has nothing to do by a definition.
+func (l *life[C]) idle(d *echostream.Definition) bool {
+	return d.Stopped || l.bridge.Compose != nil && len(d.Targets) == 0 || l.bridge.Receive != nil && len(d.Sources) == 0
 }
 
 // missed notes that EchoStream has not given a definition.
@@ -130,7 +138,7 @@ func (l *life[C]) apply(definition *echostream.Definition) {
 	if configured {
 		l.config = l.bridge.Decode(definition.Config, l.Log)
 	}
-	if configured || !reflect.DeepEqual(before.SendMessageType, definition.SendMessageType) {
+	if l.bridge.Compose != nil && (configured || !reflect.DeepEqual(before.SendMessageType, definition.SendMessageType)) {
 		l.compareSample(definition.SendMessageType)
 	}
 	if configured || before.Managed != definition.Managed || !reflect.DeepEqual(before.Mounts, definition.Mounts) {

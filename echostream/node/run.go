@@ -151,7 +151,7 @@ func run[C any](ctx context.Context, b Bridge[C], opts Options, m machine) error
 	if opts.Volume != nil {
 		n.storage = storage{outlives: true, why: "the volume is given"}
 	}
-	l := &life[C]{Node: n, bridge: b, env: env, level: level, pace: opts.Pace, known: make(chan struct{}), failed: make(chan struct{})}
+	l := &life[C]{Node: n, bridge: b, env: env, level: level, pace: opts.Pace, known: make(chan struct{}), failed: make(chan struct{}), inbox: newInbox()}
 	l.front = &front[C]{node: n, bridge: b, pace: opts.Pace}
 	release, err := l.open(ctx, m)
 	defer release()
@@ -221,7 +221,7 @@ func (l *life[C]) open(ctx context.Context, m machine) (release func(), err erro
 // run does the node's work until ctx ends. Then it stops from the front to the back, within stopTime.
 func (l *life[C]) run(ctx context.Context) {
 	d := &definitions{
-		read: l.client.Definition, got: l.got, failed: l.missed, waits: l.deliverer.waits,
+		read: l.client.Definition, got: l.got, failed: l.missed, waits: l.deliverer.waits, idle: l.idle,
 		log: l.Log, pace: l.pace, again: make(chan struct{}, 1),
 	}
 	l.deliverer.outdated = d.readAgain
@@ -232,13 +232,20 @@ func (l *life[C]) run(ctx context.Context) {
 	group.Go(func() { d.run(back) })
 	group.Go(func() {
 		l.start(ctx)
-		group.Go(func() {
-			if err := l.Outbox.Run(back); err != nil {
-				l.Log.Warn("the outbox did not stop in time", "error", err)
-			}
-		})
+		if l.bridge.Compose != nil {
+			group.Go(func() {
+				if err := l.Outbox.Run(back); err != nil {
+					l.Log.Warn("the outbox did not stop in time", "error", err)
+				}
+			})
+		}
 		if ctx.Err() == nil {
+			var front sync.WaitGroup
+			if l.bridge.Receive != nil {
+				front.Go(func() { l.receive(ctx, d.readAgain) })
+			}
 			l.front.run(ctx)
+			front.Wait()
 		}
 		stopBack()
 	})

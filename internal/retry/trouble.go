@@ -31,6 +31,8 @@ type Trouble struct {
 	fine   bool      // the last word was that it works
 	ended  time.Time // of the last trouble
 	causes map[string]*cause
+	text   string // of the last failure, and its cause: as a rule, the next has the same
+	last   *cause
 }
 
 type cause struct {
@@ -76,10 +78,16 @@ func withoutNumbers(text string) string {
 }
 
 // SameCause reports whether two texts of errors differ in numbers at most.
-func SameCause(a, b string) bool { return withoutNumbers(a) == withoutNumbers(b) }
+func SameCause(a, b string) bool { return a == b || withoutNumbers(a) == withoutNumbers(b) }
 
 func (t *Trouble) cause(text string) *cause {
-	text = withoutNumbers(text)
+	if t.causes == nil || text != t.text {
+		t.text, t.last = text, t.find(withoutNumbers(text))
+	}
+	return t.last
+}
+
+func (t *Trouble) find(text string) *cause {
 	if c := t.causes[text]; c != nil {
 		return c
 	}

@@ -42,7 +42,8 @@ type Item struct {
 
 func (i Item) String() string { return fmt.Sprintf("%s (%d bytes)", i.Name, len(i.Content)) }
 
-// Bridge is the node under test. Data and Feed are required.
+// Bridge is the node under test: one that sends what devices bring it, if Feed is set, or one that receives, if Received is. Data and one
+// of the two are required.
 type Bridge struct {
 	// Data names the variable that says where the node's volume is, such as "FTPNODE_DATA".
 	Data string
@@ -50,12 +51,14 @@ type Bridge struct {
 	Config string
 	// Env are further variables, beside EchoStream's.
 	Env map[string]string
-	// MessageType is what the node sends. By default, echo.file.
+	// MessageType is what the node sends or receives. By default, echo.file.
 	MessageType echotest.MessageType
 
 	// Feed hands an item to the node, whose volume is dir, and returns nil when the node has acknowledged it. After an error the same
 	// item is handed over again, as a device would. ctx ends after 30 s. The items of one test come one after the other.
 	Feed func(ctx context.Context, dir string, item Item) error
+	// Received lists what the node, whose volume is dir, has made of what it has received: one item for each message.
+	Received func(dir string) ([]Item, error)
 	// Item makes the n-th item, like no other one; a large one is too large for a message, where that can be. By default, it is a
 	// file of 100 or of 300,000 bytes.
 	Item func(n int, large bool) Item

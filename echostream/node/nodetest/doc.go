@@ -24,6 +24,7 @@
 //
 // # Limits
 //
-// What an item's device was not told may have arrived or not, and, as it is sent again, once for each time. Whether a power cut is
+// What an item's device was not told may have arrived or not, and, as it is sent again, once for each time. The audit record of a message
+// that was received is lost if the node is killed between the two: it is not looked for then. Whether a power cut is
 // survived is not tested: a killed process leaves what it wrote to the kernel. Package disktest does that.
 package nodetest

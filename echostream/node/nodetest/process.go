@@ -73,6 +73,7 @@ func (r *Rig) Stop() {
 func (r *Rig) Kill() {
 	r.t.Helper()
 	p := r.take()
+	r.killed = true
 	require.NoError(r.t, p.command.Process.Kill())
 	<-p.ended
 	assert.ErrorContains(r.t, p.err, "killed", "the node ended by itself\n%s", r.log)

@@ -31,10 +31,12 @@ type Rig struct {
 	env     map[string]string
 	log     *output
 	current *process // nil while none runs
+	killed  bool     // at least once
 
 	mu       sync.Mutex
 	fed      []*fed   // in order
-	edges    []string // that an item goes to which is handed over now
+	edges    []string // that an item goes to which is handed over now; of a node that receives, where it comes from, in turn
+	sources  *sources // of a node that receives
 	inBatch  bool     // SQS may fail a part of a batch: those behind it in the batch have overtaken it then
 	lastMade int
 }
@@ -45,10 +47,11 @@ type fed struct {
 	edges []string
 	tries int // that may have left something
 	acked bool
+	id    string // the tracking id, of what a source sent
 }
 
-// New makes a cloud with a node that has edges to "archive" and "erp", and starts nothing. What the node does is checked when the
-// test ends: its log, and that it stops in good order if it runs.
+// New makes a cloud with a node, and starts nothing. A node that sends has edges to "archive" and "erp", one that receives has some from
+// "scanner" and "press". What the node does is checked when the test ends: its log, and that it stops in good order if it runs.
 func New(t *testing.T, b Bridge) *Rig {
 	t.Helper()
 	return newRig(t, b, t.TempDir())
@@ -57,15 +60,27 @@ func New(t *testing.T, b Bridge) *Rig {
 func newRig(t *testing.T, b Bridge, dir string) *Rig {
 	t.Helper()
 	b = b.withDefaults()
-	cloud := echotest.NewCloud(echotest.Options{
-		Targets: []string{"archive", "erp"}, Tenant: echotest.Tenant{Audit: true}, MessageTypes: []echotest.MessageType{b.MessageType},
-		Node:    echotest.Node{Config: b.Config, SendMessageType: b.MessageType.Name},
-		TempDir: t.TempDir(),
-	})
-	t.Cleanup(cloud.Close)
-	r := &Rig{Cloud: cloud, Dir: dir, t: t, bridge: b, env: cloud.Environment(), log: &output{}, edges: []string{"archive", "erp"}}
+	opts := echotest.Options{
+		Tenant: echotest.Tenant{Audit: true}, MessageTypes: []echotest.MessageType{b.MessageType}, TempDir: t.TempDir(),
+		Node: echotest.Node{Name: "node-under-test", Config: b.Config},
+	}
+	r := &Rig{Dir: dir, t: t, bridge: b, log: &output{}}
+	if b.Received == nil {
+		r.edges = []string{"archive", "erp"}
+		opts.Targets, opts.Node.SendMessageType = r.edges, b.MessageType.Name
+	} else {
+		r.edges = []string{"scanner", "press"}
+		opts.Sources, opts.Targets = r.edges, []string{}
+		opts.Node.ReceiveMessageType, opts.Node.SendMessageType = b.MessageType.Name, echotest.None
+	}
+	r.Cloud = echotest.NewCloud(opts)
+	t.Cleanup(r.Cloud.Close)
+	r.env = r.Cloud.Environment()
 	r.env[b.Data] = dir
 	maps.Copy(r.env, b.Env)
+	if b.Received != nil {
+		r.sources = newSources(t, r.Cloud, b)
+	}
 	t.Cleanup(func() {
 		if r.current != nil {
 			r.Stop()
@@ -75,8 +90,8 @@ func newRig(t *testing.T, b Bridge, dir string) *Rig {
 	return r
 }
 
-// Feed makes n items, every third of them large, and has the node acknowledge them, one after the other. What a device is refused it
-// hands over again, for a minute.
+// Feed makes n items, every third of them large, and has the node acknowledge them, one after the other; what a device is refused it
+// hands over again, for a minute. For a node that receives they are put into the queues of its sources.
 func (r *Rig) Feed(n int) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), waitFor)
@@ -106,6 +121,9 @@ func (r *Rig) next() *fed {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := &fed{Item: r.bridge.Item(r.lastMade, r.lastMade%3 == 2), edges: slices.Clone(r.edges)}
+	if r.sources != nil {
+		f.edges = []string{r.edges[r.lastMade%len(r.edges)]}
+	}
 	r.lastMade++
 	r.fed = append(r.fed, f)
 	return f
@@ -117,7 +135,12 @@ func (r *Rig) try(ctx context.Context, f *fed) error {
 	r.mu.Lock()
 	f.tries++
 	r.mu.Unlock()
-	err := r.bridge.Feed(ctx, r.Dir, f.Item)
+	var err error
+	if r.sources != nil {
+		f.id, err = r.sources.send(ctx, f.edges[0], f.Item)
+	} else {
+		err = r.bridge.Feed(ctx, r.Dir, f.Item)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f.acked = f.acked || err == nil
@@ -150,12 +173,27 @@ func (r *Rig) Waiting() int {
 	return len(files)
 }
 
+// count is how many items have come through so far.
+func (r *Rig) count() int {
+	if r.sources == nil {
+		return r.Cloud.EdgeStats("archive").Messages
+	}
+	items, err := r.bridge.Received(r.Dir)
+	require.NoError(r.t, err)
+	return len(items)
+}
+
 // Delivered waits until everything that was acknowledged has left the node, and requires that it has arrived on every edge: whole,
-// in order, no more often than it was handed over, under one tracking id, and audited. It looks at all since the test began.
+// in order, no more often than it was handed over, under one tracking id, and audited. Of a node that receives it requires that it has
+// made one item of each message, has deleted it, and audited it. It looks at all since the test began.
 func (r *Rig) Delivered() {
 	r.t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.sources != nil {
+		r.verifyReceived()
+		return
+	}
 	want := map[string]int{}
 	for _, f := range r.fed {
 		for _, edge := range f.edges {
@@ -259,4 +297,9 @@ func (r *Rig) ballast() {
 		require.ErrorContains(r.t, err, "no space left")
 		err = nil
 	}
+}
+
+func (r *Rig) removeBallast() {
+	r.t.Helper()
+	require.NoError(r.t, os.Remove(filepath.Join(r.Dir, "ballast")))
 }
