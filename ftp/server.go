@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"github.com/ftpnode/ftpnode/ftp/internal/evidence"
-	"github.com/ftpnode/ftpnode/ftp/internal/loglimit"
 	"github.com/ftpnode/ftpnode/ftp/internal/passive"
 	"github.com/ftpnode/ftpnode/ftp/internal/secret"
 	"github.com/ftpnode/ftpnode/internal/certs"
 	"github.com/ftpnode/ftpnode/internal/guard"
+	"github.com/ftpnode/ftpnode/internal/loglimit"
 )
 
 // Server is one FTP server. Make it with New.

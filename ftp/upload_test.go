@@ -403,7 +403,7 @@ func TestStall(t *testing.T) {
 	require.Contains(t, absent.expect(425), "passive ports")
 	require.Contains(t, n.log.String(), "no data connection came: the passive port does not get through")
 	eventually(t, func() bool { // the file is closed behind the reply
-		return strings.Contains(n.log.String(), `name=absent bytes=0 remote=127.0.0.1 reason="no data connection came"`)
+		return strings.Contains(n.log.String(), `name=absent bytes=0 remote=127.0.0.1 error="no data connection came"`)
 	}, "the reason is told")
 	require.Contains(t, absent.expect(421), "idle for 300ms")
 	absent.requireClosed()

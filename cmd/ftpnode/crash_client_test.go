@@ -61,11 +61,6 @@ func (c *client) send(s *drop.Session, name, content string, w drop.Write) error
 			return errors.Join(err, u.Interrupt(err))
 		}
 	}
-	if w.Declared > 0 { // as the server does for clients that end in an orderly way
-		if err := u.Sync(); err != nil {
-			return errors.Join(err, u.Interrupt(err))
-		}
-	}
 	if err := u.Commit(); err != nil {
 		return err
 	}

@@ -39,8 +39,8 @@ func (d *Drop) patience() (context.Context, context.CancelFunc) {
 
 // await waits for the delivery of an entry. takeBack (if it is not nil) takes it out of the outbox again if ctx ends before it was first sent, or if
 // its client is gone by then.
-func (d *Drop) await(ctx context.Context, id string, takeBack func(why error) error) error {
-	err := d.box.Await(ctx, id)
+func (s *Session) await(ctx context.Context, id string, takeBack func(why error) error) error {
+	err := s.d.box.Await(ctx, id)
 	switch {
 	case err == nil:
 		return nil
@@ -55,9 +55,9 @@ func (d *Drop) await(ctx context.Context, id string, takeBack func(why error) er
 	case left == nil:
 		return fmt.Errorf("%w: it was not sent: %w", ErrNotDelivered, err)
 	case errors.Is(left, fs.ErrNotExist): // it has just left
-		return d.await(ctx, id, nil)
+		return s.await(ctx, id, nil)
 	}
-	d.log.Warn("a file was not delivered in time; its client is told so, and it is delivered when that is possible", "trackingId", id)
+	s.log.Warn("a file was not delivered in time; its client is told so, and it is delivered when that is possible", "trackingId", id)
 	return fmt.Errorf("%w: it goes on: %w", ErrNotDelivered, err)
 }
 
@@ -75,6 +75,6 @@ func (u *Upload) notDelivered(why error) error {
 	if err := u.d.box.Withdraw(u.entry.ID, ""); err != nil {
 		return err
 	}
-	u.logger().Warn("upload was not delivered and is not kept; its client is told so", "trackingId", u.entry.ID, "reason", why)
+	u.logger().Warn("upload was not delivered and is not kept; its client is told so", "trackingId", u.entry.ID, "error", why)
 	return nil
 }

@@ -75,10 +75,12 @@ import (
 	"log/slog"
 	"net/netip"
 	"path"
+	"sync"
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/internal/loglimit"
 	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
@@ -90,6 +92,7 @@ type Drop struct {
 	fs      disk.FS
 	box     *outbox.Outbox
 	log     *slog.Logger
+	lines   *loglimit.Limiter // of clients
 	ledger  *ledger
 	names   nameLocks
 	users   users
@@ -99,7 +102,7 @@ type Drop struct {
 	watcher *watcher
 	doubts  doubts
 	shown   shownSizes
-	undone  undone
+	repeats repeats
 	held    heldLong
 	stopped context.Context // ends with Run
 	stop    context.CancelFunc
@@ -125,6 +128,7 @@ func Open(opts Options) (*Drop, error) {
 			standing: map[string]int{}, gone: map[string]bool{}, idle: map[string][]idleFolder{}, full: map[string]*retry.Trouble{},
 		},
 	}
+	d.lines = loglimit.New(opts.Log)
 	d.held.trouble = map[string]*retry.Trouble{}
 	d.stopped, d.stop = context.WithCancel(context.Background())
 	d.watcher = newWatcher(d)
@@ -157,6 +161,9 @@ func Open(opts Options) (*Drop, error) {
 // Run watches and expires until ctx ends. It returns nil then.
 func (d *Drop) Run(ctx context.Context) error {
 	defer d.stop()
+	var lines sync.WaitGroup
+	defer lines.Wait()
+	lines.Go(func() { d.lines.Run(ctx) })
 	d.watcher.run(ctx)
 	return nil
 }
@@ -246,7 +253,7 @@ func (d *Drop) accepted(user string, remote netip.Addr, e outbox.Entry) {
 func (d *Drop) sweep() {
 	d.uploads.sweep(".", d.opts.PartialExpiry, func(p string, fi fs.FileInfo, err error) {
 		user, name := d.users.owner(p)
-		log := d.log.With("user", user, "name", name)
+		log := d.lines.Logger(netip.Prefix{}).With("user", user).With("name", name)
 		if err != nil {
 			log.Warn("cannot remove an interrupted upload", "error", named(name, err))
 			return

@@ -209,7 +209,7 @@ func (s *Session) remake(p string) (remade bool, err error) {
 		if err := s.makeDir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
 			return remade, err
 		}
-		s.d.log.Info("a folder that had gone, as it was empty, is used again", "user", s.u.name, "folder", s.rel(dir))
+		s.log.Info("a folder that had gone, as it was empty, is used again", "folder", s.rel(dir))
 		remade = true
 	}
 	return remade, nil

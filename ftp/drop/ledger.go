@@ -166,20 +166,3 @@ func (l *ledger) read() error {
 	l.free, l.freeAt, l.since = int64(min(free, 1<<62)), time.Now(), 0
 	return nil
 }
-
-// available is how many bytes room would grant, at most limit (negative: any).
-func (l *ledger) available(limit int64) (int64, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.read(); err != nil {
-		return 0, err
-	}
-	n := l.left()
-	if l.spoolLimit > 0 {
-		n = min(n, l.spoolLimit-l.spooled())
-	}
-	if limit >= 0 {
-		n = min(n, limit)
-	}
-	return max(n, 0), nil
-}

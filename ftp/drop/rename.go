@@ -50,7 +50,7 @@ func (r awaitedRename) await(ctx context.Context) error {
 	if r.before.ID != "" {
 		undo = r.undo
 	}
-	err := r.s.d.await(ctx, r.id, undo)
+	err := r.s.await(ctx, r.id, undo)
 	if err != nil {
 		r.s.forget(r.to)
 	}
@@ -69,7 +69,7 @@ func (r awaitedRename) undo(why error) error {
 		return nil
 	}
 	s.remember(r.from, e)
-	d.log.Warn("a file was not delivered; it has its temporary name again, and its client is told so", "trackingId", e.ID, "user", s.u.name, "name", e.Name, "reason", why)
+	s.log.Warn("a file was not delivered; it has its temporary name again, and its client is told so", "trackingId", e.ID, "name", e.Name, "error", why)
 	return nil
 }
 
@@ -217,7 +217,7 @@ func (s *Session) editName(e outbox.Entry, q string) (outbox.Entry, error) {
 	if edit.Last {
 		s.d.accepted(s.u.name, s.remote, e)
 	} else {
-		s.d.log.Info("a finished file was renamed", "trackingId", e.ID, "user", s.u.name, "name", was, "to", e.Name, "remote", s.remote)
+		s.log.Info("a finished file was renamed", "trackingId", e.ID, "name", was, "to", e.Name, "remote", s.remote)
 	}
 	return e, nil
 }

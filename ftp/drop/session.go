@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/netip"
 	"path"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/internal/guard"
 )
 
 // Session is a user's directory as one session sees it: like the directory itself, but it also
@@ -23,6 +25,7 @@ type Session struct {
 	u      *UserDir
 	d      *Drop
 	remote netip.Addr
+	log    *slog.Logger // for what clients could cause over and over: it is counted
 
 	mu    sync.Mutex
 	dir   string                  // where it stands, below drop; "": nowhere
@@ -38,7 +41,8 @@ const (
 // Session returns the directory as one session of a client at remote sees it. A session that
 // has called Chdir is to be closed.
 func (u *UserDir) Session(remote netip.Addr) *Session {
-	return &Session{u: u, d: u.d, remote: remote, memos: map[string]outbox.Entry{}}
+	log := u.d.lines.Logger(guard.Network(remote)).With("user", u.name)
+	return &Session{u: u, d: u.d, remote: remote, log: log, memos: map[string]outbox.Entry{}}
 }
 
 // path returns the path of name below drop.
@@ -388,13 +392,4 @@ func (s *Session) setTime(p string, e outbox.Entry, mtime time.Time) error {
 		}
 	}
 	return err
-}
-
-// Available tells how many more bytes are accepted now, by all limits (AVBL).
-func (s *Session) Available() (int64, error) {
-	n, err := s.d.ledger.available(s.d.opts.MaxSize)
-	if err != nil {
-		return 0, named("/", err)
-	}
-	return n, nil
 }

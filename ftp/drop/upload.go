@@ -55,8 +55,7 @@ type Upload struct {
 	mu    sync.Mutex // before all others
 	file  disk.File
 	sum   uint32 // CRC-32C of the file
-	err   error  // of a Write or Sync that failed
-	lost  bool   // a Sync failed: the kernel has dropped bytes, so that nothing of the file can be trusted
+	err   error  // of a Write that failed
 	ended bool
 	entry outbox.Entry // after Commit
 }
@@ -327,11 +326,7 @@ func (u *Upload) takeOver(old *Upload, w Write) (bool, error) {
 func (u *Upload) yield(to *Upload, w Write) (offset int64, err error) {
 	u.mu.Lock() // waits for its Write or Commit
 	defer u.mu.Unlock()
-	switch {
-	case u.ended || u.superseded.Load():
-		return 0, nil
-	case u.lost:
-		u.abandon()
+	if u.ended || u.superseded.Load() {
 		return 0, nil
 	}
 	if offset, err = to.goesOn(w, u.Size()); err != nil {
@@ -397,21 +392,6 @@ func (u *Upload) writeBytes(p []byte) (int, error) {
 	return n, err
 }
 
-// Sync makes durable what was written so far, so that Commit has less left to do. It promises nothing that Commit
-// does not: it is for a caller who has to wait for something else anyway, and may run at the same time as any other method.
-// A failed Sync is final: nothing of the file is kept, and Commit will fail.
-func (u *Upload) Sync() error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	err := u.usable()
-	if err == nil {
-		if err = u.file.Sync(); err != nil {
-			u.err, u.lost = err, true
-		}
-	}
-	return named(u.name(), err)
-}
-
 // Size is how many bytes the file has by now, with those that were there before.
 func (u *Upload) Size() int64 { return u.size.Load() }
 
@@ -422,12 +402,11 @@ func (u *Upload) Ignored() bool { return ignored(u.d.opts.Ignore, u.name()) }
 func (u *Upload) name() string { return u.s.rel(u.path) }
 
 func (u *Upload) logger() *slog.Logger {
-	return u.d.log.With("user", u.s.u.name, "name", u.name(), "bytes", u.Size(), "remote", u.s.remote)
+	return u.s.log.With("name", u.name(), "bytes", u.Size(), "remote", u.s.remote)
 }
 
 // Commit finishes the upload: when it returns nil, the file is durable in the outbox and WILL be delivered (226); with Options.Delivered it HAS
-// been, unless its name is a temporary one. After an error it will not be, unless that is disk.IsUncertain, or ErrNotDelivered, which says
-// more; what can be resumed has been kept, as by Interrupt, and the Upload is ended all the same.
+// been, unless its name is a temporary one. After an error it will not be, unless that is ErrNotDelivered, which says more; what can be resumed has been kept, as by Interrupt, and the Upload is ended all the same.
 func (u *Upload) Commit() error {
 	ctx, cancel := u.d.patience()
 	defer cancel()
@@ -440,7 +419,7 @@ func (u *Upload) Commit() error {
 		if own {
 			takeBack = u.notDelivered
 		}
-		if err = u.d.await(ctx, awaited, takeBack); err != nil {
+		if err = u.s.await(ctx, awaited, takeBack); err != nil {
 			u.s.forget(u.path)
 		}
 	}
@@ -537,7 +516,7 @@ func (u *Upload) TakeBack(reason error) error {
 	if err := u.takeBack(); err != nil {
 		return named(u.name(), due(err))
 	}
-	u.logger().Warn("upload was interrupted after all; it is taken back", "trackingId", u.entry.ID, "reason", reason)
+	u.logger().Warn("upload was interrupted after all; it is taken back", "trackingId", u.entry.ID, "error", reason)
 	return nil
 }
 
@@ -576,7 +555,8 @@ func (u *Upload) Interrupt(reason error) error {
 func (u *Upload) interrupt(reason error) error {
 	u.ended = true
 	defer u.discard() // what is not kept
-	log := u.logger().With("reason", cmp.Or(reason, errors.New("unknown")))
+	reason = cmp.Or(reason, errors.New("unknown"))
+	log := u.logger().With("error", reason)
 	switch {
 	case u.superseded.Load():
 		log.Info("upload superseded by a newer one")
@@ -590,9 +570,6 @@ func (u *Upload) interrupt(reason error) error {
 	case u.base != "":
 		log.Warn("upload interrupted, and not kept: the file that it was to continue stands")
 		return nil
-	case u.lost:
-		log.Warn("upload interrupted, and not kept", "trouble", named(u.name(), u.err))
-		return u.err
 	}
 	err := u.sync()
 	stays := false
@@ -601,7 +578,7 @@ func (u *Upload) interrupt(reason error) error {
 	}
 	switch {
 	case err != nil:
-		log.Warn("upload interrupted, and not kept", "trouble", named(u.name(), err))
+		u.logger().Warn("upload interrupted, and not kept", "error", fmt.Errorf("%w; the disk cannot keep it: %w", reason, named(u.name(), err)))
 	case stays:
 		u.temp = ""
 		log.Warn("upload interrupted, kept for resuming")

@@ -1,7 +1,9 @@
 package drop
 
 import (
+	"fmt"
 	"io/fs"
+	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
@@ -86,7 +88,7 @@ func TestInterruptedUploadIsResumed(t *testing.T) {
 				require.NoError(t, r.s.Mkdir("/d"))
 				r.interrupt("/d/a.csv", Write{}, "hello")
 				require.Contains(t, r.log.String(), "upload interrupted, kept for resuming")
-				require.Contains(t, r.log.String(), `user=scanner name=d/a.csv bytes=5 remote=192.0.2.7 reason="connection lost"`)
+				require.Contains(t, r.log.String(), `user=scanner name=d/a.csv bytes=5 remote=192.0.2.7 error="connection lost"`)
 				r.pass(time.Hour)
 				r.wantSent()
 				require.Equal(t, int64(5), r.received("/d/a.csv"))
@@ -321,6 +323,29 @@ func TestNewUploadVoidsTheInterruptedOne(t *testing.T) {
 	})
 }
 
+// A client that breaks off over and over has no line for each.
+func TestLinesOfClientsAreCounted(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		const line = `msg="upload interrupted, kept for resuming"`
+		for i := range 100 {
+			r.interrupt(fmt.Sprintf("/%d", i), Write{}, "x")
+			r.put("/a.tmp", "x")
+			require.NoError(t, r.s.Rename("/a.tmp", "/b.tmp"))
+		}
+		require.Equal(t, 1, strings.Count(r.log.String(), line))
+		require.Equal(t, 1, strings.Count(r.log.String(), `msg="a finished file was renamed"`))
+		other := r.user.Session(netip.MustParseAddr("192.0.2.99"))
+		u, err := other.Create("/a", Write{})
+		require.NoError(t, err)
+		_, err = u.Write([]byte("x"))
+		require.NoError(t, err)
+		require.NoError(t, u.Interrupt(errCut))
+		require.Equal(t, 2, strings.Count(r.log.String(), line), "another client")
+		r.pass(2 * time.Minute)
+		require.Contains(t, r.log.String(), line+" remote=192.0.2.7 user=scanner times=99")
+	})
+}
+
 func TestDeclaredSize(t *testing.T) {
 	bubble(t, func(o *Options) { o.MaxSize = 100 }, func(r *rig) {
 		_, err := r.s.Create("/a", Write{Declared: 101})
@@ -490,59 +515,15 @@ func TestInterruptAfterAFailedSyncKeepsNothing(t *testing.T) {
 		_, err := r.s.Stat("/a")
 		require.ErrorIs(t, err, fs.ErrNotExist)
 		require.Zero(t, r.d.Usage())
-		require.Contains(t, r.log.String(), "interrupted, and not kept")
+		require.Contains(t, r.log.String(), `msg="upload interrupted, and not kept" user=scanner name=a bytes=5 remote=192.0.2.7 error="connection lost; the disk cannot keep it: \"a\": input/output error"`)
+		syncs := 0
+		for _, op := range r.fs.Ops() {
+			if op.Kind == disktest.Sync && strings.HasPrefix(op.Path, openDir) {
+				syncs++
+			}
+		}
+		require.Equal(t, 1, syncs, "never synced again: the kernel has dropped the bytes")
 	})
-}
-
-func TestSyncMakesDurableWhatCameSoFar(t *testing.T) {
-	bubble(t, nil, func(r *rig) {
-		u := r.begin("/a", Write{}, "hello ")
-		require.NoError(t, u.Sync())
-		require.Zero(t, r.d.Usage().Waiting, "it finishes nothing")
-		_, err := u.Write([]byte("world"))
-		require.NoError(t, err)
-		// What came since is Commit's to sync.
-		require.NoError(t, u.Commit())
-		require.ErrorIs(t, u.Sync(), fs.ErrClosed)
-		r.crash(disktest.Nothing())
-		require.Equal(t, []string{"a=hello world"}, r.waiting())
-	})
-}
-
-func TestFailedSyncIsFinal(t *testing.T) {
-	for name, end := range map[string]func(u *Upload) error{
-		"Commit":    (*Upload).Commit,
-		"Interrupt": func(u *Upload) error { return u.Interrupt(errCut) },
-		"resumed": func(u *Upload) error {
-			_, err := u.s.Create("/a", Write{Append: true})
-			require.ErrorIs(t, err, ErrNoPartial)
-			return u.Sync()
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			bubble(t, nil, func(r *rig) {
-				u := r.begin("/a", Write{}, "hello")
-				r.fs.Inject(disktest.Fault{Kind: disktest.Sync})
-				require.ErrorIs(t, u.Sync(), syscall.EIO)
-				require.ErrorIs(t, u.Sync(), syscall.EIO, "it is not tried again")
-				_, err := u.Write([]byte("more"))
-				require.ErrorIs(t, err, syscall.EIO)
-				require.Error(t, end(u))
-				require.Zero(t, r.d.Usage())
-				require.Empty(t, r.names("/"))
-				syncs := 0
-				for _, op := range r.fs.Ops() {
-					if op.Kind == disktest.Sync && strings.HasPrefix(op.Path, openDir) {
-						syncs++
-					}
-				}
-				require.Equal(t, 1, syncs, "never synced again")
-				r.put("/a", "again")
-				r.pass(time.Second)
-				r.wantSent("scanner:a=again")
-			})
-		})
-	}
 }
 
 func TestFailedWriteIsKeptUpToWhatWasWritten(t *testing.T) {

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // doubtFor is how long a doubtful upload is held: a device that was cut off comes back in that time.
@@ -34,7 +36,7 @@ func (u *Upload) Interrupted(reason string) {
 	u.d.repeat(func() error {
 		err := u.TakeBack(errors.New(reason))
 		if errors.Is(err, ErrDue) {
-			u.logger().Error("upload was interrupted after all, and has been sent", "trackingId", u.entry.ID, "reason", reason)
+			u.logger().Error("upload was interrupted after all, and has been sent", "trackingId", u.entry.ID, "error", reason)
 			return nil
 		}
 		return err
@@ -64,7 +66,7 @@ func (u *Upload) Doubtful(reason string) {
 		}
 		u.d.doubts.add(u.path, doubt{u.entry.ID, u.s.client(), u.entry.Size, u.sum, time.Now().Add(doubtFor)})
 		u.Read()
-		u.logger().Warn("upload may have been interrupted; it is held for a while", "trackingId", u.entry.ID, "reason", reason, "for", doubtFor)
+		u.logger().Warn("upload may have been interrupted; it is held for a while", "trackingId", u.entry.ID, "error", reason, "for", doubtFor)
 		return nil
 	})
 }
@@ -178,36 +180,39 @@ func (u *Upload) dropBeginnings(ids []string) {
 // repeat does what the disk may refuse now, again and again until it is done.
 func (d *Drop) repeat(do func() error) {
 	if err := do(); err != nil {
-		d.log.Warn("the volume cannot note what became of an upload; it is tried again", "error", err)
-		d.undone.add(do)
+		d.repeats.add(do, d.log, err)
 	}
 }
 
-// undone is what repeat has still to do.
-type undone struct {
-	mu  sync.Mutex
-	all []func() error
+// repeats is what the disk has refused, and is tried again.
+type repeats struct {
+	mu      sync.Mutex
+	all     []func() error
+	trouble retry.Trouble
 }
 
-func (u *undone) add(do func() error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.all = append(u.all, do)
+func (r *repeats) add(do func() error, log *slog.Logger, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, do)
+	r.trouble.Hit(time.Now(), slog.LevelWarn, "the volume cannot note what became of uploads; it is tried again", err, "uploads", len(r.all)).To(log)
 }
 
-// try does it all once more.
-func (u *undone) try() {
-	for _, do := range u.take() {
-		if do() != nil {
-			u.add(do)
-		}
+// tryRepeats does it all once more.
+func (d *Drop) tryRepeats() {
+	for _, do := range d.repeats.take(d.log) {
+		d.repeat(do)
 	}
 }
 
-func (u *undone) take() []func() error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	all := u.all
-	u.all = nil
+// take takes out what is to be tried. If nothing is, what was wrong is over.
+func (r *repeats) take(log *slog.Logger) []func() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.all) == 0 {
+		r.trouble.Over(time.Now(), "the volume has noted what became of uploads").To(log)
+	}
+	all := r.all
+	r.all = nil
 	return all
 }

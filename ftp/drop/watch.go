@@ -58,7 +58,7 @@ func (w *watcher) run(ctx context.Context) {
 			w.d.log.Debug("watching the drop directory", "error", err)
 			w.rescan()
 		case <-rescan.C:
-			w.d.undone.try()
+			w.d.tryRepeats()
 			w.d.sweep()
 			w.rescan()
 			w.remakeTops()
