@@ -148,17 +148,17 @@ func (u *Upload) place(w Write) (old *Upload, fill func() error, err error) {
 	case err != nil:
 		return nil, nil, err
 	case !w.continues():
-		return nil, nil, u.create()
+		return nil, nil, u.create(here)
 	case here.uploading():
 		return here.open, nil, nil
 	case here.kept != nil:
 		fill, err = u.resume(here.kept.Size(), w)
 	case here.changeable():
-		fill, err = u.copy(here.entry, w)
+		fill, err = u.copy(here, here.entry, w)
 	case here.found != nil:
 		var e outbox.Entry
 		e, err = u.s.takeFound(p, p, func(e outbox.Entry) error {
-			fill, err = u.copy(e, w)
+			fill, err = u.copy(here, e, w)
 			return err
 		})
 		if e.ID != "" {
@@ -203,8 +203,8 @@ func (u *Upload) goesOn(w Write, size int64) (int64, error) {
 	return w.from(size)
 }
 
-// create makes the upload's file, empty. An interrupted upload of the name is void.
-func (u *Upload) create() error {
+// create makes the upload's file, empty. An upload of the name that is open or interrupted is void.
+func (u *Upload) create(here standing) error {
 	u.temp = u.d.uploads.newTemp()
 	f, err := u.d.fs.OpenFile(u.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
 	if err != nil {
@@ -213,13 +213,15 @@ func (u *Upload) create() error {
 	}
 	u.file = f
 	u.d.ledger.addPartial(u.path, 1, 0)
-	// In this order: an open upload is kept no more when u has its place.
 	u.d.uploads.register(u)
-	return u.d.uploads.void(u.path)
+	if here.open == nil && here.kept == nil {
+		return nil
+	}
+	return u.d.uploads.void(u.path) // behind register: an open one is kept no more when u has its place
 }
 
 // copy begins with a copy of the entry e, which is not sent meanwhile.
-func (u *Upload) copy(e outbox.Entry, w Write) (fill func() error, err error) {
+func (u *Upload) copy(here standing, e outbox.Entry, w Write) (fill func() error, err error) {
 	size, err := w.from(e.Size)
 	if err != nil {
 		return nil, err
@@ -230,7 +232,7 @@ func (u *Upload) copy(e outbox.Entry, w Write) (fill func() error, err error) {
 	u.base = e.ID
 	from, err := u.d.box.OpenFile(e.ID)
 	if err == nil {
-		if err = u.create(); err != nil {
+		if err = u.create(here); err != nil {
 			err = errors.Join(err, from.Close())
 		}
 	}
@@ -466,13 +468,8 @@ func (u *Upload) commit() error {
 // put puts the file into the outbox.
 func (u *Upload) put() error {
 	d := u.d
-	here, err := d.at(u.path)
-	if err == nil && here.dir != nil {
-		err = fmt.Errorf("%w: it is a directory", fs.ErrExist)
-	}
-	if err != nil {
-		return err
-	}
+	var here standing // whatever has become of the folder above: the file is delivered
+	here.setEntry(d.box.Lookup(u.path))
 	beginnings, err := u.settleDoubts()
 	if err != nil {
 		return err

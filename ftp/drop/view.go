@@ -45,10 +45,15 @@ func (d *Drop) at(p string) (standing, error) {
 	}
 	var err error
 	here.open, here.kept, err = d.uploads.at(p)
-	if here.entry, here.waits = d.box.Lookup(p); here.entry.Tentative {
-		here.entry, here.waits = outbox.Entry{}, false // its client was told nothing, and must not find it, as if it had been
-	}
+	here.setEntry(d.box.Lookup(p))
 	return here, err
+}
+
+// setEntry takes over the newest version in the outbox, unless its client was told nothing of it, and must not find it as if it had been.
+func (s *standing) setEntry(e outbox.Entry, ok bool) {
+	if ok && !e.Tentative {
+		s.entry, s.waits = e, true
+	}
 }
 
 // changeable reports whether there is an entry that is not due.
@@ -168,12 +173,9 @@ func (d *Drop) list(p string) ([]fs.FileInfo, error) {
 	}
 	var list []fs.FileInfo
 	for e := range d.box.List(p) {
-		if e.Tentative {
-			continue
-		}
 		if s := at[path.Base(e.Key)]; s != nil {
-			s.entry, s.waits = e, true
-		} else {
+			s.setEntry(e, true)
+		} else if !e.Tentative {
 			list = append(list, entryInfo(e)) // most are nowhere else
 		}
 	}
