@@ -41,7 +41,7 @@ var errHungUp = errors.New("the client hung up")
 func text(name string) string { return strings.Repeat(name+" ", 1+1100/len(name)) }
 
 // send uploads content, or what of it is not there yet, and notes the 226.
-func (c *client) send(s *drop.Session, name, content string, w drop.Write) error {
+func (c *client) send(s *drop.Session, name, content string, w drop.Start) error {
 	if w.Offset == 0 && !w.Append && strings.HasSuffix(name, ".tmp") {
 		c.replaces(name)
 	}
@@ -83,7 +83,7 @@ func (c *client) replaces(name string) (files []*sent) {
 // appends sends what is missing of content to a finished file.
 func (c *client) appends(s *drop.Session, name, content string) error {
 	replaced := c.replaces(name)
-	if err := c.send(s, name, content, drop.Write{Append: true}); err != nil {
+	if err := c.send(s, name, content, drop.Start{Append: true}); err != nil {
 		return err
 	}
 	for _, f := range replaced {
@@ -95,7 +95,7 @@ func (c *client) appends(s *drop.Session, name, content string) error {
 // part begins an upload and hangs up.
 func (c *client) part(s *drop.Session, name, content string, size int) error {
 	c.goOn.name, c.goOn.content, c.started = name, content, false
-	u, err := s.Create(name, drop.Write{})
+	u, err := s.Create(name, drop.Start{})
 	if err != nil {
 		return err
 	}
@@ -110,9 +110,9 @@ func (c *client) part(s *drop.Session, name, content string, size int) error {
 func (c *client) resume(s *drop.Session) error {
 	info, err := s.Stat(c.goOn.name)
 	if err != nil || info.Size() == 0 || !c.started {
-		return c.send(s, c.goOn.name, c.goOn.content, drop.Write{})
+		return c.send(s, c.goOn.name, c.goOn.content, drop.Start{})
 	}
-	return c.send(s, c.goOn.name, c.goOn.content, drop.Write{Offset: min(info.Size(), int64(len(c.goOn.content)))})
+	return c.send(s, c.goOn.name, c.goOn.content, drop.Start{Offset: min(info.Size(), int64(len(c.goOn.content)))})
 }
 
 // mayResume reports whether there is something to resume, that was not finished before its 226 could be read.
@@ -179,7 +179,7 @@ func (w *world) firstLife(s *drop.Session) error {
 	}
 	settle := pause(1500 * time.Millisecond)
 	put := func(name, content string) func() error {
-		return func() error { return c.send(s, name, content, drop.Write{}) }
+		return func() error { return c.send(s, name, content, drop.Start{}) }
 	}
 	steps := []func() error{
 		// A directory, and an order in which all arrives, though b is down at first and a's reply is lost.
@@ -207,7 +207,7 @@ func (w *world) firstLife(s *drop.Session) error {
 		func() error { return c.appends(s, "/f", "head "+text("appended")+"tail") },
 		func() error {
 			n := int64(len(text("declared")))
-			return c.send(s, "/k", text("declared"), drop.Write{Declared: n})
+			return c.send(s, "/k", text("declared"), drop.Start{Declared: n})
 		},
 		settle,
 		// Never resumed, and gone one day.

@@ -124,7 +124,7 @@ func (r *outageRig) restart() {
 // begin uploads without coming to an end.
 func (r *outageRig) begin(name string, size int64) *drop.Upload {
 	r.t.Helper()
-	u, err := r.session.Create("/"+name, drop.Write{})
+	u, err := r.session.Create("/"+name, drop.Start{})
 	require.NoError(r.t, err)
 	_, err = io.Copy(u, pattern(size))
 	require.NoError(r.t, err)

@@ -164,7 +164,7 @@ func (l *life) with(fsys *disktest.FS, client func(*Drop, *Session) error) error
 }
 
 // start begins to send content, all of it or the part that is not there yet.
-func (l *life) start(s *Session, name, content string, w Write) (*Upload, *upload, error) {
+func (l *life) start(s *Session, name, content string, w Start) (*Upload, *upload, error) {
 	f := l.files[content]
 	if f == nil {
 		f = &upload{}
@@ -190,7 +190,7 @@ func (l *life) ack(f *upload) {
 }
 
 // send sends content, and notes the 226.
-func (l *life) send(s *Session, name, content string, w Write) error {
+func (l *life) send(s *Session, name, content string, w Start) error {
 	var replaced []*upload
 	if strings.HasSuffix(name, ".tmp") || w.Append {
 		replaced = l.replace(name, content)
@@ -216,7 +216,7 @@ func (l *life) sendBoth(s *Session, names, contents [2]string) error {
 	var all sync.WaitGroup
 	for i := range names {
 		var u *Upload
-		if u, files[i], errs[i] = l.start(s, names[i], contents[i], Write{}); errs[i] == nil {
+		if u, files[i], errs[i] = l.start(s, names[i], contents[i], Start{}); errs[i] == nil {
 			all.Go(func() { errs[i] = u.Commit() })
 		}
 	}
@@ -244,7 +244,7 @@ func (l *life) replace(name, by string) (files []*upload) {
 // part begins to send content and is cut off.
 func (l *life) part(s *Session, name, content string, size int) error {
 	l.name, l.content, l.begun = name, content, false
-	u, err := s.Create(name, Write{})
+	u, err := s.Create(name, Start{})
 	if err != nil {
 		return err
 	}
@@ -259,9 +259,9 @@ func (l *life) part(s *Session, name, content string, size int) error {
 func (l *life) resume(s *Session) error {
 	fi, err := s.Stat(l.name)
 	if err != nil || fi.Size() == 0 || !l.begun {
-		return l.send(s, l.name, l.content, Write{})
+		return l.send(s, l.name, l.content, Start{})
 	}
-	return l.send(s, l.name, l.content, Write{Offset: min(fi.Size(), int64(len(l.content)))})
+	return l.send(s, l.name, l.content, Start{Offset: min(fi.Size(), int64(len(l.content)))})
 }
 
 // rename renames a file whose upload was acknowledged.
@@ -370,19 +370,19 @@ func (l *life) namespace(s *Session) error {
 	// A directory, an upload in it, and an order, that the times say otherwise.
 	do(s.Mkdir("/d"))
 	do(s.Mkdir("/d/made"))
-	do(l.send(s, "/d/made/a", long("first"), Write{}))
-	do(l.send(s, "/b", long("second"), Write{}))
+	do(l.send(s, "/d/made/a", long("first"), Start{}))
+	do(l.send(s, "/b", long("second"), Start{}))
 	do(l.setTime(s, long("second"), time.Unix(1e9, 0)))
 	settle()
 	// Temporary names, further versions, deleting, renaming within the settle time, directories.
-	do(l.send(s, "/c.tmp", long("replaced"), Write{}))
-	do(l.send(s, "/c.tmp", long("temporary"), Write{}))
-	do(l.send(s, "/b", long("version 1 of b"), Write{}))
-	do(l.send(s, "/b", long("version 2 of b"), Write{}))
+	do(l.send(s, "/c.tmp", long("replaced"), Start{}))
+	do(l.send(s, "/c.tmp", long("temporary"), Start{}))
+	do(l.send(s, "/b", long("version 1 of b"), Start{}))
+	do(l.send(s, "/b", long("version 2 of b"), Start{}))
 	do(l.rename(s, long("temporary"), "/b"))
-	do(l.send(s, "/x", long("deleted"), Write{}))
+	do(l.send(s, "/x", long("deleted"), Start{}))
 	do(l.remove(s, long("deleted")))
-	do(l.send(s, "/d/made/e", long("moved"), Write{}))
+	do(l.send(s, "/d/made/e", long("moved"), Start{}))
 	do(l.rename(s, long("moved"), "/e"))
 	do(l.sendBoth(s, [2]string{"/y", "/z"}, [2]string{long("at the same time"), long("at the same time, too")}))
 	settle()
@@ -396,8 +396,8 @@ func (l *life) folder(s *Session) error {
 		l.made = "drop/u/.in"
 	}
 	errs := []error{err,
-		l.send(s, "/.in/2", long("gathered 2"), Write{}),
-		l.send(s, "/.in/1", long("gathered 1"), Write{}),
+		l.send(s, "/.in/2", long("gathered 2"), Start{}),
+		l.send(s, "/.in/1", long("gathered 1"), Start{}),
 	}
 	files := map[string]string{}
 	for _, content := range []string{long("gathered 1"), long("gathered 2")} {
@@ -419,8 +419,8 @@ func (l *life) folder(s *Session) error {
 // appended appends to a finished file, on a copy.
 func (l *life) appended(s *Session) error {
 	return errors.Join(
-		l.send(s, "/f", "head "+long("appended"), Write{}),
-		l.send(s, "/f", "head "+long("appended")+"tail", Write{Append: true}))
+		l.send(s, "/f", "head "+long("appended"), Start{}),
+		l.send(s, "/f", "head "+long("appended")+"tail", Start{Append: true}))
 }
 
 // resumed is interrupted, begins anew with another content, is interrupted, and resumes.

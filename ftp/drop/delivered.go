@@ -13,8 +13,8 @@ import (
 // stopWait is how long a delivery is still waited for when Run has ended.
 const stopWait = 3 * time.Second
 
-// waits reports whether the client of a file is answered only when it is delivered. One with a temporary name is not sent before it is renamed.
-func (d *Drop) waits(temporary bool) bool { return d.opts.Delivered > 0 && !temporary }
+// awaitsDelivery reports whether the client of a file is answered only when it is delivered. One with a temporary name is not sent before it is renamed.
+func (d *Drop) awaitsDelivery(temporary bool) bool { return d.opts.Delivered > 0 && !temporary }
 
 // ready says why nothing can be delivered now, if that matters.
 func (d *Drop) ready() error {
@@ -27,8 +27,8 @@ func (d *Drop) ready() error {
 	return nil
 }
 
-// patience ends when a delivery is not waited for any more.
-func (d *Drop) patience() (context.Context, context.CancelFunc) {
+// deliveryTimeout ends when a delivery is not waited for any more.
+func (d *Drop) deliveryTimeout() (context.Context, context.CancelFunc) {
 	if d.opts.Delivered == 0 {
 		return context.Background(), func() {}
 	}
@@ -61,9 +61,9 @@ func (s *Session) await(ctx context.Context, id string, takeBack func(why error)
 	return fmt.Errorf("%w: it goes on: %w", ErrNotDelivered, err)
 }
 
-// same finds the file that u's client sends again since it was not told what became of it.
-func (u *Upload) same() (id string, ok bool) {
-	if !u.d.waits(u.Ignored()) {
+// alreadySent finds the file that u's client sends again since it was not told what became of it.
+func (u *Upload) alreadySent() (id string, ok bool) {
+	if !u.d.awaitsDelivery(u.Temporary()) {
 		return "", false
 	}
 	return u.d.box.Same(u.path, u.Size(), u.sum)

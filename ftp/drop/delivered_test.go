@@ -22,7 +22,7 @@ func (r *rig) committing(u *Upload) chan error {
 
 func TestCommitWaitsForTheDelivery(t *testing.T) {
 	bubble(t, waiting, func(r *rig) {
-		require.NoError(r, r.begin("/a", Write{}, "a").Commit())
+		require.NoError(r, r.begin("/a", Start{}, "a").Commit())
 		require.Equal(r, []string{"scanner:a=a"}, r.sink.list())
 		fi, err := r.s.Stat("/a")
 		require.NoError(r, err)
@@ -34,13 +34,13 @@ func TestCommitWaitsForTheDelivery(t *testing.T) {
 func TestOthersWhileAClientWaits(t *testing.T) {
 	bubble(t, waiting, func(r *rig) {
 		r.sink.setAway(true)
-		done := r.committing(r.begin("/a", Write{}, "1"))
+		done := r.committing(r.begin("/a", Start{}, "1"))
 		r.pass(time.Second)
 		other := r.user.Session(remote)
 		require.ErrorIs(r, other.Remove("/a"), fs.ErrNotExist, "nobody was told of it")
 		require.ErrorIs(r, other.Rename("/a", "/b"), fs.ErrNotExist)
 		require.Empty(r, r.names("/"))
-		second, err := other.Create("/a", Write{})
+		second, err := other.Create("/a", Start{})
 		require.NoError(r, err)
 		_, err = second.Write([]byte("22"))
 		require.NoError(r, err)
@@ -56,26 +56,26 @@ func TestOthersWhileAClientWaits(t *testing.T) {
 func TestTheSameAgain(t *testing.T) {
 	bubble(t, waiting, func(r *rig) {
 		r.sink.setAway(true)
-		require.ErrorIs(r, r.begin("/a", Write{}, "a").Commit(), ErrNotDelivered)
+		require.ErrorIs(r, r.begin("/a", Start{}, "a").Commit(), ErrNotDelivered)
 		require.Equal(r, 1, r.d.Usage().Waiting.Files, "it was attempted")
 		_, err := r.s.Stat("/a")
 		require.ErrorIs(r, err, fs.ErrNotExist, "clients take a file of the right size for delivered")
-		require.ErrorIs(r, r.begin("/a", Write{}, "a").Commit(), ErrNotDelivered, "it joins")
+		require.ErrorIs(r, r.begin("/a", Start{}, "a").Commit(), ErrNotDelivered, "it joins")
 		require.Equal(r, 1, r.d.Usage().Waiting.Files)
 		require.Zero(r, r.d.Usage().Partial.Files)
 		r.restart()
 		r.sink.setAway(false)
-		require.NoError(r, r.begin("/a", Write{}, "a").Commit(), "also after a restart")
+		require.NoError(r, r.begin("/a", Start{}, "a").Commit(), "also after a restart")
 		require.Equal(r, []string{"scanner:a=a"}, r.sink.list())
 
 		r.sink.setAway(true)
-		require.ErrorIs(r, r.begin("/b.tmp.2", Write{}, "b").Commit(), ErrNotDelivered)
-		require.ErrorIs(r, r.begin("/b.tmp.2", Write{}, "c").Commit(), ErrNotDelivered, "another content is another version")
+		require.ErrorIs(r, r.begin("/b.tmp.2", Start{}, "b").Commit(), ErrNotDelivered)
+		require.ErrorIs(r, r.begin("/b.tmp.2", Start{}, "c").Commit(), ErrNotDelivered, "another content is another version")
 		r.sink.setAway(false)
 		r.pass(time.Minute)
 		require.Equal(r, []string{"scanner:a=a", "scanner:b.tmp.2=b"}, r.sink.list(), "the second one was not attempted, and is its client's")
-		require.NoError(r, r.begin("/b.tmp.2", Write{}, "c").Commit())
-		require.NoError(r, r.begin("/b.tmp.2", Write{}, "b").Commit())
+		require.NoError(r, r.begin("/b.tmp.2", Start{}, "c").Commit())
+		require.NoError(r, r.begin("/b.tmp.2", Start{}, "b").Commit())
 		require.Equal(r, []string{"scanner:a=a", "scanner:b.tmp.2=b", "scanner:b.tmp.2=c", "scanner:b.tmp.2=b"}, r.sink.list())
 	})
 }
@@ -83,17 +83,17 @@ func TestTheSameAgain(t *testing.T) {
 func TestDeliveredLate(t *testing.T) {
 	bubble(t, waiting, func(r *rig) {
 		r.sink.setAway(true)
-		require.ErrorIs(r, r.begin("/a", Write{}, "a").Commit(), ErrNotDelivered)
+		require.ErrorIs(r, r.begin("/a", Start{}, "a").Commit(), ErrNotDelivered)
 		r.sink.setAway(false)
 		r.pass(time.Minute)
 		require.Len(r, r.sink.list(), 1)
 		r.restart()
-		require.NoError(r, r.begin("/a.tmp", Write{}, "a").Commit())
+		require.NoError(r, r.begin("/a.tmp", Start{}, "a").Commit())
 		require.NoError(r, r.s.Rename("/a.tmp", "/a"), "by its last name, too")
 		require.Len(r, r.sink.list(), 1)
 		_, err := r.s.Stat("/a.tmp")
 		require.ErrorIs(r, err, fs.ErrNotExist)
-		require.NoError(r, r.begin("/a", Write{}, "a").Commit())
+		require.NoError(r, r.begin("/a", Start{}, "a").Commit())
 		require.Len(r, r.sink.list(), 2, "once")
 	})
 }
@@ -101,14 +101,14 @@ func TestDeliveredLate(t *testing.T) {
 // A rename that was not answered in time is undone, unless the file may be under way.
 func TestRenameWaitsForTheDelivery(t *testing.T) {
 	bubble(t, waiting, func(r *rig) {
-		require.NoError(r, r.begin("/a.tmp", Write{}, "a").Commit())
+		require.NoError(r, r.begin("/a.tmp", Start{}, "a").Commit())
 		require.Empty(r, r.sink.list())
 		require.NoError(r, r.s.Rename("/a.tmp", "/a"))
 		require.Equal(r, []string{"scanner:a=a"}, r.sink.list())
 
 		r.sink.setAway(true)
-		require.NoError(r, r.begin("/b.tmp", Write{}, "b").Commit())
-		require.ErrorIs(r, r.begin("/first", Write{}, "first").Commit(), ErrNotDelivered, "it holds up what is behind it")
+		require.NoError(r, r.begin("/b.tmp", Start{}, "b").Commit())
+		require.ErrorIs(r, r.begin("/first", Start{}, "first").Commit(), ErrNotDelivered, "it holds up what is behind it")
 		require.ErrorIs(r, r.s.Rename("/b.tmp", "/b"), ErrNotDelivered)
 		_, err := r.s.Stat("/b.tmp")
 		require.NoError(r, err, "it has its temporary name again")
@@ -121,7 +121,7 @@ func TestRenameWaitsForTheDelivery(t *testing.T) {
 		require.NoError(r, r.s.Rename("/b.tmp", "/b"))
 
 		r.sink.setAway(true)
-		require.NoError(r, r.begin("/c.tmp", Write{}, "c").Commit())
+		require.NoError(r, r.begin("/c.tmp", Start{}, "c").Commit())
 		require.ErrorIs(r, r.s.Rename("/c.tmp", "/c"), ErrNotDelivered)
 		_, err = r.s.Stat("/c.tmp")
 		require.ErrorIs(r, err, fs.ErrNotExist, "it may be under way")
@@ -146,9 +146,9 @@ func TestRenameOfAFolderWaitsForTheDelivery(t *testing.T) {
 	bubble(t, func(o *Options) { waiting(o); o.Ready = func() error { return now } }, func(r *rig) {
 		require.NoError(r, r.s.Mkdir("/.in"))
 		require.NoError(r, r.s.Mkdir("/.in/deep"))
-		require.NoError(r, r.begin("/.in/2", Write{}, "2").Commit())
-		require.NoError(r, r.begin("/.in/deep/1", Write{}, "1").Commit())
-		require.NoError(r, r.begin("/.in/x.tmp", Write{}, "x").Commit())
+		require.NoError(r, r.begin("/.in/2", Start{}, "2").Commit())
+		require.NoError(r, r.begin("/.in/deep/1", Start{}, "1").Commit())
+		require.NoError(r, r.begin("/.in/x.tmp", Start{}, "x").Commit())
 		r.pass(time.Minute)
 		r.wantSent()
 		now = errors.New("down")
@@ -166,10 +166,10 @@ func TestRenameOfAFolderWaitsForTheDelivery(t *testing.T) {
 func TestRenameOfAFolderThatIsNotDelivered(t *testing.T) {
 	bubble(t, waiting, func(r *rig) {
 		require.NoError(r, r.s.Mkdir("/.in"))
-		require.NoError(r, r.begin("/.in/a", Write{}, "a").Commit())
-		require.NoError(r, r.begin("/.in/b", Write{}, "b").Commit())
+		require.NoError(r, r.begin("/.in/a", Start{}, "a").Commit())
+		require.NoError(r, r.begin("/.in/b", Start{}, "b").Commit())
 		r.sink.setAway(true)
-		require.ErrorIs(r, r.begin("/first", Write{}, "first").Commit(), ErrNotDelivered, "it holds up what is behind it")
+		require.ErrorIs(r, r.begin("/first", Start{}, "first").Commit(), ErrNotDelivered, "it holds up what is behind it")
 		began := time.Now()
 		require.ErrorIs(r, r.s.Rename("/.in", "/in"), ErrNotDelivered)
 		require.Equal(r, patienceOfClients, time.Since(began), "all files together")
@@ -200,16 +200,16 @@ func TestCreateWhereNothingCanBeDelivered(t *testing.T) {
 	down := errors.New("down")
 	var now error
 	bubble(t, func(o *Options) { waiting(o); o.Ready = func() error { return now } }, func(r *rig) {
-		require.NoError(r, r.begin("/a.tmp", Write{}, "a").Commit())
+		require.NoError(r, r.begin("/a.tmp", Start{}, "a").Commit())
 		now = down
-		_, err := r.s.Create("/b", Write{})
+		_, err := r.s.Create("/b", Start{})
 		require.ErrorIs(r, err, ErrNotReady)
 		require.ErrorIs(r, r.s.Rename("/a.tmp", "/a"), ErrNotReady)
 		now = nil
 		require.NoError(r, r.s.Rename("/a.tmp", "/a"))
 	})
 	bubble(t, func(o *Options) { o.Ready = func() error { return down } }, func(r *rig) {
-		require.NoError(r, r.begin("/b", Write{}, "b").Commit(), "a file that is stored can wait")
+		require.NoError(r, r.begin("/b", Start{}, "b").Commit(), "a file that is stored can wait")
 	})
 }
 
@@ -217,12 +217,12 @@ func TestCreateWhereNothingCanBeDelivered(t *testing.T) {
 func TestClientThatIsGoneWhenItsTurnComes(t *testing.T) {
 	bubble(t, waiting, func(r *rig) {
 		r.sink.setAway(true)
-		first := r.committing(r.begin("/first", Write{}, "first"))
+		first := r.committing(r.begin("/first", Start{}, "first"))
 		r.pass(time.Second)
 		gone := errors.New("the client hung up")
 		asked := false
-		second := r.committing(r.begin("/a", Write{Confirm: func() error { asked = true; return gone }}, "abc"))
-		third := r.committing(r.begin("/c", Write{}, "c"))
+		second := r.committing(r.begin("/a", Start{Confirm: func() error { asked = true; return gone }}, "abc"))
+		third := r.committing(r.begin("/c", Start{}, "c"))
 		r.pass(time.Second)
 		require.False(r, asked)
 		r.sink.setAway(false)
@@ -241,12 +241,12 @@ func TestRefusedByATarget(t *testing.T) {
 		r.stop()
 		r.sink.more = "erp"
 		r.start()
-		require.ErrorIs(r, r.begin("/a", Write{}, "a").Commit(), ErrRefused)
+		require.ErrorIs(r, r.begin("/a", Start{}, "a").Commit(), ErrRefused)
 		r.pass(0)
 		require.Contains(r, r.log.String(), `reason="refused by target erp"`)
 		require.Contains(r, r.log.String(), "takenBy=[target]")
 		require.Zero(r, r.d.Usage().Waiting.Files)
-		require.ErrorIs(r, r.begin("/b.tmp", Write{}, "b").Commit(), nil)
+		require.ErrorIs(r, r.begin("/b.tmp", Start{}, "b").Commit(), nil)
 		require.ErrorIs(r, r.s.Rename("/b.tmp", "/b"), ErrRefused)
 	})
 }
@@ -255,7 +255,7 @@ func TestRefusedByATarget(t *testing.T) {
 func TestStopWhileAClientWaits(t *testing.T) {
 	bubble(t, func(o *Options) { o.Delivered = time.Hour }, func(r *rig) {
 		r.sink.setAway(true)
-		done := r.committing(r.begin("/a", Write{}, "a"))
+		done := r.committing(r.begin("/a", Start{}, "a"))
 		r.pass(time.Minute)
 		began := time.Now()
 		r.stopDrop()
@@ -273,13 +273,13 @@ func TestVerdictsOnWhatWasDelivered(t *testing.T) {
 			"/b": func(u *Upload) { u.Doubtful("a reset") },
 			"/c": func(u *Upload) { u.Read() },
 		} {
-			u := r.begin(name, Write{Unread: true}, name)
+			u := r.begin(name, Start{Unread: true}, name)
 			require.NoError(r, u.Commit())
 			say(u)
 		}
 		require.Len(r, r.sink.list(), 3)
 		require.NotContains(r, r.log.String(), "level=ERROR")
-		u := r.begin("/d.tmp", Write{Unread: true}, "d")
+		u := r.begin("/d.tmp", Start{Unread: true}, "d")
 		require.NoError(r, u.Commit())
 		u.Interrupted("a reset")
 		require.ErrorIs(r, r.s.Rename("/d.tmp", "/d"), ErrIncomplete, "a held file can be taken back")

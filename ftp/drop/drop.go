@@ -34,7 +34,7 @@
 //
 // # Rules
 //
-// A finished file is never written in place: an APPE or REST on it works on a copy, which replaces it. Two
+// A finished file is never written in place: what continues it works on a copy, which replaces it. Two
 // uploads of one name at the same time: the later one supersedes the earlier one, which fails.
 //
 // Names are bytes in any encoding, without control characters (in UTF-8 also those of U+0080 to U+009F), of at most 255 bytes and
@@ -60,11 +60,11 @@
 //	user, err := d.User("scanner", "scanner")
 //	go d.Run(ctx)
 //	session := user.Session(remote)
-//	upload, err := session.Create("/a.csv", drop.Write{})
+//	upload, err := session.Create("/a.csv", drop.Start{})
 //	if _, err := io.Copy(upload, data); err != nil {
 //		return upload.Interrupt(err)
 //	}
-//	return upload.Commit() // nil: say 226
+//	return upload.Commit() // nil: tell the client that it is accepted
 package drop
 
 import (
@@ -138,7 +138,7 @@ func Open(opts Options) (*Drop, error) {
 			return nil, fmt.Errorf("making %s: %w", dir, err)
 		}
 	}
-	switch n, err := d.uploads.clear(); {
+	switch n, err := d.uploads.removeOpen(); {
 	case err != nil:
 		return nil, fmt.Errorf("removing unfinished uploads: %w", err)
 	case n > 0:
@@ -171,7 +171,7 @@ func (d *Drop) Run(ctx context.Context) error {
 // TakeOver puts into the outbox at once, in their order, the files in the drop directory that have been quiet long enough: with a version before this
 // one, that is where finished files waited. All users should be known. An error is about the volume as a whole, and passes;
 // a single file that cannot be taken is logged, and tried again by Run.
-func (d *Drop) TakeOver(ctx context.Context) error { return d.watcher.take(ctx) }
+func (d *Drop) TakeOver(ctx context.Context) error { return d.watcher.takeQuiet(ctx) }
 
 // Usage tells what the volume holds.
 func (d *Drop) Usage() Usage { return d.ledger.usage() }
@@ -262,8 +262,8 @@ func (d *Drop) sweep() {
 	})
 }
 
-// due tells an entry that cannot be changed any more, or that has left, by ErrDue.
-func due(err error) error {
+// asDue tells an entry that cannot be changed any more, or that has left, by ErrDue.
+func asDue(err error) error {
 	if errors.Is(err, outbox.ErrDue) || errors.Is(err, fs.ErrNotExist) {
 		return ErrDue
 	}

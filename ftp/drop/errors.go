@@ -8,38 +8,39 @@ import (
 	"syscall"
 )
 
-// The errors that a caller answers differently. Beside them an error may wrap fs.ErrNotExist, fs.ErrExist
-// (a file or directory of that name is there), syscall.ENOTEMPTY or syscall.ENOTDIR; any other is trouble
-// with the disk, which may pass: 451. The texts name the file as the client named it and no path of the volume.
+// The errors that a caller tells apart. Beside them an error may wrap fs.ErrNotExist, fs.ErrExist (a file or directory of that name is there),
+// syscall.ENOTEMPTY or syscall.ENOTDIR. Any other is trouble with the disk, which may pass. The texts name the file as the client named it and no path of the volume.
+//
+// The first group passes by itself: the client can try again later. The second one is only of Options.Delivered.
 var (
-	// ErrFull says that the free-space floor, the spool limit or the file limit is reached, or the disk is
-	// full: try later (452).
+	// ErrFull says that the free-space floor, the spool limit or the file limit is reached, or the disk is full.
 	ErrFull = errors.New("no space now, try again later")
-	// ErrTooLarge says that the file is larger than Options.MaxSize (552).
-	ErrTooLarge = errors.New("larger than the largest file accepted here")
-	// ErrNotReady says that nothing can be delivered now: try later (450). With Options.Delivered.
-	ErrNotReady = errors.New("nothing can be delivered now, try again later")
-	// ErrNotDelivered says that the file was not delivered in time. If it is sent again, it is that file that is
-	// waited for, if it may be under way (451). With Options.Delivered.
-	ErrNotDelivered = errors.New("not delivered in time, try again")
-	// ErrRefused says that no target will ever take the file, or not all of them will (552). With Options.Delivered.
-	ErrRefused = errors.New("refused by a target for good")
-	// ErrBusy says that an upload to the name is under way, or that files in the directory are being delivered: try later (450).
+	// ErrBusy says that an upload to the name is under way, or that files in the directory are being delivered.
 	ErrBusy = errors.New("in use, try again later")
-	// ErrDue says that the file is being delivered and can no longer be changed (550).
+
+	// ErrNotReady says that nothing can be delivered now. It passes by itself.
+	ErrNotReady = errors.New("nothing can be delivered now, try again later")
+	// ErrNotDelivered says that the file was not delivered in time. If it is sent again, it is that file that is waited for, if it may be under way.
+	ErrNotDelivered = errors.New("not delivered in time, try again")
+	// ErrRefused says that no target will ever take the file, or not all of them will.
+	ErrRefused = errors.New("refused by a target for good")
+
+	// ErrTooLarge says that the file is larger than Options.MaxSize.
+	ErrTooLarge = errors.New("larger than the largest file accepted here")
+	// ErrDue says that the file is being delivered and can no longer be changed.
 	ErrDue = errors.New("it is being delivered and can no longer be changed")
-	// ErrReplaced says that another session has sent the name anew since this one did (550).
+	// ErrReplaced says that another session has sent the name anew since this one did.
 	ErrReplaced = errors.New("another session has sent this name anew")
-	// ErrNoPartial says that there is nothing to resume or to append to (550, or 554 for REST).
-	ErrNoPartial = errors.New("nothing to resume or to append to, send the file from its start with STOR")
-	// ErrOffset says that a REST offset lies beyond the end of what is there (554).
+	// ErrNoPartial says that there is nothing to resume or to append to.
+	ErrNoPartial = errors.New("nothing to resume or to append to, send the file from its start")
+	// ErrOffset says that Start.Offset lies beyond the end of what is there.
 	ErrOffset = errors.New("offset beyond the end of what was received")
-	// ErrName says that the name is not accepted: too long, too deep, or with control characters (553).
+	// ErrName says that the name is not accepted: too long, too deep, or with control characters.
 	ErrName = errors.New("name not allowed")
 	// ErrIncomplete says that the upload holds fewer bytes than were declared, or that the operation needs
-	// a finished file and this is an interrupted upload (550; 426 or 451 at the end of a transfer).
+	// a finished file and this is an interrupted upload.
 	ErrIncomplete = errors.New("upload is not complete")
-	// ErrSuperseded says that a newer upload of the same name has taken this one's place (426 or 451).
+	// ErrSuperseded says that a newer upload of the same name has taken this one's place.
 	ErrSuperseded = errors.New("superseded by a newer upload of the same name")
 )
 

@@ -56,8 +56,8 @@ type folders struct {
 // maxGone is how many folders that went can be told from those that never were.
 const maxGone = 20_000
 
-// stand notes that a session stands in to, and not in from any more; "": in none.
-func (f *folders) stand(from, to string) {
+// moveSession notes that a session stands in to, and not in from any more; "": in none.
+func (f *folders) moveSession(from, to string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if from != "" {
@@ -70,14 +70,14 @@ func (f *folders) stand(from, to string) {
 	}
 }
 
-func (f *folders) stands(p string) bool {
+func (f *folders) isOccupied(p string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.standing[p] > 0
 }
 
-// went notes that the folder p was removed because it was empty.
-func (f *folders) went(p string) {
+// noteGone notes that the folder p was removed because it was empty.
+func (f *folders) noteGone(p string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.gone[p] {
@@ -95,8 +95,8 @@ func (f *folders) hasGone(p string) bool {
 	return f.gone[p]
 }
 
-// back notes that the folder p is there again.
-func (f *folders) back(p string) {
+// noteBack notes that the folder p is there again.
+func (f *folders) noteBack(p string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.gone, p)
@@ -151,7 +151,7 @@ func (f *folders) over(dir string, args ...any) retry.Line {
 func (s *Session) Chdir(name string) error {
 	p, err := s.path(name)
 	if err == nil {
-		err = s.again(p+"/", func() error { return s.chdir(p) })
+		err = s.withFolders(p+"/", func() error { return s.chdir(p) })
 	}
 	return named(name, err)
 }
@@ -169,26 +169,26 @@ func (s *Session) chdir(p string) error {
 		return syscall.ENOTDIR
 	}
 	d.used(p + "/")
-	s.stand(p)
+	s.setDir(p)
 	return nil
 }
 
-// stand has the session stand in p; "": nowhere.
-func (s *Session) stand(p string) {
+// setDir has the session stand in p; "": nowhere.
+func (s *Session) setDir(p string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.d.folders.stand(s.dir, p)
+	s.d.folders.moveSession(s.dir, p)
 	s.dir = p
 }
 
 // Close ends the session's stand in a directory.
-func (s *Session) Close() { s.stand("") }
+func (s *Session) Close() { s.setDir("") }
 
-// again does what needs the folders above p, once more if some of them had gone: they are made again.
-func (s *Session) again(p string, do func() error) error {
+// withFolders does what needs the folders above p, once more if some of them had gone: they are made again.
+func (s *Session) withFolders(p string, do func() error) error {
 	err := do()
 	for tries := 0; errors.Is(err, fs.ErrNotExist) && tries < 3; tries++ { // it may go again, at the limit
-		remade, failed := s.remake(p)
+		remade, failed := s.remakeFolders(p)
 		if failed != nil {
 			return failed
 		}
@@ -200,8 +200,8 @@ func (s *Session) again(p string, do func() error) error {
 	return err
 }
 
-// remake makes those folders above p again that have gone, and reports whether there were any.
-func (s *Session) remake(p string) (remade bool, err error) {
+// remakeFolders makes those folders above p again that have gone, and reports whether there were any.
+func (s *Session) remakeFolders(p string) (remade bool, err error) {
 	for _, dir := range ancestors(p) {
 		if !below(dir, s.u.dir) || !s.d.folders.hasGone(dir) {
 			continue
@@ -257,7 +257,7 @@ func (d *Drop) expireFolders() {
 	for n := -1; n != removed; { // those above them, then
 		n = removed
 		for _, dir := range d.index.unused("", before) {
-			if d.users.of(dir.path) != nil && d.removeUnused(dir.path) {
+			if d.users.byPath(dir.path) != nil && d.removeUnused(dir.path) {
 				removed++
 			}
 		}
@@ -286,7 +286,7 @@ func (d *Drop) removeUnused(p string) bool {
 		return false
 	}
 	d.index.forgetDir(p)
-	d.folders.went(p)
+	d.folders.noteGone(p)
 	return true
 }
 
@@ -295,7 +295,7 @@ func (d *Drop) isUnused(p string) bool {
 	for range d.box.List(p) {
 		return false
 	}
-	if d.folders.stands(p) || d.unused(p) != nil {
+	if d.folders.isOccupied(p) || d.unused(p) != nil {
 		return false
 	}
 	if here, err := d.at(p); err != nil || here.dir == nil {

@@ -95,8 +95,8 @@ func TestFoldersThatStay(t *testing.T) {
 		"a session stands below it":            func(r *rig) { r.mkdir("/a/b"); require.NoError(r, r.user.Session(remote).Chdir("/a/b")) },
 		"a file waits in it":                   func(r *rig) { r.put("/a/file", "") },
 		"a file is held in it":                 func(r *rig) { r.put("/a/file.tmp", "") },
-		"an upload to it is under way":         func(r *rig) { r.begin("/a/file", Write{}, "") },
-		"an interrupted upload is in it":       func(r *rig) { r.interrupt("/a/file", Write{}, "x") },
+		"an upload to it is under way":         func(r *rig) { r.begin("/a/file", Start{}, "") },
+		"an interrupted upload is in it":       func(r *rig) { r.interrupt("/a/file", Start{}, "x") },
 		"a file of another program is in it":   func(r *rig) { write(r, r.fs, "drop/scanner/a/file.tmp", "") },
 		"a folder of another program is in it": func(r *rig) { r.otherMkdir("/a/b", dirPerm) },
 		"a user's directory is in it":          func(r *rig) { _, err := r.d.User("inner", "scanner/a/b"); require.NoError(r, err) },
@@ -109,7 +109,7 @@ func TestFoldersThatStay(t *testing.T) {
 				for r.d.index.roomBelow("scanner", r.opts.MaxDirs) {
 					write(r, r.fs, "drop/scanner/b.tmp", "") // of nobody who could go
 					r.mkdir("/full")
-					r.interrupt("/full/x", Write{}, "x")
+					r.interrupt("/full/x", Start{}, "x")
 				}
 				err := r.s.Mkdir("/new")
 				require.ErrorIs(t, err, ErrFull)
@@ -158,12 +158,12 @@ func TestFolderThatHasGone(t *testing.T) {
 	months(t, nil, func(r *rig) {
 		r.mkdir("/a", "/a/b", "/c")
 		r.pass(month + time.Hour)
-		_, err := r.s.Create("/never/file", Write{})
+		_, err := r.s.Create("/never/file", Start{})
 		require.ErrorIs(t, err, fs.ErrNotExist, "only what was there")
 		require.ErrorIs(t, r.s.Chdir("/never"), fs.ErrNotExist)
 		r.mkdir("/a")
 		require.NoError(t, r.s.RemoveDir("/a"))
-		_, err = r.s.Create("/a/b/file", Write{})
+		_, err = r.s.Create("/a/b/file", Start{})
 		require.ErrorIs(t, err, fs.ErrNotExist, "a client has removed it")
 		require.Empty(t, r.names("/"))
 	})
@@ -225,13 +225,13 @@ func TestHeldFilesLockNobodyOut(t *testing.T) {
 		r.put("/b.part", "2")
 		write(t, r.fs, "drop/scanner/c.part", "3")
 		r.pass(r.opts.Rescan + time.Minute)
-		_, err := r.s.Create("/d", Write{})
+		_, err := r.s.Create("/d", Start{})
 		require.ErrorIs(t, err, ErrFull)
 		r.pass(r.d.opts.PartialExpiry)
 		r.put("/d.part", "4")
 		r.put("/e.part", "5")
 		r.put("/f.part", "6")
-		_, err = r.s.Create("/g", Write{})
+		_, err = r.s.Create("/g", Start{})
 		require.ErrorIs(t, err, ErrFull, "the younger ones count")
 		require.Equal(t, []string{"a.part", "b.part", "c.part", "d.part", "e.part", "f.part"}, r.names("/"), "nothing is deleted")
 		require.NoError(t, r.s.Rename("/a.part", "/a"))

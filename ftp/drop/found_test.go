@@ -196,7 +196,7 @@ func TestClientChangesAFileOfAnotherProgram(t *testing.T) {
 		require.NoError(t, r.s.Rename("/.e", "/e"))
 		require.NoError(t, r.s.Rename("/f", "/f.tmp"))
 		require.NoError(t, r.s.Chtimes("/c", time.Unix(1e9, 0)))
-		require.NoError(t, r.begin("/d", Write{Append: true}, " and more").Commit())
+		require.NoError(t, r.begin("/d", Start{Append: true}, " and more").Commit())
 		f, err := r.s.Open("/c")
 		require.NoError(t, err)
 		data, err := io.ReadAll(f)

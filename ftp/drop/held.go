@@ -92,7 +92,7 @@ func (d *Drop) tellHeld() {
 		if since.Before(f.oldest) {
 			f.oldest, f.name = since, name
 		}
-		known[user] = known[user] || d.users.of(p) != nil
+		known[user] = known[user] || d.users.byPath(p) != nil
 	})
 	for _, user := range slices.Sorted(maps.Keys(users)) {
 		if d.held.trouble[user] == nil {

@@ -235,14 +235,14 @@ func (r *rig) pass(d time.Duration) {
 	synctest.Wait()
 }
 
-func (r *rig) create(name string, w Write) *Upload {
+func (r *rig) create(name string, w Start) *Upload {
 	r.Helper()
 	u, err := r.s.Create(name, w)
 	require.NoError(r, err)
 	return u
 }
 
-func (r *rig) begin(name string, w Write, content string) *Upload {
+func (r *rig) begin(name string, w Start, content string) *Upload {
 	r.Helper()
 	u := r.create(name, w)
 	_, err := u.Write([]byte(content))
@@ -252,12 +252,12 @@ func (r *rig) begin(name string, w Write, content string) *Upload {
 
 func (r *rig) put(name, content string) {
 	r.Helper()
-	require.NoError(r, r.begin(name, Write{}, content).Commit())
+	require.NoError(r, r.begin(name, Start{}, content).Commit())
 }
 
 var errCut = errors.New("connection lost")
 
-func (r *rig) interrupt(name string, w Write, content string) {
+func (r *rig) interrupt(name string, w Start, content string) {
 	r.Helper()
 	require.NoError(r, r.begin(name, w, content).Interrupt(errCut))
 }

@@ -46,14 +46,14 @@ func newIndex(fsys disk.FS, l *ledger, quiet time.Duration) *index {
 	return &index{fs: fsys, ledger: l, quiet: quiet, files: map[string]*found{}, dirs: map[string]*folder{}, dirCount: map[string]int{}, starting: true}
 }
 
-// look compares the index with what stands at p, and describes that; nil: nothing, or it cannot be told.
-func (x *index) look(p string) fs.FileInfo {
+// refresh compares the index with what stands at p, and describes that; nil: nothing, or it cannot be told.
+func (x *index) refresh(p string) fs.FileInfo {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.lookLocked(p)
+	return x.refreshLocked(p)
 }
 
-func (x *index) lookLocked(p string) fs.FileInfo {
+func (x *index) refreshLocked(p string) fs.FileInfo {
 	fi, err := x.fs.Lstat(path.Join(dropDir, p))
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
@@ -92,21 +92,21 @@ func (x *index) noteLocked(p string, fi fs.FileInfo) {
 		f.changed = f.ctime
 		f.due = earlier(later(f.ctime, f.mtime).Add(x.quiet), f.due)
 	}
-	x.expectLocked(f.due)
+	x.scheduleLocked(f.due)
 }
 
-// expectLocked notes that a file may have to be taken at due.
-func (x *index) expectLocked(due time.Time) {
+// scheduleLocked notes that a file may have to be taken at due.
+func (x *index) scheduleLocked(due time.Time) {
 	if x.next.IsZero() || due.Before(x.next) {
 		x.next = due
 	}
 }
 
-// expect has all files that are due looked at again.
-func (x *index) expect() {
+// scheduleNow has all files that are due looked at again.
+func (x *index) scheduleNow() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.expectLocked(time.Now())
+	x.scheduleLocked(time.Now())
 }
 
 // pause is how long no file is to be taken; false: until something happens.
@@ -145,7 +145,7 @@ func (x *index) forgetLocked(p string) {
 }
 
 // quietFiles lists the files that are to be taken by now, in the order of their change times: that of their renames to their names. Names
-// for which skip says so are left out, until expect.
+// for which skip says so are left out, until scheduleNow.
 func (x *index) quietFiles(skip func(p string) bool) (paths []string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -154,7 +154,7 @@ func (x *index) quietFiles(skip func(p string) bool) (paths []string) {
 	for p, f := range x.files {
 		switch {
 		case f.due.After(now):
-			x.expectLocked(f.due)
+			x.scheduleLocked(f.due)
 		case !skip(p):
 			paths = append(paths, p)
 		}
@@ -170,7 +170,7 @@ func (x *index) quietFiles(skip func(p string) bool) (paths []string) {
 func (x *index) stillQuiet(p string) (since time.Time, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.lookLocked(p)
+	x.refreshLocked(p)
 	f := x.files[p]
 	if f == nil || f.due.After(time.Now()) {
 		return time.Time{}, false
@@ -184,26 +184,26 @@ const (
 	maxRetry = 30 * time.Second
 )
 
-// failed notes that p could not be taken: it is tried again later.
-func (x *index) failed(p string) {
+// postpone notes that p could not be taken: it is tried again later.
+func (x *index) postpone(p string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if f := x.files[p]; f != nil {
 		f.due = time.Now().Add(min(minRetry<<min(f.failures, 20), maxRetry))
 		f.failures++
-		x.expectLocked(f.due)
+		x.scheduleLocked(f.due)
 	}
 }
 
-// begin begins a scan of the whole directory; see end.
-func (x *index) begin() {
+// beginScan begins a scan of the whole directory; see endScan.
+func (x *index) beginScan() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.scan++
 }
 
-// read notes what stands in dir, and lists the folders in it.
-func (x *index) read(dir string) (dirs []string, err error) {
+// scanDir notes what stands in dir, and lists the folders in it.
+func (x *index) scanDir(dir string) (dirs []string, err error) {
 	entries, err := x.fs.ReadDir(path.Join(dropDir, dir))
 	if errors.Is(err, fs.ErrNotExist) && dir != "." {
 		return nil, nil
@@ -217,18 +217,18 @@ func (x *index) read(dir string) (dirs []string, err error) {
 			dirs = append(dirs, p)
 			continue
 		}
-		x.lookLocked(p)
+		x.refreshLocked(p)
 	}
 	return dirs, err
 }
 
-// end looks at what the scan has not seen.
-func (x *index) end() {
+// endScan looks at what the scan has not seen.
+func (x *index) endScan() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for p, f := range x.files {
 		if f.scan < x.scan {
-			x.lookLocked(p)
+			x.refreshLocked(p)
 		}
 	}
 	for dir, f := range x.dirs {
@@ -324,6 +324,6 @@ func (x *index) moveOne(p, q string) {
 		x.forgetLocked(q) // an event may have told of it already
 		x.files[q] = f
 		x.ledger.addFound(q, 1, f.size)
-		x.expectLocked(f.due) // its name may have been a temporary one
+		x.scheduleLocked(f.due) // its name may have been a temporary one
 	}
 }

@@ -98,7 +98,7 @@ func (l *ledger) admit(p string, files int, n int64) error {
 	if l.partial.Files+l.found.Files+waiting+files > l.maxTotal {
 		return fmt.Errorf("%w: %d files of all users together wait, no more are accepted", ErrFull, l.maxTotal)
 	}
-	return l.room(max(n, 1))
+	return l.checkRoom(max(n, 1))
 }
 
 // filesIn is how many files there are in the top directory of p.
@@ -113,7 +113,7 @@ func (l *ledger) filesIn(p string) int {
 func (l *ledger) reserve(n int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.room(n); err != nil {
+	if err := l.checkRoom(n); err != nil {
 		return err
 	}
 	l.reserved += n
@@ -129,8 +129,8 @@ func (l *ledger) written(reserved, written int64) {
 	l.partial.Bytes += written
 }
 
-// room says whether n more bytes can be had.
-func (l *ledger) room(n int64) error {
+// checkRoom returns an error unless n more bytes can be had.
+func (l *ledger) checkRoom(n int64) error {
 	if l.spoolLimit > 0 && l.spooled()+n > l.spoolLimit {
 		return fmt.Errorf("%w: the spool limit of %d bytes is reached", ErrFull, l.spoolLimit)
 	}
@@ -138,12 +138,12 @@ func (l *ledger) room(n int64) error {
 		return nil
 	}
 	// A reading that says no is taken again at once, as space may have been freed since.
-	if l.left() < n || time.Since(l.freeAt) > freeAge {
-		if err := l.read(); err != nil {
+	if l.headroom() < n || time.Since(l.freeAt) > freeAge {
+		if err := l.readFree(); err != nil {
 			return err
 		}
 	}
-	if l.left() < n {
+	if l.headroom() < n {
 		return fmt.Errorf("%w: %d bytes of the disk are to be left free", ErrFull, l.minFree)
 	}
 	return nil
@@ -154,11 +154,11 @@ func (l *ledger) spooled() int64 {
 	return l.reserved + l.partial.Bytes + l.found.Bytes + waiting
 }
 
-// left is what can still be written above the floor, by the last reading. Bytes reserved while
+// headroom is what can still be written above the floor, by the last reading. Bytes reserved while
 // it was taken may be counted twice, never not at all.
-func (l *ledger) left() int64 { return l.free - l.since - l.reserved - l.minFree }
+func (l *ledger) headroom() int64 { return l.free - l.since - l.reserved - l.minFree }
 
-func (l *ledger) read() error {
+func (l *ledger) readFree() error {
 	free, err := l.fs.Free()
 	if err != nil {
 		return fmt.Errorf("asking for the free space: %w", err)

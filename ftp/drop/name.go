@@ -25,7 +25,7 @@ const (
 	maxDepth = 64
 )
 
-// clean makes an FTP name, absolute or relative to the user's top, into a path below the top; "." is the
+// clean makes a client's name, absolute or relative to the user's top, into a path below the top; "." is the
 // top. It is confined: ".." at the top is the top.
 //
 // Names are bytes; no encoding is expected of them. Control characters are refused: they would be echoed
@@ -50,16 +50,16 @@ func checkPath(p string) error {
 		if len(element) > maxName {
 			return fmt.Errorf("%w: %d bytes, at most %d are accepted", ErrName, len(element), maxName)
 		}
-		if strings.ContainsFunc(element, Control(element)) {
+		if strings.ContainsFunc(element, controlFunc(element)) {
 			return fmt.Errorf("%w: %q holds a control character", ErrName, p)
 		}
 	}
 	return nil
 }
 
-// Control gives what tells the control characters of a text: in one that is UTF-8 as a whole, these are also U+0080 to
+// controlFunc returns a predicate for the control characters of a text: in one that is UTF-8 as a whole, these are also U+0080 to
 // U+009F; in one that is not, the same bytes are letters (of Latin-1, GBK, ...).
-func Control(text string) func(rune) bool {
+func controlFunc(text string) func(rune) bool {
 	if utf8.ValidString(text) {
 		return unicode.IsControl
 	}

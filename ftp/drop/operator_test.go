@@ -21,9 +21,9 @@ func TestAccept(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		require.NoError(t, r.s.Mkdir("/d"))
 		cut := time.Now()
-		r.interrupt("/d/a.csv", Write{}, "whole")
+		r.interrupt("/d/a.csv", Start{}, "whole")
 		r.pass(time.Minute)
-		r.interrupt("/b", Write{}, "pie")
+		r.interrupt("/b", Start{}, "pie")
 		list := r.interrupted()
 		require.Len(t, list, 2)
 		require.Equal(t, Interrupted{ID: list[0].ID, User: "scanner", Name: "d/a.csv", Size: 5, Since: cut, Until: cut.Add(72 * time.Hour), path: "scanner/d/a.csv"}, list[0])
@@ -41,9 +41,9 @@ func TestAccept(t *testing.T) {
 // What an operator has seen is what is accepted: not what has become of it since.
 func TestAcceptWhatHasChanged(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		r.interrupt("/a", Write{}, "pie")
+		r.interrupt("/a", Start{}, "pie")
 		seen := r.interrupted()[0].ID
-		u := r.begin("/a", Write{Append: true}, "ce")
+		u := r.begin("/a", Start{Append: true}, "ce")
 		require.ErrorIs(t, r.d.Accept(seen), fs.ErrNotExist, "it is being resumed")
 		require.NoError(t, u.Interrupt(errCut))
 		require.ErrorIs(t, r.d.Accept(seen), fs.ErrNotExist, "it is longer now")
@@ -58,7 +58,7 @@ func TestAcceptWhatHasChanged(t *testing.T) {
 func TestAcceptUnderATemporaryName(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.put("/a.tmp", "old")
-		r.interrupt("/a.tmp", Write{}, "new")
+		r.interrupt("/a.tmp", Start{}, "new")
 		require.NoError(t, r.d.Accept(r.interrupted()[0].ID))
 		r.pass(time.Minute)
 		r.wantSent()
@@ -78,7 +78,7 @@ func TestAcceptThatFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, nil, func(r *rig) {
-				r.interrupt("/a", Write{}, "abc")
+				r.interrupt("/a", Start{}, "abc")
 				r.fs.Inject(fault)
 				require.Error(t, r.d.Accept(r.interrupted()[0].ID))
 				require.Equal(t, Count{1, 3}, r.d.Usage().Partial)
@@ -93,7 +93,7 @@ func TestAcceptThatFails(t *testing.T) {
 func TestUploading(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		began := time.Now()
-		u := r.begin("/a", Write{}, "abc")
+		u := r.begin("/a", Start{}, "abc")
 		require.Equal(t, []Uploading{{"scanner", "a", 3, began, remote}}, r.d.Uploading())
 		require.NoError(t, u.Commit())
 		require.Empty(t, r.d.Uploading())

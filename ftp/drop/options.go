@@ -48,7 +48,7 @@ type Options struct {
 	// Rescan is how often the whole directory is read, since events get lost. By default, 30 s.
 	Rescan time.Duration
 	// PartialExpiry is how long an interrupted upload is kept for resuming. By default, 72 h. Until then it counts
-	// towards the limits and none is removed to make room for another: a 452 can be tried again, what was received cannot be had back.
+	// towards the limits and none is removed to make room for another: what is refused can be sent again, what was received cannot be had back.
 	PartialExpiry time.Duration
 
 	// MaxSize is the size of the largest file that is accepted, in bytes. By default, 5,000,000,000; negative: no limit.

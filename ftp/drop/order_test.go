@@ -142,11 +142,11 @@ func TestDirectoryOfAUserIsNoTemporaryName(t *testing.T) {
 					return u.Session(remote)
 				}
 				r.s = user()
-				u := r.begin("/a", Write{}, "1")
-				require.False(t, u.Ignored())
+				u := r.begin("/a", Start{}, "1")
+				require.False(t, u.Temporary())
 				require.NoError(t, u.Commit())
-				u = r.begin("/b.tmp", Write{}, "2")
-				require.True(t, u.Ignored())
+				u = r.begin("/b.tmp", Start{}, "2")
+				require.True(t, u.Temporary())
 				require.NoError(t, u.Commit())
 				write(t, r.fs, "drop/"+dir+"/c", "3")
 				r.pass(time.Hour)
@@ -197,7 +197,7 @@ func TestAppendsDoNotRestartTheSettleTime(t *testing.T) {
 		for i := range 3 {
 			r.pass(300 * time.Millisecond)
 			more := fmt.Sprint(i)
-			require.NoError(t, r.begin("/a", Write{Append: true}, more).Commit())
+			require.NoError(t, r.begin("/a", Start{Append: true}, more).Commit())
 			want += more
 		}
 		r.put("/b", "behind")

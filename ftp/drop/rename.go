@@ -30,7 +30,7 @@ func (s *Session) Rename(from, to string) error {
 	if here.dir != nil {
 		rename = s.renameDir
 	}
-	return named(from, s.again(q, func() error { return rename(p, q) }))
+	return named(from, s.withFolders(q, func() error { return rename(p, q) }))
 }
 
 // awaitedRename is a rename that is answered when its file is delivered.
@@ -75,7 +75,7 @@ func (r awaitedRename) undo(why error) error {
 
 // renameFile renames the file p, and waits for its delivery if that is to be told of.
 func (s *Session) renameFile(p, q string) error {
-	ctx, cancel := s.d.patience()
+	ctx, cancel := s.d.deliveryTimeout()
 	defer cancel()
 	renamed, err := s.beginRename(p, q)
 	if err != nil {
@@ -136,7 +136,9 @@ func (s *Session) beginRename(p, q string) (awaitedRename, error) {
 }
 
 // isAwaited reports whether a rename to q is answered when the file is delivered.
-func (s *Session) isAwaited(q string) bool { return s.d.waits(ignored(s.d.opts.Ignore, s.rel(q))) }
+func (s *Session) isAwaited(q string) bool {
+	return s.d.awaitsDelivery(ignored(s.d.opts.Ignore, s.rel(q)))
+}
 
 // renameFound takes the file of another program at p into the outbox as q.
 func (s *Session) renameFound(p, q string) (awaitedRename, error) {
@@ -147,7 +149,7 @@ func (s *Session) renameFound(p, q string) (awaitedRename, error) {
 			return awaitedRename{}, err
 		}
 	}
-	if err := d.uploads.void(q); err != nil {
+	if err := d.uploads.removeKept(q); err != nil {
 		return awaitedRename{}, err
 	}
 	e, err := s.takeFound(p, q, nil)
@@ -172,7 +174,7 @@ func (s *Session) renameEntry(e outbox.Entry, q string) (awaitedRename, error) {
 			return none, err
 		}
 		if id, ok := s.sameSentBefore(e, q); ok {
-			err := due(d.box.Withdraw(e.ID, ""))
+			err := asDue(d.box.Withdraw(e.ID, ""))
 			if err == nil {
 				s.forget(e.Key)
 			}
@@ -180,7 +182,7 @@ func (s *Session) renameEntry(e outbox.Entry, q string) (awaitedRename, error) {
 		}
 	}
 	// An interrupted upload of the new name is void, and must not come back for a client to resume it.
-	if err := d.uploads.void(q); err != nil {
+	if err := d.uploads.removeKept(q); err != nil {
 		return none, err
 	}
 	renamed, err := s.editName(e, q)
@@ -207,7 +209,7 @@ func (s *Session) sameSentBefore(e outbox.Entry, q string) (id string, ok bool) 
 func (s *Session) editName(e outbox.Entry, q string) (outbox.Entry, error) {
 	edit := s.edit(e, q)
 	if err := s.d.box.Edit([]outbox.Edit{edit}, nil); err != nil {
-		return e, due(err)
+		return e, asDue(err)
 	}
 	was := e.Name
 	e.Name, e.Key = *edit.Name, *edit.Key
@@ -231,7 +233,7 @@ func (s *Session) edit(e outbox.Entry, q string) outbox.Edit {
 	}
 	if e.Yield && !item.Yield {
 		edit.Meta, edit.Last = item.Meta, true
-		if s.d.waits(item.Yield) {
+		if s.d.awaitsDelivery(item.Yield) {
 			edit.Tentative = &outbox.Tentative{}
 		}
 	}
@@ -241,7 +243,7 @@ func (s *Session) edit(e outbox.Entry, q string) outbox.Edit {
 // renameDir renames the directory p, with all that is in it, to q. Files whose temporary names this ends are delivered first, if that is to be told of: as
 // long as one of them is not, the directory keeps its name, and the file too if it was not sent.
 func (s *Session) renameDir(p, q string) error {
-	ctx, cancel := s.d.patience()
+	ctx, cancel := s.d.deliveryTimeout()
 	defer cancel()
 	for {
 		awaited, err := s.tryRenameDir(p, q)
@@ -312,7 +314,7 @@ func (s *Session) moveDir(p, q string) error {
 	}
 	move := &outbox.Move{From: path.Join(dropDir, p), To: path.Join(dropDir, q)}
 	if err := d.box.Edit(edits, move); err != nil {
-		if due(err) == ErrDue {
+		if asDue(err) == ErrDue {
 			err = fmt.Errorf("%w: a file in it is being delivered", ErrBusy)
 		}
 		return err

@@ -19,7 +19,7 @@ import (
 // Session is a user's directory as one session sees it: like the directory itself, but it also
 // remembers what it uploaded, for a minute after that is gone, as clients still ask about it; and it does not change what another
 // session has put in its place.
-// Names are slash-separated paths as FTP has them, absolute or relative to the top ("/a/b.csv"); ".." cannot leave
+// Names are slash-separated paths, absolute or relative to the top ("/a/b.csv"); ".." cannot leave
 // the top and symlinks are not followed. It is safe for concurrent use.
 type Session struct {
 	u      *UserDir
@@ -101,8 +101,8 @@ func (s *Session) memo(p string) (outbox.Entry, bool) {
 	return e, ok
 }
 
-// left returns what this session has put at p if that has left the outbox a moment ago.
-func (s *Session) left(p string) (outbox.Entry, bool) {
+// recentlyLeft returns what this session has put at p if that has left the outbox a moment ago.
+func (s *Session) recentlyLeft(p string) (outbox.Entry, bool) {
 	e, ok := s.memo(p)
 	if !ok {
 		return e, false
@@ -174,7 +174,7 @@ func (s *Session) stat(p string) (fs.FileInfo, error) {
 	if fi := here.info(); fi != nil {
 		return fi, nil
 	}
-	if e, ok := s.left(p); ok {
+	if e, ok := s.recentlyLeft(p); ok {
 		e.Due = true
 		return entryInfo(e), nil
 	}
@@ -217,16 +217,16 @@ func (s *Session) remove(p string) error {
 		if err := s.mayChange(p, here.entry); err != nil {
 			return err
 		}
-		if err := d.uploads.void(p); err != nil {
+		if err := d.uploads.removeKept(p); err != nil {
 			return err
 		}
 		if err := d.box.Withdraw(here.entry.ID, ""); err != nil {
-			return due(err)
+			return asDue(err)
 		}
 		s.removed(p, here.entry.Size)
 		return nil
 	case here.kept != nil:
-		return d.uploads.void(p)
+		return d.uploads.removeKept(p)
 	case here.found != nil:
 		if err := d.fs.Remove(path.Join(dropDir, p)); err != nil {
 			return err
@@ -255,7 +255,7 @@ var errMaxDirs = fmt.Errorf("%w: there are as many directories as are accepted, 
 func (s *Session) Mkdir(name string) error {
 	p, err := s.pathBelow(name)
 	if err == nil {
-		err = s.again(p, func() error { return s.makeDir(p) })
+		err = s.withFolders(p, func() error { return s.makeDir(p) })
 	}
 	return named(name, err)
 }
@@ -278,7 +278,7 @@ func (s *Session) mkdir(p string) error {
 		return err
 	}
 	d.index.made(p)
-	d.folders.back(p)
+	d.folders.noteBack(p)
 	d.used(p)
 	return d.fs.SyncDir(path.Join(dropDir, path.Dir(p)))
 }
@@ -371,7 +371,7 @@ func (s *Session) chtimes(p string, mtime time.Time) error {
 	case here.waits:
 		return nil
 	}
-	if _, ok := s.left(p); ok {
+	if _, ok := s.recentlyLeft(p); ok {
 		return nil
 	}
 	return fs.ErrNotExist
@@ -381,7 +381,7 @@ func (s *Session) setTime(p string, e outbox.Entry, mtime time.Time) error {
 	if err := s.mayChange(p, e); err != nil {
 		return err
 	}
-	err := due(s.d.box.Edit([]outbox.Edit{{ID: e.ID, ModTime: &mtime}}, nil))
+	err := asDue(s.d.box.Edit([]outbox.Edit{{ID: e.ID, ModTime: &mtime}}, nil))
 	if errors.Is(err, ErrDue) {
 		return nil // as a moment later
 	}

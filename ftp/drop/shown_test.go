@@ -14,20 +14,20 @@ func TestClientThatGoesOnBySize(t *testing.T) {
 	const content = "hello world"
 	whole := []string{"scanner:a=" + content}
 	for name, before := range map[string]func(r *rig){
-		"all came":        func(r *rig) { r.interrupt("/a", Write{}, content) },
-		"all but a byte":  func(r *rig) { r.interrupt("/a", Write{}, content[:10]) },
-		"one byte came":   func(r *rig) { r.interrupt("/a", Write{}, content[:1]) },
-		"still open":      func(r *rig) { r.begin("/a", Write{}, content) },
-		"after a restart": func(r *rig) { r.interrupt("/a", Write{}, content); r.restart() },
+		"all came":        func(r *rig) { r.interrupt("/a", Start{}, content) },
+		"all but a byte":  func(r *rig) { r.interrupt("/a", Start{}, content[:10]) },
+		"one byte came":   func(r *rig) { r.interrupt("/a", Start{}, content[:1]) },
+		"still open":      func(r *rig) { r.begin("/a", Start{}, content) },
+		"after a restart": func(r *rig) { r.interrupt("/a", Start{}, content); r.restart() },
 		"taken back": func(r *rig) {
-			u := r.begin("/a", Write{Unread: true}, content)
+			u := r.begin("/a", Start{Unread: true}, content)
 			require.NoError(t, u.Commit())
 			u.Interrupted("a reset")
 		},
 	} {
-		for how, write := range map[string]func(size int64) Write{
-			"REST": func(size int64) Write { return Write{Offset: size} },
-			"APPE": func(int64) Write { return Write{Append: true} },
+		for how, write := range map[string]func(size int64) Start{
+			"REST": func(size int64) Start { return Start{Offset: size} },
+			"APPE": func(int64) Start { return Start{Append: true} },
 		} {
 			t.Run(name+", "+how, func(t *testing.T) {
 				bubble(t, nil, func(r *rig) {
@@ -62,12 +62,12 @@ func TestAppendToWhatHasChangedSince(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, nil, func(r *rig) {
-				u := r.begin("/a", Write{}, content[:7])
+				u := r.begin("/a", Start{}, content[:7])
 				list, err := r.s.ReadDir("/")
 				require.NoError(t, err)
 				require.Equal(t, int64(6), list[0].Size())
 				test.meanwhile(r, u)
-				require.NoError(t, r.begin("/a", Write{Append: true}, content[6:]).Commit())
+				require.NoError(t, r.begin("/a", Start{Append: true}, content[6:]).Commit())
 				r.pass(time.Minute)
 				r.wantSent("scanner:a=" + test.want)
 			})
@@ -78,19 +78,19 @@ func TestAppendToWhatHasChangedSince(t *testing.T) {
 // What others were told changes nothing; nor does what was told of a file that another has replaced.
 func TestAppendWithoutAQuestion(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		r.interrupt("/a", Write{}, "hello")
+		r.interrupt("/a", Start{}, "hello")
 		_, err := r.user.Session(netip.MustParseAddr("192.0.2.99")).Stat("/a")
 		require.NoError(t, err)
-		require.NoError(t, r.begin("/a", Write{Append: true}, " world").Commit())
-		r.interrupt("/c", Write{}, "hello world")
+		require.NoError(t, r.begin("/a", Start{Append: true}, " world").Commit())
+		r.interrupt("/c", Start{}, "hello world")
 		require.Equal(t, int64(10), r.size("/c"))
-		r.interrupt("/c", Write{Append: true}, "d, and")
-		require.NoError(t, r.begin("/c", Write{Append: true}, " more").Commit(), "it goes on where it was")
+		r.interrupt("/c", Start{Append: true}, "d, and")
+		require.NoError(t, r.begin("/c", Start{Append: true}, " more").Commit(), "it goes on where it was")
 
-		r.interrupt("/b", Write{}, "old and long")
+		r.interrupt("/b", Start{}, "old and long")
 		require.Equal(t, int64(11), r.size("/b"))
-		r.interrupt("/b", Write{}, "new")
-		require.NoError(t, r.begin("/b", Write{Append: true}, "er").Commit())
+		r.interrupt("/b", Start{}, "new")
+		require.NoError(t, r.begin("/b", Start{Append: true}, "er").Commit())
 		r.pass(time.Minute)
 		r.wantSent("scanner:a=hello world", "scanner:c=hello world, and more", "scanner:b=newer")
 	})

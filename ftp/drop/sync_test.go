@@ -49,7 +49,7 @@ func TestEverySyncIsNeeded(t *testing.T) {
 		"the folder above, after Mkdir":                    {disktest.SyncDir, "drop/u", "drop.(*Session).mkdir", namespace, false, 1},
 		"partial/open, before a resumed upload is written": {disktest.SyncDir, openDir, "drop.(*Upload).resume", resumed, false, 1},
 		"partial/kept, before a resumed upload is written": {disktest.SyncDir, keptDir + "/u", "drop.(*Upload).resume", resumed, true, 1},
-		"partial/kept, when an interrupted upload is void": {disktest.SyncDir, keptDir + "/u", "drop.(*uploads).void", voided, false, 1},
+		"partial/kept, when an interrupted upload is void": {disktest.SyncDir, keptDir + "/u", "drop.(*uploads).removeKept", voided, false, 1},
 		"an interrupted upload":                            {disktest.Sync, openDir + "/...", "drop.(*Upload).sync", resumed, false, 1},
 		"a file of another program, before it is taken":    {disktest.Sync, "drop/u/foreign", "drop.(*Drop).syncFound", found, false, time.Second},
 	} {

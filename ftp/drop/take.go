@@ -48,9 +48,9 @@ func (d *Drop) syncFound(p string) error {
 // batchSize is how many files go into the outbox at once.
 const batchSize = 256
 
-// take takes what has been quiet into the outbox. An error is about the volume as a whole. Files that cannot be taken are
+// takeQuiet takes what has been quiet into the outbox. An error is about the volume as a whole. Files that cannot be taken are
 // tried again later, and hold up no others.
-func (w *watcher) take(ctx context.Context) error {
+func (w *watcher) takeQuiet(ctx context.Context) error {
 	paths := w.d.index.quietFiles(w.d.temporary)
 	var failed error
 	for batch := range slices.Chunk(paths, batchSize) {
@@ -69,21 +69,21 @@ func (w *watcher) takeBatch(ctx context.Context, paths []string) error {
 	for _, p := range paths {
 		// Without a lock: it may take long.
 		if err := d.syncFound(p); err != nil {
-			first = w.failed(p, err, first)
+			first = w.noteFailure(p, err, first)
 			continue
 		}
 		synced = append(synced, p)
 	}
-	left, err := w.put(ctx, synced)
+	left, err := w.putBatch(ctx, synced)
 	if len(left) > 1 {
 		// An error may be that of another one, on which it had to wait.
 		for _, p := range left {
-			if left, e := w.put(ctx, []string{p}); len(left) > 0 {
-				first = w.failed(p, e, first)
+			if left, e := w.putBatch(ctx, []string{p}); len(left) > 0 {
+				first = w.noteFailure(p, e, first)
 			}
 		}
 	} else if len(left) == 1 {
-		first = w.failed(left[0], err, first)
+		first = w.noteFailure(left[0], err, first)
 	}
 	if first == nil && len(synced) > 0 {
 		w.trouble.Over(time.Now(), "files of other programs can be taken again").To(d.log)
@@ -94,8 +94,8 @@ func (w *watcher) takeBatch(ctx context.Context, paths []string) error {
 	return nil
 }
 
-// put puts files that are synced into the outbox. It returns those that could not be, and the first error.
-func (w *watcher) put(ctx context.Context, paths []string) (left []string, first error) {
+// putBatch puts files that are synced into the outbox. It returns those that could not be, and the first error.
+func (w *watcher) putBatch(ctx context.Context, paths []string) (left []string, first error) {
 	d := w.d
 	defer d.names.lock(slices.Clone(paths)...)()
 	var items []outbox.Item
@@ -129,12 +129,12 @@ func (w *watcher) put(ctx context.Context, paths []string) (left []string, first
 	return left, first
 }
 
-// failed notes that p could not be taken, and returns first, or err if that is nil.
-func (w *watcher) failed(p string, err, first error) error {
+// noteFailure notes that p could not be taken, and returns first, or err if that is nil.
+func (w *watcher) noteFailure(p string, err, first error) error {
 	d := w.d
-	d.index.failed(p)
+	d.index.postpone(p)
 	if errors.Is(err, fs.ErrNotExist) {
-		d.index.look(p)
+		d.index.refresh(p)
 		return first // taken away by another program
 	}
 	user, name := d.users.owner(p)

@@ -18,15 +18,15 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
-// Write tells how an upload begins.
-type Write struct {
-	// Offset is where the first byte goes (REST), at most at the end of what is there; what stands behind it is cut off.
+// Start says how an upload begins.
+type Start struct {
+	// Offset is where the first byte goes, at most at the end of what is there; what stands behind it is cut off.
 	// By default, a new file is begun.
 	Offset int64
-	// Append adds to the end of what is there (APPE); something must be. With an Offset, the Offset counts.
+	// Append adds to the end of what is there; something must be. With an Offset, the Offset counts.
 	Append bool
-	// Declared is the size of the whole file as the client announced it (ALLO), in bytes. By default (0 or less) it is
-	// not known. A file that ends up smaller is not complete; a larger one is, as ALLO only reserves.
+	// Declared is the size of the whole file as the client announced it, in bytes. By default (0 or less) it is
+	// not known. A file that ends up smaller is not complete; a larger one is.
 	Declared int64
 	// Unread: the caller says after Commit whether the client has read the reply (see Upload.Read). By default, it counts as read.
 	Unread bool
@@ -68,7 +68,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // which is superseded; or, by a copy, a finished file, which is not sent meanwhile and which the longer version
 // replaces. A file that is due cannot be continued (ErrDue), and with nothing there both are refused (ErrNoPartial): the file
 // would be only its tail, of which a client that lost sight of its upload does not know.
-func (s *Session) Create(name string, w Write) (*Upload, error) {
+func (s *Session) Create(name string, w Start) (*Upload, error) {
 	p, err := s.pathBelow(name)
 	if err != nil {
 		return nil, named(name, err)
@@ -80,14 +80,14 @@ func (s *Session) Create(name string, w Write) (*Upload, error) {
 		return nil, named(name, err)
 	}
 	var u *Upload
-	err = s.again(p, func() error { u, err = s.create(p, w); return err })
+	err = s.withFolders(p, func() error { u, err = s.create(p, w); return err })
 	if err != nil {
 		return nil, named(name, err)
 	}
 	return u, nil
 }
 
-func (s *Session) create(p string, w Write) (*Upload, error) {
+func (s *Session) create(p string, w Start) (*Upload, error) {
 	for {
 		u := &Upload{s: s, d: s.d, path: p, declared: w.Declared, unread: w.Unread, confirm: w.Confirm, began: time.Now()}
 		old, err := u.start(w)
@@ -111,10 +111,10 @@ func (s *Session) create(p string, w Write) (*Upload, error) {
 }
 
 // start begins u, or returns the open upload that is to be continued.
-func (u *Upload) start(w Write) (old *Upload, err error) {
+func (u *Upload) start(w Start) (old *Upload, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	old, fill, err := u.place(w)
+	old, fill, err := u.claim(w)
 	if err == nil && fill != nil {
 		// What takes as long as the file is large is done without the lock on its name.
 		err = fill()
@@ -133,8 +133,8 @@ func (u *Upload) abandon() {
 	}
 }
 
-// place makes u the upload to its name. fill does the rest.
-func (u *Upload) place(w Write) (old *Upload, fill func() error, err error) {
+// claim makes u the upload to its name. fill does the rest.
+func (u *Upload) claim(w Start) (old *Upload, fill func() error, err error) {
 	d, p := u.d, u.path
 	defer d.names.lock(p)()
 	here, err := d.at(p)
@@ -173,10 +173,10 @@ func (u *Upload) place(w Write) (old *Upload, fill func() error, err error) {
 }
 
 // continues reports whether something must be there already.
-func (w Write) continues() bool { return w.Offset > 0 || w.Append }
+func (w Start) continues() bool { return w.Offset > 0 || w.Append }
 
 // bytes is how many will come at least.
-func (w Write) bytes() int64 {
+func (w Start) bytes() int64 {
 	if w.continues() {
 		return 0 // some are there already
 	}
@@ -184,7 +184,7 @@ func (w Write) bytes() int64 {
 }
 
 // from says where the upload goes on in what is there.
-func (w Write) from(size int64) (int64, error) {
+func (w Start) from(size int64) (int64, error) {
 	switch {
 	case w.Offset <= 0:
 		return size, nil
@@ -196,7 +196,7 @@ func (w Write) from(size int64) (int64, error) {
 
 // goesOn says where u goes on in an unfinished upload of size bytes. What a client appends goes where it was told that the file ends, if
 // no byte has come since; else behind the last one.
-func (u *Upload) goesOn(w Write, size int64) (int64, error) {
+func (u *Upload) goesOn(w Start, size int64) (int64, error) {
 	if told, ok := u.d.shown.of(u.s.client(), u.path); ok && w.Append && w.Offset <= 0 && told == shownSize(size) {
 		return told, nil
 	}
@@ -204,7 +204,7 @@ func (u *Upload) goesOn(w Write, size int64) (int64, error) {
 }
 
 // create makes the upload's file, empty. An upload of the name that is open or interrupted is void.
-func (u *Upload) create(here standing) error {
+func (u *Upload) create(here nameState) error {
 	u.temp = u.d.uploads.newTemp()
 	f, err := u.d.fs.OpenFile(u.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
 	if err != nil {
@@ -217,17 +217,17 @@ func (u *Upload) create(here standing) error {
 	if here.open == nil && here.kept == nil {
 		return nil
 	}
-	return u.d.uploads.void(u.path) // behind register: an open one is kept no more when u has its place
+	return u.d.uploads.removeKept(u.path) // behind register: an open one is kept no more when u has its place
 }
 
 // copy begins with a copy of the entry e, which is not sent meanwhile.
-func (u *Upload) copy(here standing, e outbox.Entry, w Write) (fill func() error, err error) {
+func (u *Upload) copy(here nameState, e outbox.Entry, w Start) (fill func() error, err error) {
 	size, err := w.from(e.Size)
 	if err != nil {
 		return nil, err
 	}
 	if err := u.d.box.Suspend(e.ID); err != nil {
-		return nil, due(err)
+		return nil, asDue(err)
 	}
 	u.base = e.ID
 	from, err := u.d.box.OpenFile(e.ID)
@@ -254,7 +254,7 @@ type writerFunc func(p []byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // resume continues the interrupted upload of size bytes.
-func (u *Upload) resume(size int64, w Write) (fill func() error, err error) {
+func (u *Upload) resume(size int64, w Start) (fill func() error, err error) {
 	d := u.d
 	offset, err := u.goesOn(w, size)
 	if err != nil {
@@ -305,10 +305,10 @@ func (u *Upload) seek(offset int64) error {
 }
 
 // takeOver has u continue old, which another session (or this one) has open. It reports false if that has ended.
-func (u *Upload) takeOver(old *Upload, w Write) (bool, error) {
+func (u *Upload) takeOver(old *Upload, w Start) (bool, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	offset, err := old.yield(u, w)
+	offset, err := old.handOver(u, w)
 	if err != nil || u.file == nil {
 		return false, err
 	}
@@ -324,8 +324,8 @@ func (u *Upload) takeOver(old *Upload, w Write) (bool, error) {
 	return true, nil
 }
 
-// yield gives u's file to another upload, unless u has ended.
-func (u *Upload) yield(to *Upload, w Write) (offset int64, err error) {
+// handOver gives u's file to another upload, unless u has ended.
+func (u *Upload) handOver(to *Upload, w Start) (offset int64, err error) {
 	u.mu.Lock() // waits for its Write or Commit
 	defer u.mu.Unlock()
 	if u.ended || u.superseded.Load() {
@@ -397,8 +397,8 @@ func (u *Upload) writeBytes(p []byte) (int, error) {
 // Size is how many bytes the file has by now, with those that were there before.
 func (u *Upload) Size() int64 { return u.size.Load() }
 
-// Ignored reports whether the file's name is a temporary one (see Options.Ignore): it is then held after Commit until it has been renamed.
-func (u *Upload) Ignored() bool { return ignored(u.d.opts.Ignore, u.name()) }
+// Temporary reports whether the file's name is a temporary one (see Options.Ignore): it is then held after Commit until it has been renamed.
+func (u *Upload) Temporary() bool { return ignored(u.d.opts.Ignore, u.name()) }
 
 // name is the file's name as the client knows it.
 func (u *Upload) name() string { return u.s.rel(u.path) }
@@ -407,10 +407,10 @@ func (u *Upload) logger() *slog.Logger {
 	return u.s.log.With("name", u.name(), "bytes", u.Size(), "remote", u.s.remote)
 }
 
-// Commit finishes the upload: when it returns nil, the file is durable in the outbox and WILL be delivered (226); with Options.Delivered it HAS
+// Commit finishes the upload: when it returns nil, the file is durable in the outbox and WILL be delivered; with Options.Delivered it HAS
 // been, unless its name is a temporary one. After an error it will not be, unless that is ErrNotDelivered, which says more; what can be resumed has been kept, as by Interrupt, and the Upload is ended all the same.
 func (u *Upload) Commit() error {
-	ctx, cancel := u.d.patience()
+	ctx, cancel := u.d.deliveryTimeout()
 	defer cancel()
 	u.mu.Lock()
 	err := u.commitLocked()
@@ -447,7 +447,7 @@ func (u *Upload) commit() error {
 		return err
 	}
 	u.ended = true
-	if id, ok := u.same(); ok {
+	if id, ok := u.alreadySent(); ok {
 		u.awaited = id
 		u.s.remember(u.path, outbox.Entry{ID: id, Name: u.name(), Key: u.path, Size: u.Size(), ModTime: time.Now(), Due: true})
 		u.logger().Info("the same file was sent before, and its sender was not told what became of it: it is not sent again", "trackingId", id)
@@ -468,7 +468,7 @@ func (u *Upload) commit() error {
 // put puts the file into the outbox.
 func (u *Upload) put() error {
 	d := u.d
-	var here standing // whatever has become of the folder above: the file is delivered
+	var here nameState // whatever has become of the folder above: the file is delivered
 	here.setEntry(d.box.Lookup(u.path))
 	beginnings, err := u.settleDoubts()
 	if err != nil {
@@ -476,7 +476,7 @@ func (u *Upload) put() error {
 	}
 	item := u.s.item(u.path)
 	item.Path, item.File, item.Checksum, item.Suspended = u.temp, u.file, &u.sum, u.unread
-	if d.waits(item.Yield) {
+	if d.awaitsDelivery(item.Yield) {
 		item.Suspended, item.Tentative = false, &outbox.Tentative{Confirm: u.confirm}
 	}
 	u.file = nil // Put closes it
@@ -504,20 +504,20 @@ func (u *Upload) closeFile() error {
 	return f.Close()
 }
 
-// TakeBack takes the file out of the outbox again, after Commit, as the upload has proved to be interrupted: it can be
+// takeBack takes the file out of the outbox again, after Commit, as the upload has proved to be interrupted: it can be
 // resumed. ErrDue if it may have been sent.
-func (u *Upload) TakeBack(reason error) error {
+func (u *Upload) takeBack(reason error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	defer u.d.names.lock(u.path)()
-	if err := u.takeBack(); err != nil {
-		return named(u.name(), due(err))
+	if err := u.moveBack(); err != nil {
+		return named(u.name(), asDue(err))
 	}
 	u.logger().Warn("upload was interrupted after all; it is taken back", "trackingId", u.entry.ID, "error", reason)
 	return nil
 }
 
-func (u *Upload) takeBack() error {
+func (u *Upload) moveBack() error {
 	d := u.d
 	open, old, err := d.uploads.at(u.path)
 	if err != nil {

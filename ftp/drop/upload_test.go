@@ -35,7 +35,7 @@ func TestUploadIsDurableAfterCommitAndSentAfterSettle(t *testing.T) {
 
 func TestSettleBeginsWhenTheUploadIsFinished(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		u := r.begin("/a.csv", Write{}, "hello")
+		u := r.begin("/a.csv", Start{}, "hello")
 		r.pass(time.Minute)
 		r.wantSent()
 		require.NoError(t, u.Commit())
@@ -48,7 +48,7 @@ func TestSettleBeginsWhenTheUploadIsFinished(t *testing.T) {
 
 func TestEmptyFileIsAFile(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		u := r.create("/empty", Write{})
+		u := r.create("/empty", Start{})
 		n, err := u.Write(nil)
 		require.NoError(t, err)
 		require.Zero(t, n)
@@ -60,7 +60,7 @@ func TestEmptyFileIsAFile(t *testing.T) {
 
 func TestUploadEndsOnce(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		u := r.begin("/a", Write{}, "x")
+		u := r.begin("/a", Start{}, "x")
 		require.NoError(t, u.Commit())
 		require.ErrorIs(t, u.Commit(), fs.ErrClosed)
 		require.NoError(t, u.Interrupt(errCut))
@@ -69,7 +69,7 @@ func TestUploadEndsOnce(t *testing.T) {
 		r.pass(time.Second)
 		r.wantSent("scanner:a=x")
 
-		u = r.begin("/b", Write{}, "x")
+		u = r.begin("/b", Start{}, "x")
 		require.NoError(t, u.Interrupt(errCut))
 		require.ErrorIs(t, u.Commit(), fs.ErrClosed)
 		r.pass(time.Minute)
@@ -78,7 +78,7 @@ func TestUploadEndsOnce(t *testing.T) {
 }
 
 func TestInterruptedUploadIsResumed(t *testing.T) {
-	for name, w := range map[string]Write{
+	for name, w := range map[string]Start{
 		"REST": {Offset: 5},
 		"APPE": {Append: true},
 		"both": {Offset: 5, Append: true},
@@ -86,7 +86,7 @@ func TestInterruptedUploadIsResumed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, nil, func(r *rig) {
 				require.NoError(t, r.s.Mkdir("/d"))
-				r.interrupt("/d/a.csv", Write{}, "hello")
+				r.interrupt("/d/a.csv", Start{}, "hello")
 				require.Contains(t, r.log.String(), "upload interrupted, kept for resuming")
 				require.Contains(t, r.log.String(), `user=scanner name=d/a.csv bytes=5 remote=192.0.2.7 error="connection lost"`)
 				r.pass(time.Hour)
@@ -111,11 +111,11 @@ func TestInterruptedUploadIsResumed(t *testing.T) {
 
 func TestResumeCutsOffWhatIsBehindTheOffset(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		r.interrupt("/a", Write{}, "hello, garbage")
-		_, err := r.s.Create("/a", Write{Offset: 15})
+		r.interrupt("/a", Start{}, "hello, garbage")
+		_, err := r.s.Create("/a", Start{Offset: 15})
 		require.ErrorIs(t, err, ErrOffset)
 		require.Equal(t, int64(14), r.received("/a"), "a refused REST changes nothing")
-		require.NoError(t, r.begin("/a", Write{Offset: 5}, "!").Commit())
+		require.NoError(t, r.begin("/a", Start{Offset: 5}, "!").Commit())
 		r.pass(time.Second)
 		r.wantSent("scanner:a=hello!")
 		require.Zero(t, r.d.Usage().Partial)
@@ -124,9 +124,9 @@ func TestResumeCutsOffWhatIsBehindTheOffset(t *testing.T) {
 
 func TestResumeWithNothingThere(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		_, err := r.s.Create("/a", Write{Offset: 1})
+		_, err := r.s.Create("/a", Start{Offset: 1})
 		require.ErrorIs(t, err, ErrNoPartial)
-		_, err = r.s.Create("/a", Write{Append: true})
+		_, err = r.s.Create("/a", Start{Append: true})
 		require.ErrorIs(t, err, ErrNoPartial)
 		require.ErrorContains(t, err, "from its start with STOR")
 		require.Empty(t, r.names("/"))
@@ -134,9 +134,9 @@ func TestResumeWithNothingThere(t *testing.T) {
 		r.pass(time.Second)
 		r.wantSent("scanner:a=new")
 		for range 2 { // the second time: it is forgotten that it was delivered
-			_, err = r.s.Create("/a", Write{Offset: 1})
+			_, err = r.s.Create("/a", Start{Offset: 1})
 			require.ErrorIs(t, err, ErrNoPartial)
-			_, err = r.s.Create("/a", Write{Append: true})
+			_, err = r.s.Create("/a", Start{Append: true})
 			require.ErrorIs(t, err, ErrNoPartial)
 			r.pass(time.Hour)
 		}
@@ -150,19 +150,19 @@ func TestResumeWithNothingThere(t *testing.T) {
 func TestAppendToAFinishedFileWorksOnACopy(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.put("/log.tmp", "one ")
-		u := r.begin("/log.tmp", Write{Append: true}, "two ")
+		u := r.begin("/log.tmp", Start{Append: true}, "two ")
 		require.Equal(t, []string{"log.tmp=one "}, r.waiting())
 		require.Equal(t, int64(4), r.size("/log.tmp"), "the finished file is what is shown")
 		require.NoError(t, u.Commit())
 		require.Equal(t, []string{"log.tmp=one two "}, r.waiting())
-		require.NoError(t, r.begin("/log.tmp", Write{Offset: 4}, "three").Commit())
+		require.NoError(t, r.begin("/log.tmp", Start{Offset: 4}, "three").Commit())
 		require.Equal(t, []string{"log.tmp=one three"}, r.waiting())
-		_, err := r.s.Create("/log.tmp", Write{Offset: 10})
+		_, err := r.s.Create("/log.tmp", Start{Offset: 10})
 		require.ErrorIs(t, err, ErrOffset)
 
 		// It is not sent while an append is under way, however long that takes, and holds back nobody.
 		r.put("/log", "one ")
-		u = r.begin("/log", Write{Append: true}, "two")
+		u = r.begin("/log", Start{Append: true}, "two")
 		r.put("/other", "x")
 		r.pass(time.Minute)
 		r.wantSent("scanner:other=x")
@@ -176,16 +176,16 @@ func TestAppendToAFinishedFileWorksOnACopy(t *testing.T) {
 func TestInterruptedAppendLeavesTheFinishedFile(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.put("/a.tmp", "one ")
-		r.interrupt("/a.tmp", Write{Append: true}, "tw")
+		r.interrupt("/a.tmp", Start{Append: true}, "tw")
 		require.Equal(t, []string{"a.tmp=one "}, r.waiting())
 		require.Equal(t, int64(4), r.size("/a.tmp"))
 		// What is continued is what SIZE showed.
-		require.NoError(t, r.begin("/a.tmp", Write{Append: true}, "2").Commit())
+		require.NoError(t, r.begin("/a.tmp", Start{Append: true}, "2").Commit())
 		require.Equal(t, []string{"a.tmp=one 2"}, r.waiting())
 		require.Zero(t, r.d.Usage().Partial)
 
 		r.put("/b", "one ")
-		u := r.begin("/b", Write{Append: true}, "tw")
+		u := r.begin("/b", Start{Append: true}, "tw")
 		r.pass(time.Minute)
 		r.wantSent()
 		require.NoError(t, u.Interrupt(errCut))
@@ -198,7 +198,7 @@ func TestInterruptedAppendLeavesTheFinishedFile(t *testing.T) {
 func TestAppendToWhatIsRenamedMeanwhile(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.put("/a.tmp", "one ")
-		u := r.begin("/a.tmp", Write{Append: true}, "two")
+		u := r.begin("/a.tmp", Start{Append: true}, "two")
 		require.NoError(t, r.user.Session(remote).Rename("/a.tmp", "/a"))
 		require.NoError(t, u.Commit())
 		r.pass(time.Second)
@@ -211,17 +211,17 @@ func TestAppendToWhatIsRenamedMeanwhile(t *testing.T) {
 func TestInterruptedUploadOverAHeldFile(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.put("/a.tmp", "the old version")
-		r.interrupt("/a.tmp", Write{}, "the new")
+		r.interrupt("/a.tmp", Start{}, "the new")
 		require.Equal(t, int64(7), r.received("/a.tmp"))
 		require.ErrorIs(t, r.s.Rename("/a.tmp", "/a"), ErrIncomplete, "the old one is not what the client means")
-		require.NoError(t, r.begin("/a.tmp", Write{Offset: 7}, " version").Commit())
+		require.NoError(t, r.begin("/a.tmp", Start{Offset: 7}, " version").Commit())
 		require.NoError(t, r.s.Rename("/a.tmp", "/a"))
 		r.pass(time.Second)
 		r.wantSent("scanner:a=the new version")
 		require.Zero(t, r.d.Usage())
 
 		r.put("/b.tmp", "old")
-		r.interrupt("/b.tmp", Write{}, "n")
+		r.interrupt("/b.tmp", Start{}, "n")
 		require.NoError(t, r.s.Remove("/b.tmp"))
 		require.Zero(t, r.d.Usage(), "both go")
 	})
@@ -230,23 +230,23 @@ func TestInterruptedUploadOverAHeldFile(t *testing.T) {
 func TestTakeBack(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		require.NoError(t, r.s.Mkdir("/d"))
-		u := r.begin("/d/a", Write{}, "hel")
+		u := r.begin("/d/a", Start{}, "hel")
 		require.NoError(t, u.Commit())
-		require.NoError(t, u.TakeBack(errCut))
+		require.NoError(t, u.takeBack(errCut))
 		require.Equal(t, Usage{Partial: Count{1, 3}}, r.d.Usage())
 		r.crash(disktest.Nothing())
 		require.Equal(t, int64(3), r.received("/d/a"))
-		u = r.begin("/d/a", Write{Offset: 3}, "lo")
+		u = r.begin("/d/a", Start{Offset: 3}, "lo")
 		require.NoError(t, u.Commit())
 		r.put("/d/a", "newer")
 		r.pass(time.Second)
-		require.ErrorIs(t, u.TakeBack(errCut), ErrDue)
+		require.ErrorIs(t, u.takeBack(errCut), ErrDue)
 		r.wantSent("scanner:d/a=hello", "scanner:d/a=newer")
 
-		u = r.begin("/b.tmp", Write{}, "1")
+		u = r.begin("/b.tmp", Start{}, "1")
 		require.NoError(t, u.Commit())
-		r.interrupt("/b.tmp", Write{}, "begun anew")
-		require.NoError(t, u.TakeBack(errCut))
+		r.interrupt("/b.tmp", Start{}, "begun anew")
+		require.NoError(t, u.takeBack(errCut))
 		require.Equal(t, int64(10), r.received("/b.tmp"), "what is newer stands")
 		require.Equal(t, Usage{Partial: Count{1, 10}}, r.d.Usage())
 	})
@@ -254,8 +254,8 @@ func TestTakeBack(t *testing.T) {
 
 func TestNewUploadSupersedesTheOpenOne(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		old := r.begin("/a", Write{}, "old")
-		u := r.begin("/a", Write{}, "new content")
+		old := r.begin("/a", Start{}, "old")
+		u := r.begin("/a", Start{}, "new content")
 		_, err := old.Write([]byte("more"))
 		require.ErrorIs(t, err, ErrSuperseded)
 		require.ErrorIs(t, old.Commit(), ErrSuperseded)
@@ -267,7 +267,7 @@ func TestNewUploadSupersedesTheOpenOne(t *testing.T) {
 		require.Equal(t, Usage{}, r.d.Usage())
 
 		// The other way round: the old one is ended after the new one.
-		old = r.begin("/b", Write{}, "old")
+		old = r.begin("/b", Start{}, "old")
 		r.put("/b", "new")
 		require.NoError(t, old.Interrupt(errCut))
 		r.pass(time.Second)
@@ -278,13 +278,13 @@ func TestNewUploadSupersedesTheOpenOne(t *testing.T) {
 
 func TestResumeTakesOverTheOpenOne(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		old := r.begin("/a", Write{}, "hello")
-		_, err := r.s.Create("/a", Write{Offset: 6})
+		old := r.begin("/a", Start{}, "hello")
+		_, err := r.s.Create("/a", Start{Offset: 6})
 		require.ErrorIs(t, err, ErrOffset)
 		_, err = old.Write([]byte(","))
 		require.NoError(t, err, "a refused REST changes nothing")
 
-		u := r.begin("/a", Write{Offset: 5}, " world")
+		u := r.begin("/a", Start{Offset: 5}, " world")
 		_, err = old.Write([]byte("more"))
 		require.ErrorIs(t, err, ErrSuperseded)
 		require.NoError(t, old.Interrupt(errCut))
@@ -298,13 +298,13 @@ func TestResumeTakesOverTheOpenOne(t *testing.T) {
 
 func TestTakeOverAfterAFailedWrite(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		old := r.begin("/a", Write{}, "hello")
+		old := r.begin("/a", Start{}, "hello")
 		r.fs.Inject(disktest.Fault{Kind: disktest.Write, Short: true, Err: syscall.EIO})
 		n, err := old.Write([]byte("12345678"))
 		require.ErrorIs(t, err, syscall.EIO)
 		require.Equal(t, 4, n)
 		require.Equal(t, int64(9), old.Size())
-		u := r.begin("/a", Write{Offset: 5}, "!")
+		u := r.begin("/a", Start{Offset: 5}, "!")
 		require.NoError(t, u.Commit())
 		r.pass(time.Second)
 		r.wantSent("scanner:a=hello!")
@@ -313,8 +313,8 @@ func TestTakeOverAfterAFailedWrite(t *testing.T) {
 
 func TestNewUploadVoidsTheInterruptedOne(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		r.interrupt("/a", Write{}, "old version")
-		u := r.create("/a", Write{})
+		r.interrupt("/a", Start{}, "old version")
+		u := r.create("/a", Start{})
 		require.Zero(t, r.size("/a"))
 		require.NoError(t, u.Interrupt(errCut))
 		_, err := r.s.Stat("/a")
@@ -328,14 +328,14 @@ func TestLinesOfClientsAreCounted(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		const line = `msg="upload interrupted, kept for resuming"`
 		for i := range 100 {
-			r.interrupt(fmt.Sprintf("/%d", i), Write{}, "x")
+			r.interrupt(fmt.Sprintf("/%d", i), Start{}, "x")
 			r.put("/a.tmp", "x")
 			require.NoError(t, r.s.Rename("/a.tmp", "/b.tmp"))
 		}
 		require.Equal(t, 1, strings.Count(r.log.String(), line))
 		require.Equal(t, 1, strings.Count(r.log.String(), `msg="a finished file was renamed"`))
 		other := r.user.Session(netip.MustParseAddr("192.0.2.99"))
-		u, err := other.Create("/a", Write{})
+		u, err := other.Create("/a", Start{})
 		require.NoError(t, err)
 		_, err = u.Write([]byte("x"))
 		require.NoError(t, err)
@@ -348,21 +348,21 @@ func TestLinesOfClientsAreCounted(t *testing.T) {
 
 func TestDeclaredSize(t *testing.T) {
 	bubble(t, func(o *Options) { o.MaxSize = 100 }, func(r *rig) {
-		_, err := r.s.Create("/a", Write{Declared: 101})
+		_, err := r.s.Create("/a", Start{Declared: 101})
 		require.ErrorIs(t, err, ErrTooLarge)
 
-		u := r.begin("/a", Write{Declared: 10}, "hello")
+		u := r.begin("/a", Start{Declared: 10}, "hello")
 		err = u.Commit()
 		require.ErrorIs(t, err, ErrIncomplete)
 		require.ErrorContains(t, err, "5 bytes came, 10 were declared")
 		r.pass(time.Minute)
 		r.wantSent()
 		require.Equal(t, int64(5), r.received("/a"), "kept for resuming")
-		u = r.begin("/a", Write{Offset: 5, Declared: 10}, "worl")
+		u = r.begin("/a", Start{Offset: 5, Declared: 10}, "worl")
 		require.ErrorIs(t, u.Commit(), ErrIncomplete, "the declared size is that of the whole file")
-		require.NoError(t, r.begin("/a", Write{Offset: 5, Declared: 10}, "world").Commit())
+		require.NoError(t, r.begin("/a", Start{Offset: 5, Declared: 10}, "world").Commit())
 		r.put("/b", "more than declared")
-		u = r.begin("/c", Write{Declared: 2}, "three")
+		u = r.begin("/c", Start{Declared: 2}, "three")
 		require.NoError(t, u.Commit())
 		r.pass(time.Second)
 		r.wantSent("scanner:a=helloworld", "scanner:b=more than declared", "scanner:c=three")
@@ -373,13 +373,13 @@ func TestDeclaredSize(t *testing.T) {
 func TestCommitWhereItsDirectoryIsGone(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		require.NoError(t, r.s.Mkdir("/d"))
-		u := r.begin("/d/a", Write{}, "x")
+		u := r.begin("/d/a", Start{}, "x")
 		require.ErrorIs(t, r.s.RemoveDir("/d"), ErrBusy)
 		require.ErrorIs(t, r.s.Rename("/d", "/e"), ErrBusy)
 		require.NoError(t, r.fs.Remove("drop/scanner/d")) // by another program
 		require.NoError(t, u.Commit())
 
-		u = r.begin("/e", Write{}, "x")
+		u = r.begin("/e", Start{}, "x")
 		require.NoError(t, r.fs.Mkdir("drop/scanner/e", 0o700))
 		require.NoError(t, u.Commit())
 		require.Equal(t, []string{"e"}, r.names("/"))
@@ -402,7 +402,7 @@ func TestCommitFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, nil, func(r *rig) {
 				r.put("/before", "0")
-				u := r.begin("/a", Write{}, "hello")
+				u := r.begin("/a", Start{}, "hello")
 				r.fs.Inject(fault)
 				err := u.Commit()
 				require.Error(t, err)
@@ -428,7 +428,7 @@ func TestCommitFails(t *testing.T) {
 func TestAppendThatFails(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.put("/a", "one ")
-		u := r.begin("/a", Write{Append: true}, "two")
+		u := r.begin("/a", Start{Append: true}, "two")
 		r.fs.Inject(disktest.Fault{Kind: disktest.Rename, Path: "outbox/..."})
 		require.Error(t, u.Commit())
 		r.pass(time.Second)
@@ -448,14 +448,14 @@ func TestCommitOfADropBefore(t *testing.T) {
 			hanging := &hangingFS{}
 			bubble(t, func(o *Options) { hanging.FS = o.FS; o.FS = hanging }, func(r *rig) {
 				r.put("/before", "0")
-				old := r.begin("/a", Write{}, "by the old one")
+				old := r.begin("/a", Start{}, "by the old one")
 				hanging.at = op
 				var other *Upload
 				hanging.meanwhile = func() {
 					r.stopDrop()
 					r.startDrop()
 					r.put("/a", "by the new one")
-					other = r.begin("/b", Write{}, "the first half, ")
+					other = r.begin("/b", Start{}, "the first half, ")
 				}
 				require.Error(t, old.Commit())
 				require.Nil(t, hanging.meanwhile, "it has hung")
@@ -512,7 +512,7 @@ func (f hangingFile) Sync() error {
 
 func TestInterruptAfterAFailedSyncKeepsNothing(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		u := r.begin("/a", Write{}, "hello")
+		u := r.begin("/a", Start{}, "hello")
 		r.fs.Inject(disktest.Fault{Kind: disktest.Sync})
 		require.ErrorIs(t, u.Interrupt(errCut), syscall.EIO)
 		_, err := r.s.Stat("/a")
@@ -531,7 +531,7 @@ func TestInterruptAfterAFailedSyncKeepsNothing(t *testing.T) {
 
 func TestFailedWriteIsKeptUpToWhatWasWritten(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		u := r.begin("/a", Write{}, "hello ")
+		u := r.begin("/a", Start{}, "hello ")
 		r.fs.Inject(disktest.Fault{Kind: disktest.Write, Short: true, Err: syscall.ENOSPC})
 		n, err := u.Write([]byte("world!"))
 		require.ErrorIs(t, err, ErrFull)
@@ -540,7 +540,7 @@ func TestFailedWriteIsKeptUpToWhatWasWritten(t *testing.T) {
 		require.ErrorIs(t, err, ErrFull)
 		require.ErrorIs(t, u.Commit(), ErrFull)
 		require.Equal(t, int64(9), r.received("/a"))
-		require.NoError(t, r.begin("/a", Write{Offset: 9}, "ld!").Commit())
+		require.NoError(t, r.begin("/a", Start{Offset: 9}, "ld!").Commit())
 		r.pass(time.Second)
 		r.wantSent("scanner:a=hello world!")
 	})
@@ -548,10 +548,10 @@ func TestFailedWriteIsKeptUpToWhatWasWritten(t *testing.T) {
 
 func TestKilledUploadIsNotTrusted(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		r.begin("/a", Write{}, "hello")
+		r.begin("/a", Start{}, "hello")
 		r.restart()
 		require.Zero(t, r.d.Usage())
-		_, err := r.s.Create("/a", Write{Offset: 5})
+		_, err := r.s.Create("/a", Start{Offset: 5})
 		require.ErrorIs(t, err, ErrNoPartial)
 		r.pass(time.Hour)
 		r.wantSent()
@@ -561,9 +561,9 @@ func TestKilledUploadIsNotTrusted(t *testing.T) {
 func TestPartialExpiry(t *testing.T) {
 	bubble(t, func(o *Options) { o.PartialExpiry = time.Hour }, func(r *rig) {
 		require.NoError(t, r.s.Mkdir("/d"))
-		r.interrupt("/d/a", Write{}, "hello")
+		r.interrupt("/d/a", Start{}, "hello")
 		r.pass(30 * time.Minute)
-		r.interrupt("/b", Write{}, "hello")
+		r.interrupt("/b", Start{}, "hello")
 		r.pass(31 * time.Minute)
 		require.Equal(t, []string{"b", "d"}, r.names("/"))
 		require.Empty(t, r.names("/d"))
@@ -583,7 +583,7 @@ func TestPartialExpiry(t *testing.T) {
 func TestFailedWriteThatLeftMoreBehind(t *testing.T) {
 	failing := &overshootingFS{}
 	bubble(t, func(o *Options) { failing.FS = o.FS; o.FS = failing }, func(r *rig) {
-		u := r.begin("/a", Write{}, "hello ")
+		u := r.begin("/a", Start{}, "hello ")
 		failing.fail = true
 		_, err := u.Write([]byte("world!"))
 		require.ErrorIs(t, err, syscall.EIO)
@@ -623,9 +623,9 @@ func (f overshootingFile) Write(p []byte) (int, error) {
 func TestInterruptThatIsSuperseded(t *testing.T) {
 	hanging := &hangingFS{}
 	bubble(t, func(o *Options) { hanging.FS = o.FS; o.FS = hanging }, func(r *rig) {
-		old := r.begin("/a", Write{}, "the old one")
+		old := r.begin("/a", Start{}, "the old one")
 		var u *Upload
-		hanging.at, hanging.meanwhile = disktest.Sync, func() { u = r.begin("/a", Write{}, "new") }
+		hanging.at, hanging.meanwhile = disktest.Sync, func() { u = r.begin("/a", Start{}, "new") }
 		require.NoError(t, old.Interrupt(errCut))
 		require.Equal(t, Usage{Partial: Count{1, 3}}, r.d.Usage())
 		require.NoError(t, u.Interrupt(errCut))
@@ -637,10 +637,10 @@ func TestInterruptThatIsSuperseded(t *testing.T) {
 func TestDamagedFileIsNotSent(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.put("/new", "hello")
-		r.interrupt("/resumed", Write{}, "hel")
-		require.NoError(t, r.begin("/resumed", Write{Offset: 3}, "lo").Commit())
+		r.interrupt("/resumed", Start{}, "hel")
+		require.NoError(t, r.begin("/resumed", Start{Offset: 3}, "lo").Commit())
 		r.put("/appended", "hel")
-		require.NoError(t, r.begin("/appended", Write{Append: true}, "lo").Commit())
+		require.NoError(t, r.begin("/appended", Start{Append: true}, "lo").Commit())
 		for e := range r.box.Entries() {
 			write(t, r.fs, e.Path, "hellO")
 		}

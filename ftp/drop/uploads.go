@@ -112,18 +112,18 @@ func (a *uploads) keptLocked(p string) (fs.FileInfo, error) {
 	return fi, nil
 }
 
-// void removes the interrupted upload to p durably, if there is one: else it could come back after a power cut, and a client
+// removeKept removes the interrupted upload to p durably, if there is one: else it could come back after a power cut, and a client
 // would resume another file on its bytes.
-func (a *uploads) void(p string) error {
-	removed, err := a.removeKept(p, 0)
+func (a *uploads) removeKept(p string) error {
+	removed, err := a.expireKept(p, 0)
 	if err != nil || removed == nil {
 		return err
 	}
 	return a.fs.SyncDir(path.Dir(kept(p)))
 }
 
-// removeKept removes the interrupted upload to p if it is at least so old, and describes what it removed.
-func (a *uploads) removeKept(p string, age time.Duration) (fs.FileInfo, error) {
+// expireKept removes the interrupted upload to p if it is at least so old, and describes what it removed.
+func (a *uploads) expireKept(p string, age time.Duration) (fs.FileInfo, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	fi, err := a.keptLocked(p)
@@ -165,9 +165,9 @@ func (a *uploads) makeKeptDirs(p string) error {
 	return nil
 }
 
-// clear removes what uploads under way left when the process ended. A killed process's files could be
+// removeOpen removes what uploads under way left when the process ended. A killed process's files could be
 // trusted, those from before a power cut cannot, and nothing tells which it was.
-func (a *uploads) clear() (int, error) {
+func (a *uploads) removeOpen() (int, error) {
 	entries, err := a.fs.ReadDir(openDir)
 	if err != nil {
 		return 0, err
@@ -220,7 +220,7 @@ func (a *uploads) sweep(dir string, age time.Duration, tell func(p string, fi fs
 		gone := false
 		if e.IsDir() {
 			gone = a.sweep(p, age, tell) && a.removeKeptDir(p) == nil
-		} else if fi, err := a.removeKept(p, age); fi != nil || err != nil {
+		} else if fi, err := a.expireKept(p, age); fi != nil || err != nil {
 			gone = err == nil
 			tell(p, fi, err)
 		}

@@ -49,8 +49,8 @@ func (a *users) below(p string) bool {
 	return slices.ContainsFunc(a.all(), func(u *UserDir) bool { return below(u.dir, p) })
 }
 
-// of returns the user in whose directory p stands, or nil.
-func (a *users) of(p string) (of *UserDir) {
+// byPath returns the user in whose directory p stands, or nil.
+func (a *users) byPath(p string) (of *UserDir) {
 	for _, u := range a.all() {
 		// What stands in the very place of the directory is not in it.
 		if strings.HasPrefix(p, u.dir+"/") && (of == nil || len(u.dir) > len(of.dir)) {
@@ -64,7 +64,7 @@ func (a *users) of(p string) (of *UserDir) {
 // no user's (any more) counts as that of the user of its name: what was acknowledged is delivered, unless that looks
 // temporary.
 func (a *users) owner(p string) (user, name string) {
-	if u := a.of(p); u != nil {
+	if u := a.byPath(p); u != nil {
 		return u.name, u.rel(p)
 	}
 	if user, name, ok := strings.Cut(p, "/"); ok {
@@ -80,7 +80,7 @@ func (a *users) owner(p string) (user, name string) {
 // until it is renamed or the user is back.
 func (d *Drop) temporary(p string) bool {
 	name := p
-	if u := d.users.of(p); u != nil {
+	if u := d.users.byPath(p); u != nil {
 		name = u.rel(p)
 	}
 	return ignored(d.opts.Ignore, name)

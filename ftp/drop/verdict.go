@@ -16,7 +16,7 @@ import (
 // doubtFor is how long a doubtful upload is held: a device that was cut off comes back in that time.
 const doubtFor = 5 * time.Minute
 
-// After the Commit of an upload whose Write was Unread, one of Read, Interrupted and Doubtful must follow, once. Until then the file is not
+// After the Commit of an upload whose Start was Unread, one of Read, Interrupted and Doubtful must follow, once. Until then the file is not
 // sent; when its Settle time is over, others pass it. A restart counts as Read.
 
 // With Options.Delivered they change nothing of a file that has been delivered.
@@ -34,7 +34,7 @@ func (u *Upload) Interrupted(reason string) {
 		return
 	}
 	u.d.repeat(func() error {
-		err := u.TakeBack(errors.New(reason))
+		err := u.takeBack(errors.New(reason))
 		if errors.Is(err, ErrDue) {
 			u.logger().Error("upload was interrupted after all, and has been sent", "trackingId", u.entry.ID, "error", reason)
 			return nil
@@ -59,7 +59,7 @@ func (u *Upload) Doubtful(reason string) {
 		}
 		wait, yield := doubtFor, true
 		switch err := u.d.box.Edit([]outbox.Edit{{ID: u.entry.ID, Wait: &wait, Yield: &yield}}, nil); {
-		case errors.Is(due(err), ErrDue):
+		case errors.Is(asDue(err), ErrDue):
 			return nil // deleted meanwhile
 		case err != nil:
 			return err
@@ -137,7 +137,7 @@ func (u *Upload) settleDoubts() (beginnings []string, err error) {
 		}
 		if err == nil {
 			wait, yield := time.Duration(0), false
-			if err = due(u.d.box.Edit([]outbox.Edit{{ID: one.id, Wait: &wait, Yield: &yield}}, nil)); errors.Is(err, ErrDue) {
+			if err = asDue(u.d.box.Edit([]outbox.Edit{{ID: one.id, Wait: &wait, Yield: &yield}}, nil)); errors.Is(err, ErrDue) {
 				err = nil
 			}
 		}
@@ -165,7 +165,7 @@ func (u *Upload) beginsWith(one doubt) (bool, error) {
 func (u *Upload) dropBeginnings(ids []string) {
 	for _, id := range ids {
 		u.d.repeat(func() error {
-			err := due(u.d.box.Withdraw(id, ""))
+			err := asDue(u.d.box.Withdraw(id, ""))
 			if err == nil {
 				u.logger().Info("a piece of this file, which was in doubt, is not sent", "pieceTrackingId", id)
 			}

@@ -14,7 +14,7 @@ import (
 // commit uploads a file whose reply is not read yet.
 func (r *rig) commit(name, content string) *Upload {
 	r.Helper()
-	u := r.begin(name, Write{Unread: true}, content)
+	u := r.begin(name, Start{Unread: true}, content)
 	require.NoError(r, u.Commit())
 	return u
 }
@@ -60,7 +60,7 @@ func TestInterruptedIsTakenBackAndCanBeResumed(t *testing.T) {
 				r.crash(disktest.Nothing())
 				r.pass(time.Hour)
 				assert.Empty(t, r.sink.list())
-				rest := r.begin("/a", Write{Offset: 4}, " and half")
+				rest := r.begin("/a", Start{Offset: 4}, " and half")
 				require.NoError(t, rest.Commit())
 				r.pass(time.Minute)
 				assert.Equal(t, []string{"scanner:a=half and half"}, r.sink.list())

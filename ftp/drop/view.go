@@ -12,8 +12,8 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
-// standing is what stands at a name.
-type standing struct {
+// nameState is what stands at a name.
+type nameState struct {
 	dir   fs.FileInfo  // a directory; then nothing else
 	open  *Upload      // under way
 	kept  fs.FileInfo  // an interrupted upload
@@ -23,23 +23,23 @@ type standing struct {
 }
 
 // at returns what stands at p. It is an error if p's directory is not there, all of its path being directories and no symlinks.
-func (d *Drop) at(p string) (standing, error) {
+func (d *Drop) at(p string) (nameState, error) {
 	for _, dir := range ancestors(p) {
 		fi, err := d.fs.Lstat(path.Join(dropDir, dir))
 		if err != nil {
-			return standing{}, err
+			return nameState{}, err
 		}
 		if !fi.IsDir() {
-			return standing{}, syscall.ENOTDIR
+			return nameState{}, syscall.ENOTDIR
 		}
 	}
-	var here standing
+	var here nameState
 	switch fi, err := d.fs.Lstat(path.Join(dropDir, p)); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return here, err
 	case fi.IsDir():
-		return standing{dir: fi}, nil
+		return nameState{dir: fi}, nil
 	case fi.Mode().IsRegular(): // not a symlink, a pipe, ...: these are not shown, not followed and not taken
 		here.found = fi
 	}
@@ -50,28 +50,28 @@ func (d *Drop) at(p string) (standing, error) {
 }
 
 // setEntry takes over the newest version in the outbox, unless its client was told nothing of it, and must not find it as if it had been.
-func (s *standing) setEntry(e outbox.Entry, ok bool) {
+func (s *nameState) setEntry(e outbox.Entry, ok bool) {
 	if ok && !e.Tentative {
 		s.entry, s.waits = e, true
 	}
 }
 
 // changeable reports whether there is an entry that is not due.
-func (s standing) changeable() bool { return s.waits && !s.entry.Due }
+func (s nameState) changeable() bool { return s.waits && !s.entry.Due }
 
 // held reports whether there is an entry that waits for a real name.
-func (s standing) held() bool { return s.waits && held(s.entry) }
+func (s nameState) held() bool { return s.waits && held(s.entry) }
 
 // held reports whether e waits for a real name, and not for the end of a doubt (see Upload.Doubtful).
 func held(e outbox.Entry) bool { return !e.Due && e.Yield && e.Until.IsZero() }
 
 // uploading reports whether an upload is under way that is to be seen: a longer version of an entry is not while that one stands.
-func (s standing) uploading() bool {
+func (s nameState) uploading() bool {
 	return s.open != nil && !(s.changeable() && s.entry.ID == s.open.base)
 }
 
 // adds is how many files an upload adds (0 or 1) in the end: not what takes the place of another.
-func (s standing) adds(w Write) int {
+func (s nameState) adds(w Start) int {
 	if s.open != nil || s.kept != nil || s.held() || w.continues() && (s.changeable() || s.found != nil) {
 		return 0
 	}
@@ -79,7 +79,7 @@ func (s standing) adds(w Write) int {
 }
 
 // info is what clients see: the upload under way or interrupted, as it is the newest and can be resumed; then what is finished.
-func (s standing) info() fs.FileInfo {
+func (s nameState) info() fs.FileInfo {
 	switch {
 	case s.dir != nil:
 		return s.dir
@@ -135,10 +135,10 @@ func shownSize(size int64) int64 { return max(size-1, 0) }
 // list lists the directory p. A file goes one way: from the uploads, or from drop, to the outbox. The places are read in that
 // order, so that one that moves meanwhile is seen at least once, and shown once.
 func (d *Drop) list(p string) ([]fs.FileInfo, error) {
-	at := map[string]*standing{}
-	stands := func(name string) *standing {
+	at := map[string]*nameState{}
+	stands := func(name string) *nameState {
 		if at[name] == nil {
-			at[name] = &standing{}
+			at[name] = &nameState{}
 		}
 		return at[name]
 	}
@@ -166,7 +166,7 @@ func (d *Drop) list(p string) ([]fs.FileInfo, error) {
 		switch {
 		case err != nil:
 		case e.IsDir():
-			*stands(e.Name()) = standing{dir: fi}
+			*stands(e.Name()) = nameState{dir: fi}
 		case e.Type().IsRegular():
 			stands(e.Name()).found = fi
 		}

@@ -15,7 +15,7 @@ import (
 )
 
 // watcher takes what other programs put into the drop directory, at once as far as the system tells of it, and at each
-// rescan. FTP uploads need neither.
+// rescan. Uploads need neither.
 type watcher struct {
 	d    *Drop
 	wake chan struct{}
@@ -30,7 +30,7 @@ func newWatcher(d *Drop) *watcher {
 
 // wakeUp has all that is due looked at again: names that were temporary ones may not be any more.
 func (w *watcher) wakeUp() {
-	w.d.index.expect()
+	w.d.index.scheduleNow()
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -52,7 +52,7 @@ func (w *watcher) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case e := <-events.events:
-			events.see(e)
+			events.handle(e)
 		case err := <-events.errors:
 			// Events were lost (an overflow): look for ourselves.
 			w.d.log.Debug("watching the drop directory", "error", err)
@@ -66,23 +66,23 @@ func (w *watcher) run(ctx context.Context) {
 			w.d.tellHeld()
 		case <-w.wake:
 		case <-due:
-			_ = w.take(ctx) // which logs what it cannot do
+			_ = w.takeQuiet(ctx) // which logs what it cannot do
 		}
 	}
 }
 
 // rescan compares what is known of the drop directory with what is there.
 func (w *watcher) rescan() {
-	w.d.index.begin()
+	w.d.index.beginScan()
 	if w.scanDir(".") {
-		w.d.index.end() // else what was not seen may still be there
+		w.d.index.endScan() // else what was not seen may still be there
 		w.unreadable.Over(time.Now(), "all directories can be read again").To(w.d.log)
 	}
 }
 
 // scanDir looks at all that is below dir, and reports whether it could.
 func (w *watcher) scanDir(dir string) bool {
-	dirs, err := w.d.index.read(dir)
+	dirs, err := w.d.index.scanDir(dir)
 	if err != nil {
 		w.unreadable.Hit(time.Now(), slog.LevelWarn, "cannot read a directory, will try again", named(path.Join(dropDir, dir), err)).To(w.d.log)
 	}
@@ -166,20 +166,20 @@ func (e *events) follow(dir string) {
 	}
 	for _, entry := range entries {
 		p := path.Join(dir, entry.Name())
-		e.d.index.look(p)
+		e.d.index.refresh(p)
 		if entry.IsDir() {
 			e.follow(p)
 		}
 	}
 }
 
-func (e *events) see(event fsnotify.Event) {
+func (e *events) handle(event fsnotify.Event) {
 	rel, err := filepath.Rel(e.d.opts.WatchDir, event.Name)
 	if err != nil || rel == "." || !filepath.IsLocal(rel) {
 		return
 	}
 	p := filepath.ToSlash(rel)
-	if fi := e.d.index.look(p); fi != nil && fi.IsDir() && event.Has(fsnotify.Create) {
+	if fi := e.d.index.refresh(p); fi != nil && fi.IsDir() && event.Has(fsnotify.Create) {
 		e.follow(p)
 	}
 }

@@ -93,7 +93,7 @@ func TestManySessionsAtOnce(t *testing.T) {
 				content := fmt.Sprintf("client %d upload %d", c, i)
 				shared, mine := fmt.Sprintf("/shared %d", i%3), fmt.Sprintf("/own %d %d", c, i)
 				for _, name := range []string{shared, mine + ".tmp"} {
-					up, err := s.Create(name, Write{Append: name == shared && i%4 == 0})
+					up, err := s.Create(name, Start{Append: name == shared && i%4 == 0})
 					if err != nil {
 						continue
 					}

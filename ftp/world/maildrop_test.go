@@ -77,7 +77,7 @@ func (s maildropSession) Open(name string) (io.ReadSeekCloser, error) {
 }
 
 func (s maildropSession) Create(name string, how ftp.Start) (ftp.Upload, error) {
-	u, err := s.Session.Create(name, drop.Write{
+	u, err := s.Session.Create(name, drop.Start{
 		Offset: how.Offset, Append: how.Append, Declared: how.Declared, Confirm: how.Confirm, Unread: true,
 	})
 	switch {
@@ -100,8 +100,6 @@ func (s maildropSession) Chtimes(name string, modified time.Time) error {
 
 // maildropUpload is an upload of the drop.
 type maildropUpload struct{ *drop.Upload }
-
-func (u maildropUpload) Temporary() bool { return u.Ignored() }
 
 func (u maildropUpload) Write(p []byte) (int, error) {
 	n, err := u.Upload.Write(p)
