@@ -128,7 +128,7 @@ func TestResumeWithNothingThere(t *testing.T) {
 		require.ErrorIs(t, err, ErrNoPartial)
 		_, err = r.s.Create("/a", Start{Append: true})
 		require.ErrorIs(t, err, ErrNoPartial)
-		require.ErrorContains(t, err, "from its start with STOR")
+		require.ErrorContains(t, err, "send the file from its start")
 		require.Empty(t, r.names("/"))
 		r.put("/a", "new")
 		r.pass(time.Second)
