@@ -59,6 +59,7 @@ func TestThreeWeeksOffline(t *testing.T) {
 		r.pass(time.Hour)
 		r.wantOnlyWaiting()
 		r.wantFewLines()
+		r.wantReminders(time.Duration(7*weeks()) * day)
 		assert.NotEmpty(t, r.log.find("[WARNING] EchoStream cannot be reached", "failures="), "repeated, with a count")
 
 		r.network.cut(false)
@@ -176,6 +177,9 @@ func TestLongOutages(t *testing.T) {
 				r.wantGoroutines(before)
 				r.wantFewLines()
 				assert.NotEmpty(t, r.log.find(c.line), "%s", r.log)
+				if name != "the API" { // whose absence keeps nothing here
+					r.wantReminders(c.lasts)
+				}
 
 				c.end(r)
 				r.pass(time.Hour)
@@ -329,13 +333,23 @@ func (r *outageRig) files() map[string]string {
 	return all
 }
 
+const reminder = "[WARNING] Files wait to be delivered"
+
+// wantReminders wants the log to say what waits in each hour of an outage, and hardly oftener.
+func (r *outageRig) wantReminders(lasted time.Duration) {
+	r.t.Helper()
+	lines := r.log.find(reminder, "waiting=", "since=", "error=")
+	hours := int(lasted / time.Hour)
+	assert.InDelta(r.t, hours, len(lines), float64(3+hours/20), "in %v: %s", lasted, lines)
+}
+
 // wantFewLines wants a log that a person can read.
 func (r *outageRig) wantFewLines() {
 	r.t.Helper()
 	var lines []string
 	for line := range strings.Lines(r.log.everything()) {
-		// These come once for each file, or each run.
-		if !strings.HasPrefix(line, "[INFO] File ") && !strings.HasPrefix(line, "[INFO] ftpnode st") && !strings.HasPrefix(line, "[WARNING] upload interrupted") && !strings.Contains(line, "expired") {
+		// These come once for each file, or each run, or hour.
+		if !strings.HasPrefix(line, reminder) && !strings.HasPrefix(line, "[INFO] File ") && !strings.HasPrefix(line, "[INFO] ftpnode st") && !strings.HasPrefix(line, "[WARNING] upload interrupted") && !strings.Contains(line, "expired") {
 			lines = append(lines, line)
 		}
 	}

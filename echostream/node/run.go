@@ -158,7 +158,11 @@ func run[C any](ctx context.Context, b Bridge[C], opts Options, m machine) error
 	if err == nil {
 		l.run(ctx)
 	}
-	log.Info(b.Name + " has stopped")
+	var left []any
+	if n.Outbox != nil {
+		left = []any{"waiting", n.Outbox.Stats().Entries}
+	}
+	log.Info(b.Name+" has stopped", left...)
 	return nil
 }
 
@@ -233,6 +237,7 @@ func (l *life[C]) run(ctx context.Context) {
 	group.Go(func() {
 		l.start(ctx)
 		if l.bridge.Compose != nil {
+			group.Go(func() { l.sayWaiting(back) })
 			group.Go(func() {
 				if err := l.Outbox.Run(back); err != nil {
 					l.Log.Warn("the outbox did not stop in time", "error", err)
