@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,30 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
-	"github.com/ftpnode/ftpnode/echostream/node"
 )
 
 // Each situation gives one clear line, and when its cause goes away delivery goes on by itself.
-
-func TestMissingVariables(t *testing.T) {
-	log := &logBuffer{}
-	err := node.Run(t.Context(), bridge(), node.Options{Stdout: log, Getenv: func(name string) string {
-		return map[string]string{"TENANT": "acme", "PASSWORD": "secret-password", "USER_POOL_ID": "nonsense"}[name]
-	}})
-	require.ErrorIs(t, err, node.ErrUsage)
-	for _, name := range []string{"APPSYNC_ENDPOINT", "CLIENT_ID", "NAME (or NODE)", "USER_NAME", "USER_POOL_ID"} {
-		assert.Len(t, log.find("[CRITICAL] the environment does not say which node this is", name), 1, name)
-	}
-	assert.NotContains(t, log.String(), "secret-password")
-}
-
-func TestNameWinsOverNode(t *testing.T) {
-	r := newRig(t, echotest.Options{})
-	r.env["NAME"], r.env["NODE"] = r.env["NODE"], "another"
-	r.start()
-	r.login().store("a.txt", []byte("x"))
-	r.arrived("", 1)
-}
 
 func TestWrongPassword(t *testing.T) {
 	r := newRig(t, echotest.Options{})
@@ -56,31 +33,6 @@ func TestWrongPassword(t *testing.T) {
 	r.login().store("a.txt", []byte("x"))
 	r.arrived("", 1)
 	assert.NotContains(t, r.log.everything(), right)
-}
-
-// It is no matter of the network, and nobody's password is wrong.
-func TestConfigThatIsNoObject(t *testing.T) {
-	r := newRig(t, echotest.Options{Node: echotest.Node{Config: `["ftp"]`}}).start()
-	r.log.wait(t, "[ERROR] the config in EchoStream is not a JSON object", `config of node`, "an array")
-	assert.Empty(t, r.log.find("EchoStream cannot be reached"))
-	assert.Equal(t, 421, dialFTP(t, r.address()).code("USER scanner"))
-	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Config = testConfig(t, "") })
-	r.log.wait(t, "FTP is served", "users=1")
-	r.login().store("a.txt", []byte("x"))
-	r.arrived("", 1)
-}
-
-func TestUnknownNode(t *testing.T) {
-	r := newRig(t, echotest.Options{})
-	definition, _ := r.cloud.Node("ftp-node")
-	r.cloud.RemoveNode("ftp-node")
-	r.start()
-	r.log.wait(t, "[ERROR] EchoStream has no such node", "NAME (or NODE)", `ftp-node`)
-	r.cloud.SetNode(definition)
-	r.cloud.AddEdge("", "late")
-	r.log.wait(t, "FTP is served", "users=1")
-	r.login().store("a.txt", []byte("x"))
-	r.arrived("late", 1)
 }
 
 func TestBadConfigRunsWhatIsValid(t *testing.T) {
@@ -166,52 +118,6 @@ func TestCertificateThatCannotBeUsed(t *testing.T) {
 	c.command(234, "AUTH TLS")
 }
 
-func TestNoTargetEdges(t *testing.T) {
-	r := newRig(t, echotest.Options{Targets: []string{}}).start()
-	r.login().store("a.txt", []byte("x"))
-	r.log.wait(t, "[WARNING] No targets: files are kept")
-	r.log.wait(t, "File accepted")
-	r.cloud.AddEdge("", "late")
-	r.arrived("late", 1)
-	r.settled(1)
-	assert.Len(t, r.log.find("[WARNING]", "No targets"), 1)
-}
-
-func TestStoppedNode(t *testing.T) {
-	r := newRig(t, echotest.Options{Node: echotest.Node{Stopped: true}}).start()
-	r.log.wait(t, "[WARNING] the node is stopped in EchoStream")
-	r.login().store("a.txt", []byte("x"))
-	r.log.wait(t, "File accepted")
-	reads := r.cloud.Requests(echotest.AppSync, "GetNode")
-	require.Eventually(t, func() bool { return r.cloud.Requests(echotest.AppSync, "GetNode") > reads+1 }, waitFor, tick, "it asks whether it is started")
-	assert.Empty(t, r.cloud.Messages(""))
-
-	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Stopped = false })
-	r.log.wait(t, "[INFO] the node is started in EchoStream")
-	r.arrived("", 1)
-	r.settled(1)
-	assert.Len(t, r.log.find("is stopped in EchoStream"), 1)
-
-	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Stopped = true })
-	r.log.wait(t, "[WARNING] the node is stopped in EchoStream")
-	r.login().store("b.txt", []byte("x"))
-	require.Eventually(t, func() bool { return len(r.log.find("File accepted")) == 2 }, waitFor, tick)
-	assert.Len(t, r.cloud.Messages(""), 1)
-}
-
-func TestCloudDownAtTheFirstStart(t *testing.T) {
-	r := newRig(t, echotest.Options{})
-	r.cloud.Off(echotest.Cognito)
-	r.start()
-	r.log.wait(t, "[WARNING] EchoStream cannot be reached; retrying")
-	r.log.wait(t, "[WARNING] the node does not know its definition yet: it takes nothing new until EchoStream has answered once")
-	r.cloud.On(echotest.Cognito)
-	r.log.wait(t, "[INFO] EchoStream can be reached again")
-	r.log.wait(t, "FTP is served", "users=1")
-	r.login().store("a.txt", []byte("x"))
-	r.arrived("", 1)
-}
-
 // At files.maxTotal uploads are refused, and accepted again when something has left.
 func TestFilesMaxTotal(t *testing.T) {
 	config := strings.Replace(testConfig(t, ""), `"minFree"`, `"maxTotal": 2, "minFree"`, 1)
@@ -227,143 +133,6 @@ func TestFilesMaxTotal(t *testing.T) {
 	r.settled(2)
 	c.store("c", []byte("x"))
 	r.arrived("", 3)
-}
-
-func TestCloudDownAtALaterStart(t *testing.T) {
-	for _, service := range []echotest.Service{echotest.Cognito, echotest.AppSync} {
-		t.Run(string(service), func(t *testing.T) {
-			r := newRig(t, echotest.Options{}).start()
-			r.login()
-			r.shutdown()
-			r.cloud.Off(service)
-			r.start()
-			r.log.wait(t, "[WARNING] EchoStream has not answered yet: the node starts from the definition that it kept")
-			c := r.login()
-			c.store("a.txt", []byte("x"))
-			r.log.wait(t, "File accepted")
-			assert.Contains(t, c.list(), "a.txt")
-			assert.Empty(t, r.cloud.Messages(""))
-			r.cloud.On(service)
-			r.arrived("", 1)
-			r.settled(1)
-		})
-	}
-}
-
-// The kept definition holds passwords. Under another PASSWORD it is of no use to anyone.
-func TestKeptDefinitionIsSealed(t *testing.T) {
-	r := newRig(t, echotest.Options{}).start()
-	r.shutdown()
-	info, err := os.Stat(filepath.Join(r.env["FTPNODE_DATA"], "definition"))
-	require.NoError(t, err)
-	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
-	err = filepath.WalkDir(r.env["FTPNODE_DATA"], func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		content, err := os.ReadFile(path)
-		assert.NotContains(t, string(content), testPassword, path)
-		assert.NotContains(t, string(content), r.env["PASSWORD"], path)
-		return err
-	})
-	require.NoError(t, err)
-
-	r.cloud.Off(echotest.Cognito)
-	r.env["PASSWORD"] = "another-password-than-before"
-	r.start()
-	r.log.wait(t, "[WARNING] the node cannot start from the definition that it kept", "PASSWORD")
-	assert.Equal(t, 421, dialFTP(t, r.address()).code("USER scanner"))
-}
-
-// The edges change under way: what was not sent goes to the new ones.
-func TestEdgeIsReplaced(t *testing.T) {
-	r := newRig(t, echotest.Options{Targets: []string{"archive"}}).start()
-	c := r.login()
-	c.command(200, "TYPE I")
-	c.store("1.txt", []byte("1"))
-	r.arrived("archive", 1)
-	r.cloud.RemoveEdge("archive")
-	r.cloud.AddEdge("", "archive") // with another queue
-	c.store("2.txt", []byte("2"))
-	r.arrived("archive", 2)
-	r.cloud.RemoveEdge("archive")
-	r.cloud.AddEdge("", "erp")
-	c.store("3.txt", []byte("3"))
-	r.arrived("erp", 1)
-	r.settled(3)
-	assert.Equal(t, []string{"3.txt"}, r.names("erp"))
-}
-
-func TestEverythingGoesDownAndComesBack(t *testing.T) {
-	r := newRig(t, echotest.Options{Tenant: echotest.Tenant{Audit: true}}).start()
-	c := r.login()
-	c.command(200, "TYPE I")
-	for _, s := range echotest.Services() {
-		r.cloud.Off(s)
-	}
-	r.cloud.ExpireAccessTokens()
-	r.cloud.RevokeTokens()
-	r.cloud.ExpireCredentials()
-	c.store("small.txt", []byte("x"))
-	c.store("large.txt", bytes.Repeat([]byte("x"), 400_000))
-	r.log.wait(t, "[WARNING] EchoStream cannot be reached; retrying")
-	r.log.wait(t, "[WARNING]", "it is tried again")
-	for _, s := range echotest.Services() {
-		r.cloud.On(s)
-	}
-	r.arrived("", 2)
-	r.settled(2)
-	r.audited(r.trackingIDs("")...)
-	assert.Equal(t, []string{"small.txt", "large.txt"}, r.names(""))
-}
-
-func TestLoggingLevel(t *testing.T) {
-	r := newRig(t, echotest.Options{Node: echotest.Node{LoggingLevel: "WARNING"}})
-	r.begin()
-	r.log.wait(t, "[INFO] ftpnode starts")
-	require.Eventually(t, func() bool { return r.cloud.Requests(echotest.AppSync, "GetNode") > 2 }, waitFor, tick)
-	assert.Empty(t, r.log.find("FTP is served"))
-	r.cloud.UpdateNode("", func(n *echotest.Node) { n.LoggingLevel = "DEBUG"; n.Config = testConfig(t, `"banner": "hello"`) })
-	r.log.wait(t, "FTP is served")
-	c := r.login()
-	c.store("a.txt", []byte("x"))
-	r.arrived("", 1)
-	r.log.wait(t, "[DEBUG]")
-}
-
-func TestVolumeOfANewerVersion(t *testing.T) {
-	r := newRig(t, echotest.Options{})
-	file := filepath.Join(r.env["FTPNODE_DATA"], "format")
-	require.NoError(t, os.WriteFile(file, []byte("3\n"), 0o600))
-	r.begin()
-	r.log.wait(t, "[ERROR] the data volume cannot be used", "a newer version", "expected at most 2")
-	entries, err := os.ReadDir(r.env["FTPNODE_DATA"])
-	require.NoError(t, err)
-	assert.Len(t, entries, 2, "it is left as it was, but for the lock")
-	require.NoError(t, os.WriteFile(file, []byte("2\n"), 0o600))
-	r.log.wait(t, "FTP is served")
-}
-
-func TestVolumeThatIsNone(t *testing.T) {
-	r := newRig(t, echotest.Options{})
-	dir := filepath.Join(t.TempDir(), "file")
-	require.NoError(t, os.WriteFile(dir, nil, 0o600))
-	r.env["FTPNODE_DATA"] = dir
-	r.begin()
-	r.log.wait(t, "[ERROR] the data volume cannot be used", dir)
-	r.shutdown() // also while it waits
-	r.log.wait(t, "[INFO] ftpnode has stopped")
-}
-
-func TestPortIsTaken(t *testing.T) {
-	r := newRig(t, echotest.Options{})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	r.env["FTPNODE_FTP_ADDR"] = l.Addr().String()
-	r.begin()
-	r.log.wait(t, "[ERROR] the port cannot be opened; the node waits for it", "address already in use")
-	l.Close()
-	r.log.wait(t, "FTP is served")
 }
 
 // A transfer under way may end; what it brought is delivered by the next start.
@@ -428,24 +197,6 @@ func TestHealthcheckImplicitTLS(t *testing.T) {
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: testConfig(t, `"tls": "implicit"`)}}).start()
 	_, err := r.healthcheck(r.env["FTPNODE_DATA"], r.address())
 	require.NoError(t, err)
-}
-
-func TestDataVolumeWithoutAName(t *testing.T) {
-	r := newRig(t, echotest.Options{})
-	mounts := func(source string) func(*echotest.Node) {
-		return func(n *echotest.Node) {
-			n.Mounts = []echotest.Mount{{Source: source, Target: r.env["FTPNODE_DATA"]}}
-		}
-	}
-	r.cloud.UpdateNode("", mounts("volume-of-the-node"))
-	r.start()
-	r.log.wait(t, "FTP is served")
-	assert.Empty(t, r.log.find("the data volume has no name"))
-	r.shutdown()
-
-	r.cloud.UpdateNode("", mounts(""))
-	r.start()
-	r.log.wait(t, "[WARNING] the data volume has no name", "target=")
 }
 
 func TestPassivePortsThatAreNotPublished(t *testing.T) {
