@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"echostream/node":          {"echostream", "echostream/disk", "echostream/outbox"},
 	"echostream/echofile":      {"echostream", "echostream/disk", "echostream/outbox"},
 	"internal":                 {"echostream/disk"},
+	"internal/outagetest":      {"echostream", "echostream/node", "echostream/echotest", "echostream/disk/disktest"},
 	"deploy":                   {},
 	"docs":                     {},
 	"echostream/interop":       {},
@@ -47,7 +48,7 @@ var testsMayImport = map[string][]string{
 }
 
 // forTests are rooms that only tests, and programs for tests, import.
-var forTests = []string{"echostream/echotest", "echostream/disk/disktest", "echostream/node/nodetest"}
+var forTests = []string{"echostream/echotest", "echostream/disk/disktest", "echostream/node/nodetest", "internal/outagetest"}
 
 // tags are those of all files.
 const tags = "cgroup,image,interop,matrix,nat,proofs,powercut,world"
