@@ -253,8 +253,8 @@ func (r *Rig) WantFewLines() {
 	r.T.Helper()
 	var lines []string
 	for line := range strings.Lines(r.Log.Everything()) {
-		// These come once for each file.
-		if !strings.HasPrefix(line, "[INFO] File ") && !ofTheRun.MatchString(line) && !strings.HasPrefix(line, "[WARNING] upload interrupted") && !strings.Contains(line, "expired") {
+		// These come once for each file, or hour.
+		if !strings.HasPrefix(line, reminder) && !strings.HasPrefix(line, "[INFO] File ") && !ofTheRun.MatchString(line) && !strings.HasPrefix(line, "[WARNING] upload interrupted") && !strings.Contains(line, "expired") {
 			lines = append(lines, line)
 		}
 	}
