@@ -370,6 +370,7 @@ func TestErrorsCarryTheirReply(t *testing.T) {
 	}{
 		{&Error{Code: 452, Text: "Full.", Err: errors.New("secret path")}, 452, "Full."},
 		{&Error{Code: 550, Text: "It is locked."}, 550, "Could not create file: It is locked."},
+		{&Error{Code: 553, Text: "Not this\r\n226 name."}, 553, "Not this?\n226 name."},
 		{fs.ErrPermission, 550, "Could not create file: Permission denied."},
 		{errors.New("secret path"), 451, "Trouble on the server; try again later."},
 	} {
@@ -377,6 +378,71 @@ func TestErrorsCarryTheirReply(t *testing.T) {
 		require.Equal(t, step.text, c.refused(step.code, "STOR x"))
 	}
 	require.Contains(t, n.log.String(), "upload refused: the node is full")
+}
+
+// faulty panics at everything that is called bad.
+type faulty struct{ *memory }
+
+func (b faulty) Login(string, netip.Addr) (Session, error) {
+	return brokenSession{memorySession{b.memory}}, nil
+}
+
+type brokenSession struct{ memorySession }
+
+func fail(name string) {
+	if path.Base(name) == "bad" {
+		panic("226 secret")
+	}
+}
+
+func (s brokenSession) Stat(name string) (fs.FileInfo, error) {
+	fail(name)
+	return s.memorySession.Stat(name)
+}
+func (s brokenSession) Rename(from, to string) error {
+	fail(to)
+	return s.memorySession.Rename(from, to)
+}
+func (s brokenSession) Create(name string, how Start) (Upload, error) {
+	fail(name)
+	u, err := s.memorySession.Create(name, how)
+	return brokenUpload{u}, err
+}
+
+type brokenUpload struct{ Upload }
+
+func (u brokenUpload) Write(p []byte) (int, error) { panic("226 secret") }
+
+// TestPanicInBackend holds that a panic in one command is told as trouble, without its text, and that the next one is served.
+func TestPanicInBackend(t *testing.T) {
+	m := newMemory()
+	n := startOver(t, faulty{m}, nil)
+	c := n.login(t)
+	const told = "Internal error; try again later."
+	require.Equal(t, told, c.do(451, "SIZE bad"))
+	require.Equal(t, told, c.do(451, "MLST bad"))
+	require.Equal(t, told, c.refused(451, "LIST bad"))
+	require.Equal(t, told, c.refused(451, "STOR bad"))
+	require.Equal(t, told, c.upload(451, "STOR x", []byte("x")))
+	m.told(t, "interrupt /x")
+	c.upload(226, "STOR empty", nil)
+	c.do(350, "RNFR empty")
+	require.Equal(t, told, c.do(451, "RNTO bad"))
+	require.Equal(t, told, c.do(451, "SITE CHMOD 644 bad"))
+	require.Contains(t, n.log.String(), "panic in a command")
+}
+
+// TestPanicInSession: it ends the session, and nothing else.
+func TestPanicInSession(t *testing.T) {
+	n := startOver(t, newMemory(), nil)
+	n.verbs["NOOP"] = verb{run: func(*session, string) string { panic("oh") }, early: true}
+	c := n.dial(t)
+	c.expect(220)
+	c.send("NOOP")
+	c.requireClosed()
+	eventually(t, func() bool { return n.sessionCount() == 0 }, "it has ended")
+	require.Contains(t, n.log.String(), "panic in a session")
+	n.login(t)
 }
 
 func TestUserIsChecked(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ftpnode/ftpnode/ftp/internal/engine"
 )
 
 const (
@@ -18,9 +20,9 @@ const (
 
 // verb is a command that the server knows.
 type verb struct {
-	run   func(s *session, arg string) (pass string) // the line for the library, or "" if it was answered
-	early bool                                       // allowed before the login
-	names string                                     // its argument holds a file's name: "optional" or "required"
+	run   func(s *session, arg string) (reply string) // "": it is answered by itself
+	early bool                                        // allowed before the login
+	names string                                      // its argument holds a file's name: "optional" or "required"
 }
 
 const (
@@ -75,13 +77,13 @@ func newVerbs() map[string]verb {
 		"NLST": {run: (*session).handleList, names: optionalName},
 		"MLSD": {run: (*session).handleTransfer, names: optionalName},
 		"MLST": {run: (*session).handleMlst, names: optionalName},
-		"SIZE": {run: (*session).pass, names: requiredName},
+		"SIZE": {run: (*session).do, names: requiredName},
 		"CWD":  {run: (*session).handleCwd, names: optionalName},
 		"CDUP": {run: (*session).handleCdup},
-		"PWD":  {run: (*session).pass},
-		"MKD":  {run: (*session).pass, names: requiredName},
-		"RMD":  {run: (*session).pass, names: requiredName},
-		"DELE": {run: (*session).pass, names: requiredName},
+		"PWD":  {run: (*session).do},
+		"MKD":  {run: (*session).do, names: requiredName},
+		"RMD":  {run: (*session).do, names: requiredName},
+		"DELE": {run: (*session).do, names: requiredName},
 		"RNFR": {run: (*session).handleRnfr, names: requiredName},
 		"RNTO": {run: (*session).handleRnto, names: requiredName},
 	}
@@ -97,15 +99,32 @@ func parse(line string) (verb, arg string) {
 	return verb, arg
 }
 
-// dispatch answers a command, or returns the line that the library has to do.
-func (s *session) dispatch(line string) (pass string) {
+// dispatch answers a command, or begins a transfer.
+func (s *session) dispatch(line string) {
 	name, arg := parse(line)
 	if name == "AUTH" {
 		defer s.readOn()
 	}
-	if !s.begin(name, arg) {
-		return ""
+	c := s.begin(name, arg)
+	if c == nil {
+		return
 	}
+	executed := false
+	defer func() {
+		if !executed { // it has panicked, and nobody else ends it
+			s.finish(c)
+		}
+	}()
+	text := s.execute(name, arg)
+	executed = true
+	if text != "" {
+		s.send(text)
+		s.finish(c)
+	}
+}
+
+// execute returns the reply to the command that has begun; "" if it is answered by itself.
+func (s *session) execute(name, arg string) string {
 	s.note(name, arg)
 	if !s.budget.spend(time.Now()) {
 		select {
@@ -116,7 +135,7 @@ func (s *session) dispatch(line string) (pass string) {
 	v, known := s.srv.verbs[name]
 	if name != "PASS" { // its argument may be anything
 		if i := strings.IndexFunc(arg, controlFunc(arg)); i >= 0 {
-			return s.answer(501, "Control characters are not allowed.")
+			return reply(501, "Control characters are not allowed.")
 		}
 	}
 	if s.account == nil {
@@ -124,7 +143,7 @@ func (s *session) dispatch(line string) (pass string) {
 			return s.dismiss("Too many commands without a login; goodbye.")
 		}
 		if known && !v.early {
-			return s.answer(530, "Please login with USER and PASS.")
+			return reply(530, "Please login with USER and PASS.")
 		}
 	}
 	if !known {
@@ -134,11 +153,11 @@ func (s *session) dispatch(line string) (pass string) {
 		if len(name) > maxVerb {
 			name = name[:maxVerb]
 		}
-		return s.answer(500, fmt.Sprintf("Unknown command: %s.", quoted(printableASCII(name))))
+		return reply(500, fmt.Sprintf("Unknown command: %s.", quoted(printableASCII(name))))
 	}
 	s.junk = 0
 	if v.names == requiredName && arg == "" {
-		return s.answer(501, name+" needs a name.")
+		return reply(501, name+" needs a name.")
 	}
 	return v.run(s, arg)
 }
@@ -160,17 +179,6 @@ func (s *session) note(name, arg string) {
 	s.log.Debug("command", "verb", printableASCII(name), "argument", loggable(arg))
 }
 
-// answer replies to the command under way and ends it.
-func (s *session) answer(code int, text string) string {
-	return s.answerRaw(reply(code, text))
-}
-
-func (s *session) answerRaw(text string) string {
-	s.send(text)
-	s.finish(s.current())
-	return ""
-}
-
 // dismiss ends the session instead of answering.
 func (s *session) dismiss(text string) string {
 	s.bye(true, 421, text)
@@ -178,27 +186,24 @@ func (s *session) dismiss(text string) string {
 	return ""
 }
 
-// pass hands the command to the library as it is.
-func (s *session) pass(arg string) string {
-	line := s.current().verb
-	if arg != "" {
-		line += " " + arg
-	}
-	return line
+// do has the engine run the command.
+func (s *session) do(arg string) string {
+	c := s.current()
+	return reply(s.translate(c, s.engine.Do(c.verb, arg, nil)))
 }
 
 // say makes a function that always answers the same.
 func say(code int, text string) func(*session, string) string {
-	return func(s *session, _ string) string { return s.answer(code, text) }
+	return func(*session, string) string { return reply(code, text) }
 }
 
 // choice makes a function for a command with one value that is supported.
 func choice(name, only, text string) func(*session, string) string {
-	return func(s *session, arg string) string {
+	return func(_ *session, arg string) string {
 		if strings.EqualFold(strings.TrimSpace(arg), only) {
-			return s.answer(200, text)
+			return reply(200, text)
 		}
-		return s.answer(504, fmt.Sprintf("Only %s %s is supported.", name, only))
+		return reply(504, fmt.Sprintf("Only %s %s is supported.", name, only))
 	}
 }
 
@@ -207,11 +212,11 @@ func choice(name, only, text string) func(*session, string) string {
 func (s *session) handleType(arg string) string {
 	switch strings.ToUpper(strings.Join(strings.Fields(arg), " ")) {
 	case "I", "I N", "IN", "L 8", "L8":
-		return s.answer(200, "Switching to Binary mode.")
+		return reply(200, "Switching to Binary mode.")
 	case "A", "A N", "A T", "A C", "AN", "AT", "AC":
-		return s.answer(200, "Switching to ASCII mode; bytes are kept as they are.")
+		return reply(200, "Switching to ASCII mode; bytes are kept as they are.")
 	}
-	return s.answer(504, "Only TYPE I, A and L 8 are supported.")
+	return reply(504, "Only TYPE I, A and L 8 are supported.")
 }
 
 // handleAllo takes "ALLO n" and "ALLO n R m". The number of bytes is the witness that the next upload is complete.
@@ -219,44 +224,43 @@ func (s *session) handleAllo(arg string) string {
 	s.declared = -1
 	fields := strings.Fields(arg)
 	if len(fields) != 1 && !(len(fields) == 3 && strings.EqualFold(fields[1], "R")) {
-		return s.answer(501, "Expected ALLO and a number of bytes.")
+		return reply(501, "Expected ALLO and a number of bytes.")
 	}
 	n, err := strconv.ParseInt(fields[0], 10, 64)
 	if err != nil {
-		return s.answer(501, "Expected ALLO and a number of bytes.")
+		return reply(501, "Expected ALLO and a number of bytes.")
 	}
 	if n > 0 { // else it is what clients send that do not know, or that count in 32 bits
 		s.declared = n
 	}
-	return s.answer(200, "ALLO command successful.")
+	return reply(200, "ALLO command successful.")
 }
 
 // handleRest keeps the offset for the next transfer.
-//
-// ftpserverlib: it takes negative offsets, and after a Seek that failed it closes the file as if it were
-// complete. The library never hears of REST; the driver begins at the offset (files.go). It can go when a
-// failed Seek is told to TransferError.
 func (s *session) handleRest(arg string) string {
 	s.offset = 0
 	n, err := strconv.ParseInt(strings.TrimSpace(arg), 10, 64)
 	if err != nil || n < 0 {
-		return s.answer(501, "Expected REST and an offset.")
+		return reply(501, "Expected REST and an offset.")
 	}
 	s.offset = n
-	return s.answer(350, fmt.Sprintf("Restart position accepted (%d).", n))
+	return reply(350, fmt.Sprintf("Restart position accepted (%d).", n))
 }
 
 func (s *session) handleOpts(arg string) string {
 	fields := strings.Fields(strings.ToUpper(arg))
 	switch {
 	case len(fields) > 0 && (fields[0] == "UTF8" || fields[0] == "UTF-8"):
-		return s.answer(200, "Always in UTF8 mode; names are kept byte for byte.")
+		return reply(200, "Always in UTF8 mode; names are kept byte for byte.")
 	case len(fields) > 0 && fields[0] == "MLST":
 		wanted := strings.Split(strings.Join(fields[1:], ""), ";")
-		s.hidden = slices.DeleteFunc(slices.Clone(facts), func(f string) bool { return slices.Contains(wanted, strings.ToUpper(f)) })
-		return s.answer(200, "MLST OPTS "+s.factList(""))
+		s.hidden = slices.DeleteFunc(slices.Clone(engine.Facts), func(f string) bool { return slices.Contains(wanted, strings.ToUpper(f)) })
+		if s.engine != nil {
+			s.engine.Hide(s.hidden)
+		}
+		return reply(200, "MLST OPTS "+s.factList(""))
 	}
-	return s.answer(501, "Only OPTS UTF8 and OPTS MLST are supported.")
+	return reply(501, "Only OPTS UTF8 and OPTS MLST are supported.")
 }
 
 func (s *session) handleFeat(string) string {
@@ -268,7 +272,7 @@ func (s *session) handleFeat(string) string {
 		features = append(features, "AUTH TLS", "PBSZ", "PROT")
 	}
 	slices.Sort(features)
-	return s.answerRaw(block(211, "Features:", features, "End"))
+	return block(211, "Features:", features, "End")
 }
 
 func (s *session) handleHelp(string) string {
@@ -280,7 +284,7 @@ func (s *session) handleHelp(string) string {
 		}
 		line += fmt.Sprintf("%-5s", name)
 	}
-	return s.answerRaw(block(214, "The following commands are recognized.", append(lines, line), "Help OK."))
+	return block(214, "The following commands are recognized.", append(lines, line), "Help OK.")
 }
 
 // handleAnyUser begins a log-in, also in place of a former one (RFC 959, 4.1.1). Whoever is logged in need not do it again.
@@ -293,10 +297,10 @@ func (s *session) handleAnyUser(arg string) string {
 
 // logOut ends a log-in and what it was about to do. What is said of connections (TYPE, PROT, EPSV ALL) stays.
 func (s *session) logOut() {
+	s.engine.Close()
 	s.files.Close()
 	s.account, s.files, s.user = nil, nil, ""
 	s.renaming, s.offset, s.declared = "", 0, -1
-	s.cc.SetPath("/")
 	s.early = 0
 	s.loggedIn.Store(false)
 	s.login.Reset(s.srv.opts.LoginTimeout)
@@ -306,14 +310,14 @@ func (s *session) logOut() {
 // handleRein begins anew, as after connecting.
 func (s *session) handleRein(string) string {
 	if s.secure { // RFC 4217, 11: TLS would have to end, in the middle of a connection
-		return s.answer(502, "REIN is not supported with TLS; send QUIT and connect anew.")
+		return reply(502, "REIN is not supported with TLS; send QUIT and connect anew.")
 	}
 	if s.account != nil {
 		s.logOut()
 	}
 	s.closeData()
 	s.user, s.epsvAll, s.hidden = "", false, nil
-	return s.answer(220, "Service ready for new user.")
+	return reply(220, "Service ready for new user.")
 }
 
 func (s *session) handleQuit(string) string {
@@ -326,9 +330,23 @@ func (s *session) handleQuit(string) string {
 // handleStat is of the server, or of a path.
 func (s *session) handleStat(arg string) string {
 	if arg == "" {
-		return s.answerRaw(s.status(nil))
+		return s.status(nil)
 	}
-	return s.pass(arg)
+	of := 0
+	r := s.engine.Do("STAT", arg, func(code int, line string) {
+		if of == 0 {
+			of = code
+			s.send(fmt.Sprintf("%d-Status follows:\r\n", code))
+		}
+		s.send(printable(line) + "\r\n")
+	})
+	switch {
+	case r.Err != nil:
+		return s.refused(r.Err)
+	case of == 0: // an empty directory
+		s.send(fmt.Sprintf("%d-Status follows:\r\n", r.Code))
+	}
+	return reply(r.Code, "End of status")
 }
 
 // status is the answer to STAT; c is the transfer under way, or nil.

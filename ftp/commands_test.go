@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/ftp/drop"
 )
 
 // TestDialogues holds what old devices and other clients send, and what they get.
@@ -87,6 +89,32 @@ func TestBeforeLogin(t *testing.T) {
 	c.do(503, "PASS pass")
 	c.login("dock", "pass")
 	c.do(257, "PWD")
+}
+
+// TestFeatures holds that what is off is not offered.
+func TestFeatures(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Options)
+		has    []string
+		hasNot []string
+	}{
+		"by default":  {nil, []string{"EPSV", "MFMT", "TVFS"}, []string{"EPRT", "AUTH", "PROT", "MODE Z", "HASH", "COMB"}},
+		"active mode": {func(o *Options) { o.ActiveMode = true }, []string{"EPRT"}, nil},
+		"TLS":         {func(o *Options) { o.TLS = TLSOptional }, []string{"AUTH TLS", "PBSZ", "PROT"}, []string{"EPRT"}},
+	} {
+		n := start(t, func(o *Options, _ *drop.Options) {
+			if c.change != nil {
+				c.change(o)
+			}
+		})
+		features := n.login(t).do(211, "FEAT")
+		for _, f := range c.has {
+			require.Contains(t, features, "\n "+f, name)
+		}
+		for _, f := range c.hasNot {
+			require.NotContains(t, features, "\n "+f, name)
+		}
+	}
 }
 
 func TestTimes(t *testing.T) {

@@ -13,19 +13,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/ftpnode/ftpnode/ftp/internal/passive"
 )
-
-// Data connections.
-//
-// ftpserverlib: a passive range binds IPv4 only, ports are not shared as they could be, PASV needs an IPv4
-// literal, connections that stall are never cut, active ones cannot be wrapped at all, and the
-// address check compares zones. So whatever the client sends, PASV, EPSV, PORT or EPRT, the library is told EPSV;
-// its listener is put out of action, and a dataChannel takes its place. It can go when the driver can give the
-// library a data connection of its own.
 
 const firstFreePort = 1024
 
@@ -45,17 +36,18 @@ type source interface {
 	Close() error
 }
 
-// dataChannel is what the library takes for its passive listener. It gives one connection.
+// dataChannel gives the connection of a transfer.
 type dataChannel struct {
-	s       *session
-	source  source
-	port    int // to tell the client; 0 if the client listens
-	host    [4]byte
-	library net.Listener // put out of action, closed with the channel
+	s      *session
+	source source
+	port   int // to tell the client; 0 if the client listens
+	host   [4]byte
 
 	connected chan struct{} // closed when early and earlyErr are set; nil: Accept connects
 	early     net.Conn
 	earlyErr  error
+
+	used bool // open has returned a connection
 
 	mu     sync.Mutex
 	conn   *dataConn
@@ -65,7 +57,7 @@ type dataChannel struct {
 
 func (s *session) handlePasv(string) string {
 	if s.epsvAll {
-		return s.answer(501, "EPSV ALL was sent; only EPSV is allowed.")
+		return reply(501, "EPSV ALL was sent; only EPSV is allowed.")
 	}
 	local := addrOf(s.tcp.LocalAddr())
 	ctx, cancel := s.context()
@@ -75,7 +67,7 @@ func (s *session) handlePasv(string) string {
 		if errors.Is(err, errIPv6) { // else it has been said, once for all
 			s.log.Warn("no address for PASV", "error", err)
 		}
-		return s.answer(425, "Use EPSV; there is no IPv4 address to tell.")
+		return reply(425, "Use EPSV; there is no IPv4 address to tell.")
 	}
 	return s.openPassive(host)
 }
@@ -85,11 +77,11 @@ func (s *session) handleEpsv(arg string) string {
 	switch arg = strings.ToUpper(strings.TrimSpace(arg)); {
 	case arg == "ALL":
 		s.epsvAll = true
-		return s.answer(200, "EPSV ALL ok.")
+		return reply(200, "EPSV ALL ok.")
 	case arg == "1" && !local.Is4(), arg == "2" && local.Is4():
-		return s.answer(522, fmt.Sprintf("Use (%d).", map[bool]int{true: 1, false: 2}[local.Is4()]))
+		return reply(522, fmt.Sprintf("Use (%d).", map[bool]int{true: 1, false: 2}[local.Is4()]))
 	case arg != "" && arg != "1" && arg != "2":
-		return s.answer(501, "Expected EPSV, EPSV 1, EPSV 2 or EPSV ALL.")
+		return reply(501, "Expected EPSV, EPSV 1, EPSV 2 or EPSV ALL.")
 	}
 	return s.openPassive([4]byte{})
 }
@@ -99,7 +91,7 @@ func (s *session) openPassive(host [4]byte) string {
 	r, err := s.srv.ports.Reserve(s, s.remote, s.srv.opts.AllowForeignDataAddress)
 	if err != nil {
 		s.log.Warn("no passive port", "error", err)
-		return s.answer(425, "No passive port is free; try again later.")
+		return reply(425, "No passive port is free; try again later.")
 	}
 	d := &dataChannel{s: s, source: r, port: s.srv.publicPort(r.Port()), host: host}
 	s.setData(d)
@@ -111,7 +103,7 @@ func (s *session) openPassive(host [4]byte) string {
 			d.early, d.earlyErr = d.connect(true, func() {})
 		}()
 	}
-	return "EPSV"
+	return reply(d.reply(s.current().verb))
 }
 
 // handlePort is for PORT and EPRT.
@@ -119,10 +111,10 @@ func (s *session) handlePort(arg string) string {
 	c := s.current()
 	if !s.srv.opts.ActiveMode {
 		s.log.Warn("active mode was refused; the device must use passive mode, or set ftp.activeMode")
-		return s.answer(502, "Active mode is off here; use passive mode (PASV or EPSV).")
+		return reply(502, "Active mode is off here; use passive mode (PASV or EPSV).")
 	}
 	if s.epsvAll {
-		return s.answer(501, "EPSV ALL was sent; only EPSV is allowed.")
+		return reply(501, "EPSV ALL was sent; only EPSV is allowed.")
 	}
 	parse := parsePort
 	if c.verb == "EPRT" {
@@ -130,16 +122,17 @@ func (s *session) handlePort(arg string) string {
 	}
 	to, err := parse(strings.TrimSpace(arg))
 	if err != nil {
-		return s.answer(501, "The address cannot be understood.")
+		return reply(501, "The address cannot be understood.")
 	}
 	// Anything else could be used to attack others in the server's name (RFC 2577).
 	if to.Addr() != s.remote || to.Port() < firstFreePort {
 		s.log.Warn("data connection to a foreign address or a low port refused", "to", to)
-		return s.answer(504, "Data connections go to your own address only, and to no port below 1024.")
+		return reply(504, "Data connections go to your own address only, and to no port below 1024.")
 	}
 	s.closeData()
-	s.setData(&dataChannel{s: s, source: newDialer(s, to)})
-	return "EPSV"
+	d := &dataChannel{s: s, source: newDialer(s, to)}
+	s.setData(d)
+	return reply(d.reply(c.verb))
 }
 
 func parsePort(arg string) (netip.AddrPort, error) {
@@ -183,27 +176,6 @@ func (s *session) setData(d *dataChannel) {
 	s.data = d
 }
 
-// adoptListener puts the session's channel in place of the library's listener, which is on a port that nobody
-// was told of. It stops listening at once; it stays open since the library sets its deadline.
-func (s *session) adoptListener(l net.Listener) (net.Listener, error) {
-	s.mu.Lock()
-	d := s.data
-	s.mu.Unlock()
-	if d == nil {
-		l.Close()
-		return nil, errNoData
-	}
-	if t, ok := l.(*net.TCPListener); ok {
-		if raw, err := t.SyscallConn(); err == nil {
-			raw.Control(func(fd uintptr) { syscall.Shutdown(int(fd), syscall.SHUT_RDWR) })
-		}
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.library = l
-	return d, nil
-}
-
 // reply is what the client is told.
 func (d *dataChannel) reply(verb string) (int, string) {
 	switch verb {
@@ -216,17 +188,14 @@ func (d *dataChannel) reply(verb string) (int, string) {
 	return 200, verb + " command successful. Consider using " + map[string]string{"PORT": "PASV.", "EPRT": "EPSV."}[verb]
 }
 
-// Accept waits for the connection, and makes it a TLS one if the client asked for that. The library calls it when it has accepted
-// the command. The 150 comes before the client's connection, which some clients make only when they have read it (RFC 959: "about
+// open waits for the connection, and makes it a TLS one if the client asked for that. It is called when the command has been
+// accepted. The 150 comes before the client's connection, which some clients make only when they have read it (RFC 959: "about
 // to open data connection"). It comes behind ours, since a client that has read it waits for ours for ever, and behind the client's where
 // one was refused (noteStranger): the client is to read the 425, and not to send into the connection that was closed.
-//
-// ftpserverlib: it sends 150 behind the connection. Ours takes its place (relay). It can go when the driver can send it.
-func (d *dataChannel) Accept() (net.Conn, error) {
+func (d *dataChannel) open(c *command) (net.Conn, error) {
 	if !d.usable() {
 		return nil, net.ErrClosed // aborted
 	}
-	c := d.s.current()
 	announce := func() { d.s.announce(c) }
 	if r, ok := d.source.(*passive.Reservation); ok && !r.Stranger().IsValid() {
 		announce()
@@ -241,7 +210,7 @@ func (d *dataChannel) Accept() (net.Conn, error) {
 	switch {
 	case errors.Is(err, errNoTLS):
 		d.s.log.Warn("TLS did not begin on a data connection", "verb", c.verb, "error", err)
-		return nil, d.s.failed(err)
+		return nil, err
 	case err != nil:
 		d.noteStranger()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -249,7 +218,8 @@ func (d *dataChannel) Accept() (net.Conn, error) {
 		}
 		return nil, err
 	}
-	return d.s.transferConn(c, conn), nil
+	d.used = true
+	return conn, nil
 }
 
 // begin waits for the connection, which may have come before the command.
@@ -294,14 +264,6 @@ func (d *dataChannel) connect(protected bool, announce func()) (net.Conn, error)
 	return conn.tls, nil
 }
 
-// transferConn is what the library reads and writes.
-func (s *session) transferConn(c *command, conn net.Conn) net.Conn {
-	if c.verb == "MLSD" && len(s.hidden) > 0 {
-		return &factConn{conn, s.hidden}
-	}
-	return conn
-}
-
 // adopt notes the connection, unless none is waited for any more.
 func (d *dataChannel) adopt(conn *dataConn) bool {
 	d.mu.Lock()
@@ -332,12 +294,15 @@ func (d *dataChannel) noteStranger() {
 func (d *dataChannel) Close() error {
 	d.mu.Lock()
 	d.closed = true
-	library := d.library
 	d.mu.Unlock()
-	if library != nil {
-		library.Close()
-	}
 	return d.source.Close()
+}
+
+// done says that a transfer has ended, for which this is used up if its connection came.
+func (d *dataChannel) done() {
+	if d.used {
+		d.Close()
+	}
 }
 
 // cut ends the waiting, or the connection.
@@ -375,8 +340,6 @@ func (d *dataChannel) usable() bool {
 	defer d.mu.Unlock()
 	return !d.closed
 }
-
-func (d *dataChannel) Addr() net.Addr { return &net.TCPAddr{Port: d.port} }
 
 // connection is the one that was accepted, or nil.
 func (d *dataChannel) connection() *dataConn {
@@ -431,14 +394,6 @@ func (c *dataConn) Write(p []byte) (n int, err error) {
 // endedByAlert reports whether the client ended the TLS connection as TLS demands, with close_notify: then TLS is at
 // its end before TCP is. Only a client that still lives does that, though not only after its last byte.
 func (c *dataConn) endedByAlert() bool { return c.tls != nil && !c.ended.Load() }
-
-// RemoteAddr has no zone: the library cannot parse it.
-func (c *dataConn) RemoteAddr() net.Addr {
-	if t, ok := c.Conn.RemoteAddr().(*net.TCPAddr); ok {
-		return &net.TCPAddr{IP: t.IP, Port: t.Port}
-	}
-	return c.Conn.RemoteAddr()
-}
 
 // dialer is the source of an active data connection.
 type dialer struct {

@@ -9,11 +9,9 @@
 //
 // # How it is built
 //
-// The commands that touch files, and the transfers, are run by ftpserverlib. Each session has a library
-// server of its own, whose only connection is a bridge (bridge.go): the session reads the client's
-// commands, with or without TLS, answers most of them itself, hands one at a time to the library, and
-// rewrites what the library replies (replies.go). So limits, TLS, replies and data connections are the
-// session's, and each of the library's faults is worked around in one place, marked "ftpserverlib:".
+// A session (session.go) reads the client's commands, with or without TLS, and answers them one at a time (commands.go). Those that touch
+// files, and the transfers, are run by an engine (package internal/engine), over what the Backend gives (files.go, upload.go). Limits,
+// log-in, TLS, data connections (data.go) and the words of all replies (replies.go) are the session's.
 //
 // # What it cannot know
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/ftpnode/ftpnode/ftp/internal/engine"
 	"github.com/ftpnode/ftpnode/ftp/internal/secret"
 	"github.com/ftpnode/ftpnode/internal/guard"
 )
@@ -17,17 +18,17 @@ const (
 func (s *session) handleUser(arg string) string {
 	switch {
 	case arg == "":
-		return s.answer(501, "Send a name with USER.")
+		return reply(501, "Send a name with USER.")
 	case s.mustSecure():
 		return s.refusePlain()
 	case len(s.srv.users) == 0:
 		// Nobody's password is wrong: the device is to come again.
 		return s.dismiss("No user is known here yet; try again later.")
 	case s.account != nil: // as this user: handleAnyUser
-		return s.answer(331, "Any password will do.")
+		return reply(331, "Any password will do.")
 	}
 	s.user = arg
-	return s.answer(331, "Please specify the password.")
+	return reply(331, "Please specify the password.")
 }
 
 func (s *session) mustSecure() bool {
@@ -36,15 +37,15 @@ func (s *session) mustSecure() bool {
 
 func (s *session) refusePlain() string {
 	s.log.Warn("a log-in without TLS was refused; the device must use explicit FTPS")
-	return s.answer(530, "TLS is required; send AUTH TLS first.")
+	return reply(530, "TLS is required; send AUTH TLS first.")
 }
 
 func (s *session) handlePass(password string) string {
 	switch {
 	case s.account != nil:
-		return s.answer(230, "Already logged in.")
+		return reply(230, "Already logged in.")
 	case s.user == "":
-		return s.answer(503, "Login with USER first.")
+		return reply(503, "Login with USER first.")
 	case s.mustSecure():
 		return s.refusePlain()
 	}
@@ -64,22 +65,22 @@ func (s *session) handlePass(password string) string {
 		return s.refuseLogin(ctx, name, right)
 	}
 	account := s.srv.users[name]
-	files, err := s.srv.opts.Backend.Login(name, s.remote)
+	dir, err := s.srv.opts.Backend.Login(name, s.remote)
 	if err != nil {
 		s.log.With("user", loggable(name)).Error("a user's directory cannot be opened", "error", err)
-		return s.answer(refusal("PASS", err))
+		return s.refused(err)
 	}
 	s.srv.guard.Succeeded(name, s.remote)
 	s.account = account
 	s.tcp.LoggedIn(name, s.remote)
-	s.files = files
+	s.files = dir
+	s.engine = engine.Start(files{dir, s})
+	s.engine.Hide(s.hidden)
 	s.loggedIn.Store(true)
 	s.login.Stop()
 	s.log = s.log.With("user", loggable(name))
 	s.log.Debug("logged in", "tls", s.secure)
-	// ftpserverlib: a failed PASS ends the connection. The library sees the ones that succeed only; it asks for
-	// no USER before. It can go when a failed PASS leaves the session open.
-	return "PASS -"
+	return reply(230, "Login successful.")
 }
 
 // checkPassword waits for its turn no longer than the client does.
@@ -125,7 +126,7 @@ func (s *session) refuseLogin(ctx context.Context, name string, right bool) stri
 	if banned || s.failures >= maxFailures {
 		return s.dismiss("Too many failed logins; goodbye.")
 	}
-	return s.answer(530, "Login incorrect.")
+	return reply(530, "Login incorrect.")
 }
 
 // context ends with the session.

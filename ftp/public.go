@@ -14,9 +14,6 @@ import (
 )
 
 // publicAddress is what PASV tells clients to connect to.
-//
-// ftpserverlib: PublicHost must be an IPv4 literal; a host name cannot be given. It can go when it may be one
-// that is looked up for each PASV.
 type publicAddress struct {
 	name string // an IPv4 address, a host name, or ""
 	log  *slog.Logger

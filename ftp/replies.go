@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/ftpnode/ftpnode/ftp/internal/engine"
 )
 
 // What clients read. Rules: the code decides what a client does next (4xx: it tries again, 5xx: it does not); many
@@ -25,7 +27,6 @@ var (
 	errUnsupported = errors.New("not supported")
 	errOffset      = errors.New("offset beyond the end of the file")
 	errShort       = errors.New("fewer bytes than declared")
-	errPanic       = errors.New("internal error")
 )
 
 // hangupError says why an upload that seemed to end well is taken as interrupted.
@@ -58,98 +59,8 @@ func block(code int, first string, lines []string, last string) string {
 	return b.String()
 }
 
-// replyLine is a line of the library.
-type replyLine struct {
-	code  int
-	text  string // after the code
-	whole string
-	kind  replyKind
-	first bool // of several lines
-}
-
-type replyKind int
-
-const (
-	replyFinal       replyKind = iota // of one line
-	replyPreliminary                  // 1xx
-	replyPart                         // of several lines, not the last
-	replyLast                         // the last of several
-)
-
-// replyParser finds out where replies of several lines end. Its zero value is ready.
-type replyParser struct {
-	open string // the code of the one that has begun
-}
-
-func (p *replyParser) parse(line string) replyLine {
-	r := replyLine{whole: line, text: line, kind: replyPart}
-	code := ""
-	if len(line) >= 3 {
-		if n, err := strconv.Atoi(line[:3]); err == nil && n >= 100 {
-			code, r.code = line[:3], n
-		}
-	}
-	end := len(line) == 3 || (len(line) > 3 && line[3] == ' ')
-	switch {
-	case p.open != "":
-		if code == p.open && end {
-			p.open = ""
-			r.kind = replyLast
-		}
-		return r
-	case code == "":
-		return r
-	case len(line) > 3 && line[3] == '-':
-		p.open = code
-		r.first = true
-		return r
-	}
-	r.text = strings.TrimPrefix(line[3:], " ")
-	r.kind = replyFinal
-	if r.code < 200 {
-		r.kind = replyPreliminary
-	}
-	return r
-}
-
-// relay sends the client what the library replied to the command under way, in our words.
-func (s *session) relay(r replyLine) {
-	c := s.current()
-	if c == nil {
-		return // the library's greeting, which came after ours
-	}
-	switch r.kind {
-	case replyPart, replyLast:
-		line := r.whole
-		// ftpserverlib: STAT of a directory has a "%s" before each entry. It can go when handleSTATFile
-		// formats its lines.
-		if entry, ok := strings.CutPrefix(line, " %s"); ok && c.verb == "STAT" {
-			line = " " + entry
-		}
-		switch {
-		case r.first:
-			line = fmt.Sprintf("%d-Status follows:", r.code)
-		case r.kind == replyLast:
-			line = fmt.Sprintf("%d End of status", r.code)
-		}
-		s.send(printable(line) + "\r\n")
-	case replyPreliminary: // announce has sent it
-	case replyFinal:
-		code, text := s.translate(c, r)
-		if c.upload != nil {
-			s.acknowledge(c, code, text)
-		} else {
-			s.send(reply(code, text))
-		}
-	}
-	if r.kind == replyFinal || r.kind == replyLast {
-		s.finish(c)
-	}
-}
-
 // announce says that the transfer is about to begin.
 func (s *session) announce(c *command) {
-	c.began = true
 	s.send(reply(150, s.preliminary(c)))
 }
 
@@ -166,23 +77,24 @@ func (s *session) preliminary(c *command) string {
 	}
 }
 
-// translate puts the library's last reply to a command into our words.
-//
-// ftpserverlib: it replies 550 to all errors but two, with the driver's text; "try later" cannot be
-// said. It can go when an error can bring its own code.
-func (s *session) translate(c *command, r replyLine) (int, string) {
+// translate puts the engine's reply to a command into our words.
+func (s *session) translate(c *command, r engine.Reply) (int, string) {
 	s.mu.Lock()
 	err, aborted, waits := c.err, c.aborted, c.waits
 	s.mu.Unlock()
-	if r.code >= 400 {
-		if aborted {
-			err = errAborted
-		}
-		if err == nil {
-			return libraryRefusal(c, r)
-		}
-		return refusal(c.verb, err)
+	switch {
+	case r.Err == nil:
+		return s.success(c, r, waits)
+	case aborted:
+		err = errAborted
+	case err == nil:
+		err = r.Err
 	}
+	return s.refusal(c.verb, err)
+}
+
+// success is what the engine has done.
+func (s *session) success(c *command, r engine.Reply, waits bool) (int, string) {
 	switch c.verb {
 	case "STOR", "APPE", "STOU":
 		if waits {
@@ -193,40 +105,27 @@ func (s *session) translate(c *command, r replyLine) (int, string) {
 		return 226, "Transfer complete."
 	case "LIST", "NLST", "MLSD":
 		return 226, "Directory send OK."
-	case "PASS":
-		return 230, "Login successful."
 	case "PWD":
-		return 257, fmt.Sprintf("%s is the current directory", quoted(s.cc.Path()))
+		return 257, fmt.Sprintf("%s is the current directory", quoted(s.engine.Dir()))
 	case "MKD":
-		// ftpserverlib: its 257 does not begin with the path (RFC 959, appendix II). It can go when it does.
-		return 257, fmt.Sprintf("%s created", quoted(s.abs(c.arg)))
+		return 257, fmt.Sprintf("%s created", quoted(s.engine.Abs(c.arg)))
 	case "RMD":
 		return 250, "Remove directory operation successful."
 	case "DELE":
 		return 250, "Delete operation successful."
-	case "PASV", "EPSV", "PORT", "EPRT":
-		return s.data.reply(c.verb)
 	}
-	return r.code, r.text // of SIZE and MDTM: a number
+	return r.Code, r.Text // of SIZE and MDTM: a number
 }
 
-// libraryRefusal is for what the library refused by itself. Nothing of its text is told.
-func libraryRefusal(c *command, r replyLine) (int, string) {
-	switch {
-	case r.code == 500: // a panic, or a driver's error that it did not expect
-		return 451, "Internal error; try again later."
-	case r.code == 425:
-		return 425, "Failed to establish connection: the data connection did not come; check that the passive ports can be reached."
-	case c.verb == "PASV" || c.verb == "EPSV" || c.verb == "PORT" || c.verb == "EPRT":
-		return 425, "No data connection can be opened now; try again later."
-	case c.verb == "SIZE":
-		return failed(c.verb, "It is a directory.")
-	case c.verb == "MLSD" && r.code == 550 && !c.began:
-		return failed(c.verb, "Not a directory.")
-	case isTransfer(c.verb):
-		return 426, broken(c.verb)
+// refused is the reply to the command under way, which failed.
+func (s *session) refused(err error) string { return reply(s.refusal(s.current().verb, err)) }
+
+// refusal also tells the log of what must not happen.
+func (s *session) refusal(verb string, err error) (int, string) {
+	if errors.Is(err, engine.ErrInternal) {
+		s.log.Error("panic in a command", "verb", verb, "error", err)
 	}
-	return 451, "Trouble on the server; try again later."
+	return refusal(verb, err)
 }
 
 // failures are how vsftpd says that a command failed. Scripts look for these words, and for those of the reason.
@@ -279,10 +178,16 @@ func refusal(verb string, err error) (int, string) {
 		return 426, "Transfer aborted" + ending
 	case is(errStopped):
 		return 426, "Transfer aborted: the server stops" + ending
+	case is(engine.ErrInternal):
+		return 451, "Internal error; try again later."
 	case is(errNoTLS):
 		return 425, "Failed to establish connection: TLS did not begin on the data connection, as PROT P demands."
 	case errors.As(err, &hangup):
 		return 426, "Interrupted: " + hangup.Error() + "."
+	case is(engine.ErrNoPort):
+		return 425, "No data connection can be opened now; try again later."
+	case is(engine.ErrNoData):
+		return 425, "Failed to establish connection: the data connection did not come; check that the passive ports can be reached."
 	case errors.As(err, &answer) && answer.Code == 550:
 		return failed(verb, answer.Text)
 	case errors.As(err, &answer):
@@ -311,7 +216,7 @@ func refusal(verb string, err error) (int, string) {
 		return failed(verb, "Permission denied.")
 	case is(os.ErrDeadlineExceeded):
 		return 426, "Nothing came for too long" + ending
-	case errors.As(err, &network), is(net.ErrClosed):
+	case errors.As(err, &network), is(net.ErrClosed), is(engine.ErrBroken):
 		return 426, broken(verb)
 	default:
 		return 451, "Trouble on the server; try again later."

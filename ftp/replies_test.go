@@ -130,15 +130,3 @@ func TestBrokenDownloads(t *testing.T) {
 	c.expect(226)
 	data.Close()
 }
-
-// TestNoTextOfTheLibrary holds that what the library says of an error by itself is never told.
-func TestNoTextOfTheLibrary(t *testing.T) {
-	n := start(t, nil)
-	for verb := range n.verbs {
-		for _, code := range []int{421, 425, 450, 500, 501, 502, 503, 504, 530, 550, 552, 553} {
-			got, text := libraryRefusal(&command{verb: verb}, replyLine{code: code, text: "write tcp 127.0.0.1:30000: broken pipe"})
-			require.NotContains(t, text, "pipe", "%s %d", verb, code)
-			require.GreaterOrEqual(t, got, 400)
-		}
-	}
-}

@@ -3,21 +3,18 @@ package ftp
 import "strings"
 
 // handleAuth encrypts the control connection.
-//
-// ftpserverlib: it would wrap the bridge, and its replies could not be rewritten. The session does TLS itself.
-// It can go when all replies of the library can be ours, so that there is no bridge.
 func (s *session) handleAuth(arg string) string {
 	mechanism := strings.ToUpper(strings.TrimSpace(arg))
 	switch mechanism {
 	case "TLS", "TLS-C", "SSL", "TLS-P":
 	default:
-		return s.answer(504, "Only AUTH TLS is supported.")
+		return reply(504, "Only AUTH TLS is supported.")
 	}
 	switch {
 	case s.srv.tls == nil:
-		return s.answer(502, "TLS is off here.")
+		return reply(502, "TLS is off here.")
 	case s.secure:
-		return s.answer(503, "The connection is encrypted already.")
+		return reply(503, "The connection is encrypted already.")
 	}
 	c := s.current()
 	s.send(reply(234, "Proceed with negotiation."))
@@ -42,27 +39,27 @@ func (s *session) readOn() {
 
 func (s *session) handlePbsz(string) string {
 	if !s.secure {
-		return s.answer(503, "Send AUTH TLS first.")
+		return reply(503, "Send AUTH TLS first.")
 	}
-	return s.answer(200, "PBSZ set to 0.")
+	return reply(200, "PBSZ set to 0.")
 }
 
 func (s *session) handleProt(arg string) string {
 	if !s.secure {
-		return s.answer(503, "Send AUTH TLS first.")
+		return reply(503, "Send AUTH TLS first.")
 	}
 	switch strings.ToUpper(strings.TrimSpace(arg)) {
 	case "P":
 		s.protected = true
-		return s.answer(200, "PROT now Private.")
+		return reply(200, "PROT now Private.")
 	case "C":
 		if s.mustProtect() {
-			return s.answer(534, "Data connections must be encrypted here.")
+			return reply(534, "Data connections must be encrypted here.")
 		}
 		s.protected = false
-		return s.answer(200, "PROT now Clear.")
+		return reply(200, "PROT now Clear.")
 	}
-	return s.answer(536, "Only PROT P and PROT C are supported.")
+	return reply(536, "Only PROT P and PROT C are supported.")
 }
 
 // mustProtect reports whether data connections must be encrypted.

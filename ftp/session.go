@@ -15,14 +15,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	ftpserver "github.com/fclairamb/ftpserverlib"
-
+	"github.com/ftpnode/ftpnode/ftp/internal/engine"
 	"github.com/ftpnode/ftpnode/ftp/internal/evidence"
 	"github.com/ftpnode/ftpnode/internal/guard"
 )
 
 const (
-	maxLine      = 4000 // bytes of a command with its line end: less than the library's buffer
+	maxLine      = 4000 // bytes of a command with its line end
 	lineQueue    = 16   // commands that wait for the one under way, before the client's TCP has to
 	writeTimeout = 30 * time.Second
 	lingerTime   = 2 * time.Second // for the client to read the last reply
@@ -30,9 +29,8 @@ const (
 
 // session is one control connection.
 //
-// Its goroutines: read takes lines from the client; the library's own one fetches them through next (by
-// way of the bridge), which answers or hands them on, one at a time; and the library runs each
-// transfer in one more. run waits for them all.
+// Its goroutines: read takes lines from the client; run answers them, one at a time; and the engine runs each transfer in one
+// more. run waits for them all.
 type session struct {
 	srv     *Server
 	id      uint64
@@ -49,7 +47,6 @@ type session struct {
 	gone     chan struct{} // closed when the client has hung up
 	done     chan struct{} // closed when the server has ended the session
 	doneOnce sync.Once
-	ended    chan struct{} // closed when the library has
 
 	login, idle *time.Timer
 	loggedIn    atomic.Bool
@@ -61,14 +58,13 @@ type session struct {
 	draining bool // closing after the command under way
 	reason   string
 
-	// Of the library's goroutine.
+	// Of run's goroutine.
 	state
 }
 
 // state is what commands have set.
 type state struct {
 	backlog      []string // lines that came while a transfer was under way
-	cc           ftpserver.ClientContext
 	secure       bool     // the control connection has TLS
 	upgraded     net.Conn // by the AUTH under way
 	protected    bool     // PROT P
@@ -78,12 +74,13 @@ type state struct {
 	early, junk  int    // commands before the login; unknown ones in a row
 	budget       budget
 	account      *User
-	files        Session
-	renaming     string   // RNFR; "" if there is none
-	offset       int64    // REST
-	declared     int64    // ALLO; -1 if it was not sent
-	hidden       []string // facts that OPTS MLST has left out
-	abortReplies int      // ABORs to answer after the transfer
+	files        Session         // of the account, or nil
+	engine       *engine.Session // over files, or nil
+	renaming     string          // RNFR; "" if there is none
+	offset       int64           // REST
+	declared     int64           // ALLO; -1 if it was not sent
+	hidden       []string        // facts that OPTS MLST has left out
+	abortReplies int             // ABORs to answer after the transfer
 }
 
 // command is one that is under way, from its line to its last reply.
@@ -92,10 +89,9 @@ type command struct {
 	offset    int64  // REST
 	declared  int64  // ALLO; -1 if it was not sent
 	name      string // made up for STOU
-	began     bool   // its 150 is sent. Of the goroutine that replies
 
 	// Guarded by session.mu.
-	err     error // why the driver refused or failed it
+	err     error // why the session made it fail
 	aborted bool
 	bytes   int64   // transferred
 	waits   bool    // an upload: its name is a temporary one
@@ -116,7 +112,6 @@ func newSession(srv *Server, conn net.Conn, remote netip.Addr) *session {
 		secured: make(chan net.Conn, 1),
 		gone:    make(chan struct{}),
 		done:    make(chan struct{}),
-		ended:   make(chan struct{}),
 	}
 	s.declared = -1
 	s.log = s.clientLog()
@@ -156,17 +151,17 @@ func (s *session) run() {
 
 	var reading sync.WaitGroup
 	reading.Go(s.read)
-	s.startLibrary()
-	<-s.ended
+	s.commands()
 	s.settle()
 	if s.files != nil {
+		s.engine.Close()
 		s.files.Close()
 	}
 	s.stop("the session's commands ended")
 	reading.Wait()
 }
 
-// settle waits for the command under way: the library ends its session without waiting for its transfer.
+// settle waits for the transfer under way.
 func (s *session) settle() {
 	s.closeData()
 	s.mu.Lock()
@@ -352,6 +347,83 @@ func (s *session) startTLS() error {
 	return nil
 }
 
+// commands answers what the client sends, until it has gone or the session closes.
+func (s *session) commands() {
+	defer s.recovered()
+	for s.waitForCommand() {
+		line, ok := s.receive()
+		if !ok {
+			return
+		}
+		s.dispatch(line)
+	}
+}
+
+// waitForCommand waits until no command is under way. What must not wait is done meanwhile: ABOR and STAT.
+func (s *session) waitForCommand() bool {
+	c := s.current()
+	if c == nil {
+		return s.open()
+	}
+	lines := s.lines
+	for {
+		if len(s.backlog) >= lineQueue {
+			lines = nil // the client's TCP waits
+		}
+		select {
+		case <-c.done:
+			for ; s.abortReplies > 0; s.abortReplies-- {
+				s.send(reply(226, "ABOR successful."))
+			}
+			return s.open()
+		case line, ok := <-lines:
+			if !ok {
+				lines = nil // gone: the transfer ends by itself
+				continue
+			}
+			switch verb, arg := parse(line); {
+			case verb == "ABOR":
+				s.note(verb, arg)
+				s.abort(c)
+			case verb == "STAT" && arg == "":
+				s.send(s.status(c))
+			default:
+				s.backlog = append(s.backlog, line)
+			}
+		}
+	}
+}
+
+func (s *session) open() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.closing
+}
+
+// receive waits for the next line.
+func (s *session) receive() (string, bool) {
+	if len(s.backlog) > 0 {
+		line := s.backlog[0]
+		s.backlog = s.backlog[1:]
+		return line, true
+	}
+	select {
+	case <-s.done:
+		return "", false
+	case line, ok := <-s.lines:
+		return line, ok
+	}
+}
+
+// abort makes the transfer end. Its own reply says how.
+func (s *session) abort(c *command) {
+	s.abortReplies++
+	s.mu.Lock()
+	c.aborted = true
+	s.mu.Unlock()
+	s.closeData()
+}
+
 // send writes to the client. An error is seen by read.
 func (s *session) send(text string) {
 	s.writing.Lock()
@@ -378,16 +450,16 @@ func (s *session) ending() bool {
 	}
 }
 
-// begin makes a line the command under way; false if the session is closing.
-func (s *session) begin(verb, arg string) bool {
+// begin makes a line the command under way; nil if the session is closing.
+func (s *session) begin(verb, arg string) *command {
 	c := &command{verb: verb, arg: arg, declared: -1, done: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
-		return false
+		return nil
 	}
 	s.cur = c
-	return true
+	return c
 }
 
 // finish ends the command under way, after its last reply.

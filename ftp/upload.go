@@ -10,8 +10,7 @@ import (
 	"os"
 	"sync"
 
-	ftpserver "github.com/fclairamb/ftpserverlib"
-
+	"github.com/ftpnode/ftpnode/ftp/internal/engine"
 	"github.com/ftpnode/ftpnode/ftp/internal/evidence"
 )
 
@@ -22,8 +21,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // buffers are for copying uploads; larger ones than io.Copy's make fewer writes.
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// upload is a file that a client sends. The library copies into it, tells TransferError if that broke, and
-// calls Close, whose error takes the place of the 226. Close ends the backend's Upload in every case:
+// upload is a file that a client sends. The engine copies into it by ReadFrom and calls End, whose error takes the place of
+// the 226. End ends the backend's Upload in every case:
 //
 //   - something broke, or the client aborted: Interrupt with the reason;
 //   - all seems well but the client has left: Interrupt too, unless there is no question (see truncated);
@@ -37,19 +36,12 @@ type upload struct {
 	evidence *evidence.Upload
 	received int64
 	sum      uint32 // CRC-32C of what was received, over TLS and of a declared size only
-	err      error  // why it broke
 
 	name    string
 	resumed bool
 }
 
-var (
-	_ ftpserver.FileTransfer      = (*upload)(nil)
-	_ ftpserver.FileTransferError = (*upload)(nil)
-	_ io.ReaderFrom               = (*upload)(nil)
-)
-
-func (s *session) openUpload(name string, appending bool) (ftpserver.FileTransfer, error) {
+func (s *session) openUpload(name string, appending bool) (engine.Upload, error) {
 	c := s.current()
 	u := &upload{s: s, c: c, name: name, resumed: c.offset > 0 || appending}
 	how := Start{Offset: c.offset, Append: appending, Confirm: u.left}
@@ -71,16 +63,7 @@ func (s *session) openUpload(name string, appending bool) (ftpserver.FileTransfe
 func (u *upload) declaredSize() bool { return !u.resumed && u.file.Size() == u.c.declared }
 
 // ReadFrom copies what the client sends.
-//
-// ftpserverlib: a panic in Write would mean that Close is never called. It can go when Close is deferred there.
 func (u *upload) ReadFrom(r io.Reader) (n int64, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			u.s.log.Error("panic in an upload", "panic", fmt.Sprint(p))
-			err = errPanic
-		}
-		u.TransferError(err)
-	}()
 	encrypted := false
 	if conn := u.s.data.connection(); conn != nil {
 		u.evidence.Data(conn.Conn)
@@ -110,63 +93,43 @@ func (u *upload) ReadFrom(r io.Reader) (n int64, err error) {
 	}
 }
 
-// Write is called with nothing when the client sent nothing.
-func (u *upload) Write(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
+// End ends the upload. transferred is why the transfer broke, or nil.
+func (u *upload) End(transferred error) (err error) {
+	u.evidence.DataEnded()
+	defer func() {
+		if err != nil {
+			u.evidence.End()
+		}
+	}()
+	reason := u.broken(transferred)
+	if reason == nil {
+		reason = u.truncated()
 	}
-	return 0, errUnsupported // io.Copy uses ReadFrom
-}
-
-func (u *upload) Read([]byte) (int, error)       { return 0, errUnsupported }
-func (u *upload) Seek(int64, int) (int64, error) { return 0, errUnsupported }
-
-// TransferError notes why the transfer broke; the first reason stands.
-func (u *upload) TransferError(err error) {
-	if u.err == nil {
-		u.err = err
+	if reason == nil {
+		reason = u.left()
 	}
-}
-
-// Close ends the upload.
-func (u *upload) Close() error {
-	return u.s.guarded(func() (err error) {
-		u.evidence.DataEnded()
-		defer func() {
-			if err != nil {
-				u.evidence.End()
-			}
-		}()
-		reason := u.broken()
-		if reason == nil {
-			reason = u.truncated()
+	if reason == nil {
+		reason = u.short()
+	}
+	if reason != nil {
+		if err := u.file.Interrupt(reason); err != nil {
+			u.s.log.Warn("an interrupted upload could not be kept", "file", loggable(u.c.arg), "error", err)
 		}
-		if reason == nil {
-			reason = u.left()
-		}
-		if reason == nil {
-			reason = u.short()
-		}
-		if reason != nil {
-			if err := u.file.Interrupt(reason); err != nil {
-				u.s.log.Warn("an interrupted upload could not be kept", "file", loggable(u.c.arg), "error", err)
-			}
-			return reason
-		}
-		if err := u.file.Commit(); err != nil {
-			return err
-		}
-		u.s.mu.Lock()
-		u.c.waits = u.file.Temporary()
-		u.c.upload = u
-		u.s.mu.Unlock()
-		u.s.log.Debug("upload finished", "file", loggable(u.c.arg), "bytes", u.file.Size())
-		return nil
-	})
+		return reason
+	}
+	if err := u.file.Commit(); err != nil {
+		return err
+	}
+	u.s.mu.Lock()
+	u.c.waits = u.file.Temporary()
+	u.c.upload = u
+	u.s.mu.Unlock()
+	u.s.log.Debug("upload finished", "file", loggable(u.c.arg), "bytes", u.file.Size())
+	return nil
 }
 
 // broken says why the transfer broke, or nil.
-func (u *upload) broken() error {
+func (u *upload) broken(transferred error) error {
 	u.s.mu.Lock()
 	defer u.s.mu.Unlock()
 	switch {
@@ -174,12 +137,12 @@ func (u *upload) broken() error {
 		return errAborted
 	case u.c.err != nil:
 		return u.c.err
-	case errors.Is(u.err, os.ErrDeadlineExceeded) && u.s.data.connection() == nil:
+	case errors.Is(transferred, os.ErrDeadlineExceeded) && u.s.data.connection() == nil:
 		return hangupError("no data connection came")
-	case errors.Is(u.err, os.ErrDeadlineExceeded):
+	case errors.Is(transferred, os.ErrDeadlineExceeded):
 		return hangupError(fmt.Sprintf("nothing came for %v; what came so far is kept and can be resumed", u.s.srv.opts.StallTimeout))
 	default:
-		return u.err
+		return transferred
 	}
 }
 
@@ -227,7 +190,7 @@ func (u *upload) left() error {
 func (s *session) acknowledge(c *command, code int, text string) {
 	u := c.upload
 	v := verdict{u}
-	if code != 226 { // the library failed behind the commit
+	if code != 226 { // something failed behind the commit
 		s.send(reply(code, text))
 		u.evidence.End()
 		v.Interrupted("the reply was not a 226")

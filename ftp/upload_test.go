@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"net"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -407,21 +406,4 @@ func TestStall(t *testing.T) {
 	}, "the reason is told")
 	require.Contains(t, absent.expect(421), "idle for 300ms")
 	absent.requireClosed()
-}
-
-func TestPanicInDriver(t *testing.T) {
-	n := start(t, nil)
-	conn, _ := net.Pipe()
-	defer conn.Close()
-	s := newSession(n.Server, conn, netip.Addr{}) // without a user's directory: every use of it panics
-	require.True(t, s.begin("STOR", "x"))
-	_, err := (&driver{s}).Stat("x")
-	require.ErrorIs(t, err, errPanic)
-	u := &upload{s: s, c: s.current()}
-	_, err = u.ReadFrom(strings.NewReader("content"))
-	require.ErrorIs(t, err, errPanic)
-	require.ErrorIs(t, u.Close(), errPanic)
-	code, text := refusal("STOR", err)
-	require.Equal(t, 451, code)
-	require.Equal(t, "Trouble on the server; try again later.", text)
 }

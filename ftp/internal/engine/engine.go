@@ -1,0 +1,310 @@
+package engine
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	ftpserver "github.com/fclairamb/ftpserverlib"
+)
+
+// What a [Reply] says of a command that failed for another reason than an error of [Files].
+var (
+	ErrInternal = errors.New("internal error")              // something panicked
+	ErrNoPort   = errors.New("no data connection possible") // now
+	ErrNoData   = errors.New("no data connection")          // wraps the error with which it was to be opened
+	ErrBroken   = errors.New("the data connection broke")
+	errRefused  = errors.New("refused")
+)
+
+// Facts are those of MLST and MLSD, in their order.
+var Facts = []string{"Type", "Size", "Modify"}
+
+// Reply is how a command ended. Its words are the caller's.
+type Reply struct {
+	Code int    // if Err is nil
+	Text string // if Err is nil: what SIZE and MDTM are answered
+	Err  error  // why the command failed: the first error of Files, or one of the above, or an errno (EISDIR for SIZE, ENOTDIR for MLSD)
+}
+
+// Session runs the commands of one user who is logged in, one at a time.
+type Session struct {
+	files  Files
+	hidden []string // facts
+	cc     ftpserver.ClientContext
+	conn   *conn
+	ended  chan struct{} // closed when the library has
+
+	mu  sync.Mutex
+	run *run // under way; nil: none
+}
+
+// run is a command under way.
+type run struct {
+	verb string
+	part func(code int, line string)
+	open func() (net.Conn, error) // nil: not a transfer
+	done func(Reply)
+	next *run // of EPSV: the transfer
+
+	mu       sync.Mutex
+	err      error // the first one
+	opened   bool  // open has returned a connection
+	listener *listener
+	handle   *handle
+	held     *Reply // until the handle is closed
+}
+
+// Start begins a session, at "/".
+func Start(files Files) *Session {
+	s := &Session{files: files, conn: newConn(), ended: make(chan struct{})}
+	s.conn.reply = s.replied
+	greeted := make(chan Reply, 1)
+	s.run = &run{done: func(r Reply) { greeted <- r }}
+	library := ftpserver.NewFtpServer(&mainDriver{s})
+	_ = library.Listen() // its settings are constant, and the listener is there
+	_ = library.Serve()  // returns when that has no more connections
+	<-greeted
+	s.Do("PASS", "-", nil)
+	return s
+}
+
+// Close ends the session. No command is under way.
+func (s *Session) Close() {
+	close(s.conn.commands)
+	<-s.ended
+}
+
+// Dir is the working directory.
+func (s *Session) Dir() string { return s.cc.Path() }
+
+// SetDir changes it.
+func (s *Session) SetDir(dir string) { s.cc.SetPath(dir) }
+
+// Abs is the path that the commands make of a name.
+func (s *Session) Abs(name string) string {
+	if path.IsAbs(name) {
+		return path.Clean(name)
+	}
+	return path.Join(s.Dir(), name)
+}
+
+// Hide leaves facts out of MLST and MLSD.
+func (s *Session) Hide(facts []string) { s.hidden = facts }
+
+// Do runs a command that needs no data connection: SIZE, MDTM, PWD, MKD, RMD, DELE, MLST, or STAT of a path. part, if it is not nil, gets the lines of STAT and MLST.
+func (s *Session) Do(verb, arg string, part func(code int, line string)) Reply {
+	if verb == "MLST" {
+		part = s.named(arg, part)
+	}
+	ended := make(chan Reply, 1)
+	s.start(&run{verb: verb, part: part, done: func(r Reply) { ended <- r }}, arg)
+	return <-ended
+}
+
+// named puts the name that was asked for into the entry of MLST.
+func (s *Session) named(name string, part func(int, string)) func(int, string) {
+	if name == "" {
+		name = s.Dir()
+	}
+	return func(code int, entry string) {
+		facts, _, _ := strings.Cut(strings.TrimPrefix(entry, " "), " ")
+		part(code, s.shown(facts+" "+name))
+	}
+}
+
+// Transfer begins STOR, APPE, RETR, LIST, NLST or MLSD. open is called for the data connection when the command has been accepted; done,
+// when all has ended: the connection and what Files opened are closed. They are called by other goroutines.
+func (s *Session) Transfer(verb, arg string, open func() (net.Conn, error), done func(Reply)) {
+	r := &run{verb: verb, open: open, done: done}
+	ready := make(chan Reply, 1)
+	s.start(&run{verb: "EPSV", next: r, done: func(r Reply) { ready <- r }}, "")
+	if got := <-ready; got.Err != nil {
+		done(Reply{Err: ErrNoPort})
+		return
+	}
+	s.start(r, arg)
+}
+
+// start hands the command to the library.
+func (s *Session) start(r *run, arg string) {
+	line := r.verb
+	if arg != "" {
+		line += " " + arg
+	}
+	if len(line) > maxLine || strings.ContainsAny(line, "\r\n") {
+		r.done(Reply{Err: syscall.ENAMETOOLONG})
+		return
+	}
+	s.mu.Lock()
+	s.run = r
+	s.mu.Unlock()
+	select {
+	case s.conn.commands <- line:
+	case <-s.ended:
+		r.done(Reply{Err: ErrInternal})
+	}
+}
+
+func (s *Session) running() *run {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.run
+}
+
+// replied is called with each line that the library replies.
+func (s *Session) replied(l line) {
+	s.mu.Lock()
+	r := s.run
+	if l.kind == final {
+		s.run = nil
+	}
+	s.mu.Unlock()
+	switch {
+	case r == nil: // not possible: each command has one reply
+	case l.kind == part && r.part != nil:
+		r.part(l.code, l.text)
+	case l.kind == final:
+		r.finish(Reply{Code: l.code, Text: l.text})
+	}
+}
+
+// finish ends the command, or leaves that to its handle: the library replies before it closes one whose data connection did not come.
+func (r *run) finish(reply Reply) {
+	r.mu.Lock()
+	if r.handle != nil && !r.handle.closed {
+		r.held = &reply
+		r.mu.Unlock()
+		if reply.Code == ftpserver.StatusSyntaxErrorNotRecognised { // it has panicked, and does not close it
+			r.handle.breaks(ErrInternal)
+			_ = r.handle.Close()
+		}
+		return
+	}
+	err := r.err
+	if err == nil && reply.Code >= 400 {
+		err = r.refused(reply.Code)
+	}
+	listener := r.listener
+	r.mu.Unlock()
+	if listener != nil {
+		_ = listener.Close() // if nobody has accepted from it
+	}
+	if err != nil {
+		reply = Reply{Err: err}
+	}
+	r.done(reply)
+}
+
+// refused is what the library means by a code of its own. r is locked.
+func (r *run) refused(code int) error {
+	switch {
+	case code == ftpserver.StatusSyntaxErrorNotRecognised:
+		return ErrInternal
+	case r.verb == "SIZE":
+		return syscall.EISDIR
+	case r.verb == "MLSD" && !r.opened:
+		return syscall.ENOTDIR
+	case r.open != nil:
+		return ErrBroken
+	}
+	return fmt.Errorf("%w: %d", errRefused, code)
+}
+
+// failed notes the first error.
+func (r *run) failed(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = err
+	}
+}
+
+// guarded runs an operation of Files. The library is told that it failed, and not why.
+func (r *run) guarded(operation func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrInternal, p)
+		}
+		if err != nil {
+			r.failed(err)
+			err = errRefused
+		}
+	}()
+	return operation()
+}
+
+// shown is an entry of MLST or MLSD without the hidden facts.
+func (s *Session) shown(entry string) string {
+	if len(s.hidden) == 0 {
+		return entry
+	}
+	all, name, _ := strings.Cut(entry, " ")
+	var b strings.Builder
+	for fact := range strings.SplitAfterSeq(all, ";") {
+		if key, _, _ := strings.Cut(fact, "="); !slices.Contains(s.hidden, key) {
+			b.WriteString(fact)
+		}
+	}
+	return b.String() + " " + name
+}
+
+// mainDriver is what the library asks about the session.
+type mainDriver struct{ s *Session }
+
+var (
+	_ ftpserver.MainDriver                        = (*mainDriver)(nil)
+	_ ftpserver.MainDriverExtensionPassiveWrapper = (*mainDriver)(nil)
+)
+
+func (m *mainDriver) GetSettings() (*ftpserver.Settings, error) {
+	return &ftpserver.Settings{
+		Listener:            &oneConnection{conn: m.s.conn},
+		DefaultTransferType: ftpserver.TransferTypeBinary,
+		DisableLISTArgs:     true,
+	}, nil
+}
+
+func (m *mainDriver) ClientConnected(cc ftpserver.ClientContext) (string, error) {
+	m.s.cc = cc
+	return "ready", nil
+}
+
+func (m *mainDriver) ClientDisconnected(ftpserver.ClientContext) { close(m.s.ended) }
+
+func (m *mainDriver) AuthUser(ftpserver.ClientContext, string, string) (ftpserver.ClientDriver, error) {
+	return &driver{s: m.s}, nil
+}
+
+func (m *mainDriver) GetTLSConfig() (*tls.Config, error) { return nil, errRefused }
+
+// WrapPassiveListener puts the transfer's own connection in place of the library's listener.
+func (m *mainDriver) WrapPassiveListener(l net.Listener) (net.Listener, error) {
+	r := m.s.running().next
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listener = &listener{Listener: l, s: m.s, run: r}
+	return r.listener, nil
+}
+
+// oneConnection is a listener with one connection to accept.
+type oneConnection struct{ conn *conn }
+
+func (l *oneConnection) Accept() (net.Conn, error) {
+	conn := l.conn
+	l.conn = nil
+	if conn == nil {
+		return nil, io.EOF
+	}
+	return conn, nil
+}
+
+func (l *oneConnection) Close() error   { return nil }
+func (l *oneConnection) Addr() net.Addr { return here }
