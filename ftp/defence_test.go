@@ -258,14 +258,14 @@ func measure(t testing.TB) footprint {
 	return footprint{goroutines: runtime.NumGoroutine(), descriptors: len(open), heap: m.HeapAlloc}
 }
 
-// requireFootprint waits until the process holds hardly more than it held.
+// requireFootprint waits until the process holds hardly more than it held. The disk may have opened directories that it keeps open.
 func requireFootprint(t testing.TB, before footprint) {
 	t.Helper()
 	const slack = 4 << 20 // bytes
 	var now footprint
 	require.Eventually(t, func() bool {
 		now = measure(t)
-		return now.goroutines <= before.goroutines+2 && now.descriptors <= before.descriptors+2 && now.heap <= before.heap+slack
+		return now.goroutines <= before.goroutines+2 && now.descriptors <= before.descriptors+8 && now.heap <= before.heap+slack
 	}, patience, 50*time.Millisecond, "the process holds more than before")
 	t.Logf("before %+v, after %+v", before, now)
 }

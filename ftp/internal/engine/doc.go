@@ -1,7 +1,7 @@
 // Package engine runs the FTP commands that touch files, with ftpserverlib. Nothing else in this module knows that library.
 //
-// It runs SIZE, MDTM, PWD, MKD, RMD, DELE, STAT of a path, MLST, and the transfers STOR, APPE, RETR, LIST, NLST and MLSD: paths below a
-// working directory, the forms of listings, patterns, the order of the steps of a transfer. A command goes in as verb and argument, and
+// It runs SIZE, MDTM, PWD, MKD, RMD, DELE, STAT of a path and MLST, the listings LIST, NLST and MLSD, and the transfers of files, STOR, APPE
+// and RETR. A command goes in as verb and argument, and
 // comes out as a [Reply], a code or an error; words for the client are the caller's, as are log-in, TLS, data connections, limits and time.
 //
 //	s := engine.Start(files)
@@ -13,23 +13,24 @@
 //
 // ftpserverlib v0.32.3 takes its commands from a connection that it reads by itself, answers there in text, and its callbacks do not say
 // which session they are for. So each Session has a library server of its own, which serves one connection that is none (conn.go): one
-// command at a time is put in, and what is written is parsed back, here and nowhere else. A passive listener that it opens for
-// each transfer is closed before anyone could connect to it, and the caller's connection is what the library accepts (files.go).
+// command at a time is put in, and what is written is parsed back, here and nowhere else. The passive listener that it opens for
+// each listing is closed before anyone could connect to it, and the caller's connection is what the library accepts (files.go).
 //
-// Its goroutines: the library has one that reads commands, and one for each transfer, in which done is called.
+// Files are sent and received without it (transfer.go). With it a file costs a listener, that is ten system calls, and four turns of goroutines;
+// and it would have to be kept from taking a file whose REST failed as whole, from replying before a file is closed, from
+// changing bytes of TYPE A, and from leaving a file open after a panic.
+//
+// Its goroutines: the library has one that reads commands, and one for each listing; each other transfer has one. In these, done is called.
 //
 // # Workarounds
 //
 // Each fault of the library's is worked around in one place, and has a test that fails without that.
 //
 //	an io.EOF counts as success                                        guarded         TestEOFIsAnError
-//	a panic's does, and what it opened stays open                      guarded, finish TestPanicInEnd, TestPanicInConnection, TestPanicInBackend
-//	it replies before it closes a file whose connection did not come   finish          TestNoDataConnection
-//	its listener stays open through the transfer, and behind it        Accept, finish  TestNoListenerIsLeft
-//	the default type is ASCII, which changes bytes                     GetSettings     TestTransfers, TestBytesAreKept
+//	its listener stays open through the listing, and behind it         Accept, finish  TestNoListenerIsLeft
+//	the default type is ASCII, which has no SIZE                       GetSettings     TestCommands
 //	what looks like an option of ls is taken off names                 GetSettings     TestListings
-//	addresses that are not IP, or have a zone, are an error            here            TestTransfers
-//	an upload without a byte is a Write of nothing                     handle.Write    TestTransfers
+//	addresses that are not IP, or have a zone, are an error            here            TestListings
 //	the error of the last bytes of a listing is lost                   listing.Flush   TestBrokenListing
 //	each entry of a listing is a write of its own                      listing.Write   TestListingsAreBuffered
 //	STAT of a directory has "%s" in front of each entry                parser.parse    TestCommands
@@ -44,7 +45,7 @@
 //	ABOR: a 426 for a file that is committed; it hangs before data     TestAbort
 //	PASV, EPSV: IPv4 alone, and a literal; no timeout in transfers     TestPasvAddress, TestIPv6, TestStall, TestFewPorts
 //	PORT, EPRT: no other conn can be put in place, nor its address checked TestActiveModeWithTLS, TestDefenceNoBounce
-//	REST: offsets below 0; behind the end the file is closed as whole  TestDialogues, TestResume
+//	REST: offsets below 0                                              TestDialogues
 //	ALLO, TYPE, OPTS, STOU, MFF: not all of their forms                TestDialogues, TestStou
 //	RNFR, RNTO: a former name is kept after a failure                  TestWhatCommandsLeave
 //	CWD, CDUP: the files are not told where the client stands          TestFoldersAtTheLimit

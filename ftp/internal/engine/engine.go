@@ -50,16 +50,14 @@ type Session struct {
 type run struct {
 	verb string
 	part func(code int, line string)
-	open func() (net.Conn, error) // nil: not a transfer
+	open func() (net.Conn, error) // nil: not a listing
 	done func(Reply)
-	next *run // of EPSV: the transfer
+	next *run // of EPSV: the listing
 
 	mu       sync.Mutex
 	err      error // the first one
 	opened   bool  // open has returned a connection
 	listener *listener
-	handle   *handle
-	held     *Reply // until the handle is closed
 }
 
 // Start begins a session, at "/".
@@ -123,11 +121,23 @@ func (s *Session) named(name string, part func(int, string)) func(int, string) {
 // Transfer begins STOR, APPE, RETR, LIST, NLST or MLSD. open is called for the data connection when the command has been accepted; done,
 // when all has ended: the connection and what Files opened are closed. They are called by other goroutines.
 func (s *Session) Transfer(verb, arg string, open func() (net.Conn, error), done func(Reply)) {
-	r := &run{verb: verb, open: open, done: done}
+	name := s.Abs(arg)
+	switch verb {
+	case "STOR", "APPE":
+		go func() { done(Reply{Err: s.receive(name, verb == "APPE", open)}) }()
+	case "RETR":
+		go func() { done(Reply{Err: s.send(name, open)}) }()
+	default:
+		s.list(&run{verb: verb, open: open, done: done}, arg)
+	}
+}
+
+// list begins LIST, NLST or MLSD.
+func (s *Session) list(r *run, arg string) {
 	ready := make(chan Reply, 1)
 	s.start(&run{verb: "EPSV", next: r, done: func(r Reply) { ready <- r }}, "")
 	if got := <-ready; got.Err != nil {
-		done(Reply{Err: ErrNoPort})
+		r.done(Reply{Err: ErrNoPort})
 		return
 	}
 	s.start(r, arg)
@@ -176,18 +186,9 @@ func (s *Session) replied(l line) {
 	}
 }
 
-// finish ends the command, or leaves that to its handle: the library replies before it closes one whose data connection did not come.
+// finish ends the command.
 func (r *run) finish(reply Reply) {
 	r.mu.Lock()
-	if r.handle != nil && !r.handle.closed {
-		r.held = &reply
-		r.mu.Unlock()
-		if reply.Code == ftpserver.StatusSyntaxErrorNotRecognised { // it has panicked, and does not close it
-			r.handle.breaks(ErrInternal)
-			_ = r.handle.Close()
-		}
-		return
-	}
 	err := r.err
 	if err == nil && reply.Code >= 400 {
 		err = r.refused(reply.Code)
@@ -227,15 +228,20 @@ func (r *run) failed(err error) {
 	}
 }
 
-// guarded runs an operation of Files. The library is told that it failed, and not why.
-func (r *run) guarded(operation func() error) (err error) {
+// guarded runs an operation of Files for the library, which is told that it failed, and not why.
+func (r *run) guarded(operation func() error) error {
+	if err := guarded(operation); err != nil {
+		r.failed(err)
+		return errRefused
+	}
+	return nil
+}
+
+// guarded makes a panic an error.
+func guarded(operation func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %v", ErrInternal, p)
-		}
-		if err != nil {
-			r.failed(err)
-			err = errRefused
 		}
 	}()
 	return operation()

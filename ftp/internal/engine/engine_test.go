@@ -187,6 +187,12 @@ func TestTransfers(t *testing.T) {
 	r, got := s.transfer("RETR", "a.csv", "")
 	require.NoError(t, r.Err)
 	require.Equal(t, "a;b\n", got)
+	r, _ = s.transfer("RETR", "none", "")
+	require.ErrorIs(t, r.Err, fs.ErrNotExist)
+	server, client := net.Pipe()
+	client.Close()
+	r = s.transferOver("RETR", "a.csv", func() (net.Conn, error) { return server, nil })
+	require.ErrorIs(t, r.Err, ErrBroken)
 	r, _ = s.transfer("STOR", "x", "line\nline\r\n\xff")
 	require.NoError(t, r.Err)
 	require.Equal(t, "line\nline\r\n\xff", files.taken.String())
@@ -200,7 +206,7 @@ func TestTransfers(t *testing.T) {
 	require.NoError(t, s.Do("SIZE", "a.csv", nil).Err, "replies are still told apart")
 }
 
-// TestNoDataConnection: the reply comes when what was opened is closed, though the library sends it before.
+// TestNoDataConnection: the reply comes when what was opened is closed.
 func TestNoDataConnection(t *testing.T) {
 	files := newShelf()
 	s := begin(t, files)
@@ -228,10 +234,10 @@ func TestNoListenerIsLeft(t *testing.T) {
 	}
 	s := begin(t, newShelf())
 	before := descriptors()
-	r, _ := s.transfer("RETR", "none", "")
+	r, _ := s.transfer("LIST", "none", "")
 	require.ErrorIs(t, r.Err, fs.ErrNotExist)
 	require.Equal(t, before, descriptors())
-	s.transferOver("RETR", "a.csv", func() (net.Conn, error) {
+	s.transferOver("LIST", "", func() (net.Conn, error) {
 		require.Equal(t, before, descriptors())
 		return nil, net.ErrClosed
 	})
@@ -267,9 +273,11 @@ func (panickingConn) Write([]byte) (int, error) { panic("oh") }
 
 func TestPanicInConnection(t *testing.T) {
 	s := begin(t, newShelf())
-	server, _ := net.Pipe()
-	r := s.transferOver("RETR", "a.csv", func() (net.Conn, error) { return panickingConn{server}, nil })
-	require.ErrorIs(t, r.Err, ErrInternal)
+	for _, command := range []string{"RETR", "LIST"} {
+		server, _ := net.Pipe()
+		r := s.transferOver(command, "a.csv", func() (net.Conn, error) { return panickingConn{server}, nil })
+		require.ErrorIs(t, r.Err, ErrInternal)
+	}
 	require.NoError(t, s.Do("SIZE", "a.csv", nil).Err)
 }
 

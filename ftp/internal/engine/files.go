@@ -41,10 +41,9 @@ type driver struct {
 }
 
 var (
-	_ ftpserver.ClientDriver                      = (*driver)(nil)
-	_ ftpserver.ClientDriverExtensionFileList     = (*driver)(nil)
-	_ ftpserver.ClientDriverExtentionFileTransfer = (*driver)(nil)
-	_ ftpserver.ClientDriverExtensionRemoveDir    = (*driver)(nil)
+	_ ftpserver.ClientDriver                   = (*driver)(nil)
+	_ ftpserver.ClientDriverExtensionFileList  = (*driver)(nil)
+	_ ftpserver.ClientDriverExtensionRemoveDir = (*driver)(nil)
 )
 
 func (d *driver) Stat(name string) (info os.FileInfo, err error) {
@@ -107,121 +106,7 @@ func (d *driver) Mkdir(name string, _ os.FileMode) error {
 	return d.s.running().guarded(func() error { return d.s.files.Mkdir(name) })
 }
 
-func (d *driver) GetHandle(name string, flags int, _ int64) (ftpserver.FileTransfer, error) {
-	h := &handle{run: d.s.running()}
-	err := h.run.guarded(func() (err error) {
-		if flags&os.O_WRONLY == 0 {
-			h.download, err = d.s.files.Open(name)
-		} else {
-			h.upload, err = d.s.files.Create(name, flags&os.O_APPEND != 0)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	h.run.mu.Lock()
-	h.run.handle = h
-	h.run.mu.Unlock()
-	return h, nil
-}
-
-// handle is a file that is sent or received.
-type handle struct {
-	run      *run
-	upload   Upload        // or
-	download io.ReadCloser // the other is nil
-	broken   error
-	closed   bool // guarded by run.mu
-}
-
-var (
-	_ ftpserver.FileTransfer      = (*handle)(nil)
-	_ ftpserver.FileTransferError = (*handle)(nil)
-	_ io.ReaderFrom               = (*handle)(nil)
-)
-
-// ReadFrom is what the library's copying of an upload comes to.
-func (h *handle) ReadFrom(r io.Reader) (n int64, err error) {
-	if h.upload == nil {
-		return 0, errRefused
-	}
-	var broken error
-	err = h.run.guarded(func() error {
-		n, broken = h.upload.ReadFrom(r)
-		return nil
-	})
-	if err != nil {
-		broken = ErrInternal
-	}
-	h.breaks(broken)
-	return n, broken
-}
-
-func (h *handle) Read(p []byte) (n int, err error) {
-	if h.download == nil {
-		return 0, errRefused
-	}
-	var end error
-	err = h.run.guarded(func() error {
-		n, end = h.download.Read(p)
-		if errors.Is(end, io.EOF) {
-			return nil
-		}
-		return end
-	})
-	if err == nil {
-		err = end
-	}
-	return n, err
-}
-
-// Write is called with nothing when the client sent nothing.
-func (h *handle) Write(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	return 0, errRefused // io.Copy uses ReadFrom
-}
-
-func (h *handle) Seek(int64, int) (int64, error) { return 0, errRefused }
-
-// TransferError says why the transfer broke.
-func (h *handle) TransferError(err error) { h.breaks(err) }
-
-// breaks notes why the transfer broke; the first reason stands.
-func (h *handle) breaks(err error) {
-	h.run.mu.Lock()
-	defer h.run.mu.Unlock()
-	if h.broken == nil {
-		h.broken = err
-		if h.run.err != nil { // the data connection did not come
-			h.broken = h.run.err
-		}
-	}
-}
-
-// Close ends the transfer, and the command if the library has replied to it already.
-func (h *handle) Close() error {
-	err := h.run.guarded(func() error {
-		if h.download != nil {
-			_ = h.download.Close() // all was read, or it does not matter
-			return nil
-		}
-		return h.upload.End(h.broken)
-	})
-	h.run.mu.Lock()
-	h.closed = true
-	held := h.run.held
-	h.run.held = nil
-	h.run.mu.Unlock()
-	if held != nil {
-		h.run.finish(*held)
-	}
-	return err
-}
-
-// listener is what the library takes for its passive listener. Its connection is the transfer's.
+// listener is what the library takes for its passive listener. Its connection is the listing's.
 type listener struct {
 	net.Listener // the library's own, on a port that nobody was told of
 	s            *Session
@@ -244,11 +129,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	l.run.mu.Lock()
 	l.run.opened = true
 	l.run.mu.Unlock()
-	switch l.run.verb {
-	case "LIST", "NLST", "MLSD":
-		return &listing{dataConn{opened}, bufio.NewWriterSize(opened, 16<<10), l}, nil
-	}
-	return dataConn{opened}, nil
+	return &listing{opened, bufio.NewWriterSize(opened, 16<<10), l}, nil
 }
 
 func (l *listener) Close() error {
@@ -256,17 +137,14 @@ func (l *listener) Close() error {
 	return nil
 }
 
-// dataConn is a data connection. Its address is everybody's.
-type dataConn struct{ net.Conn }
-
-func (dataConn) RemoteAddr() net.Addr { return here }
-
-// listing is one for a listing, of which the library writes an entry at a time.
+// listing is a data connection to which the library writes an entry at a time.
 type listing struct {
-	dataConn
+	net.Conn
 	buffer *bufio.Writer
 	l      *listener
 }
+
+func (c *listing) RemoteAddr() net.Addr { return here }
 
 func (c *listing) Write(p []byte) (int, error) {
 	var err error

@@ -162,7 +162,7 @@ func (p *Pool) forgetLate(owner any) {
 
 // listen opens a port. The pool is locked.
 func (p *Pool) listen(n int) (*port, error) {
-	var lc net.ListenConfig
+	lc := net.ListenConfig{KeepAlive: -1} // what is dead is cut when nothing moves for the stall timeout
 	l, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(p.opts.Host, strconv.Itoa(n)))
 	if err != nil {
 		return nil, err
