@@ -87,7 +87,7 @@ func (e *APIError) hint() string {
 	for _, p := range e.Problems {
 		switch {
 		case p.Type == "Unauthorized":
-			return "see to it that EchoStream lets the node's user read its node and its app"
+			return "look at TENANT, and see to it that EchoStream lets the node's user read its node and its app"
 		case p.Type == "ValidationError", p.Type == "MalformedHttpRequestException", strings.HasPrefix(p.Message, "Validation error"):
 			return "EchoStream's API has changed: use a newer version of this program"
 		}

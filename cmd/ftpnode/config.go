@@ -24,6 +24,7 @@ type Config struct {
 	Files   FilesConfig   `json:"files"`
 	Message MessageConfig `json:"message"`
 	Bulk    BulkConfig    `json:"bulk"`
+	Status  StatusConfig  `json:"status"`
 }
 
 // FTPConfig says who may log in, and how clients reach the node.
@@ -83,6 +84,12 @@ type MessageConfig struct {
 // BulkConfig says how files get into bulk data storage.
 type BulkConfig struct {
 	Accelerate bool `json:"accelerate"`
+}
+
+// StatusConfig says where the page with the node's status is, and who may see it.
+type StatusConfig struct {
+	Port     int    `json:"port"` // 0: there is none
+	Password string `json:"password"`
 }
 
 // Problem is one thing that is not right with a config.

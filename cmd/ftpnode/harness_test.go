@@ -69,6 +69,7 @@ type rig struct {
 
 	bridge node.Bridge[Config]
 	volume disk.FS // by default, FTPNODE_DATA
+	pace   node.Pace
 
 	stop func() // the node that runs; nil if none does
 }
@@ -80,7 +81,7 @@ func newRig(t *testing.T, opts echotest.Options) *rig {
 	}
 	cloud := echotest.NewCloud(opts)
 	t.Cleanup(cloud.Close)
-	r := &rig{t: t, cloud: cloud, env: cloud.Environment(), log: &logBuffer{}, bridge: bridge()}
+	r := &rig{t: t, cloud: cloud, env: cloud.Environment(), log: &logBuffer{}, bridge: bridge(), pace: quick}
 	for name, value := range r.env {
 		if strings.HasPrefix(name, "AWS_") {
 			t.Setenv(name, value) // the AWS SDK reads the process's
@@ -153,7 +154,7 @@ func (r *rig) shutdown() {
 
 // options are those of the node; args are its arguments.
 func (r *rig) options(args ...string) node.Options {
-	return node.Options{Getenv: r.getenv, Stdout: r.log, Args: args, Volume: r.volume, Pace: quick}
+	return node.Options{Getenv: r.getenv, Stdout: r.log, Args: args, Volume: r.volume, Pace: r.pace}
 }
 
 // healthcheck runs the program's health check, and gives what it says.

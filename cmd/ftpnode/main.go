@@ -6,7 +6,7 @@
 // It takes no arguments. Its environment says which node it is (APPSYNC_ENDPOINT, CLIENT_ID, NAME or NODE, PASSWORD, TENANT,
 // USER_POOL_ID, USER_NAME), where its data volume is (FTPNODE_DATA, by default /data) and where FTP listens
 // (FTPNODE_FTP_ADDR, by default :2121); EchoStream gives it the rest, as deploy/config.schema.json describes it. With
-// "healthcheck" it reports whether the node of this machine works, with "version" which one it is.
+// "healthcheck" it reports whether the node of this machine works, with "status" how it does; package node has the other commands.
 //
 // Its life is that of every node: see package node, also for its exit codes. What is here joins it to FTP: serve.go, the directory
 // and the server that clients see; message.go, the message of a file; config.go, what a config means.
@@ -14,6 +14,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"log/slog"
 
@@ -26,14 +27,17 @@ var release string
 func main() { node.Main(bridge()) }
 
 func bridge() node.Bridge[Config] {
+	w := new(watch)
+	serve := func(ctx context.Context, n *node.Node, c Config) error { return serveFTP(ctx, n, c, w) }
 	return node.Bridge[Config]{
 		Name: "ftpnode", Version: release, MessageType: "echo.file", Format: format,
 		Decode:  decode,
 		Address: func(getenv func(string) string) string { return cmp.Or(getenv("FTPNODE_FTP_ADDR"), ":2121") },
 		Health:  greets,
-		Serve:   serveFTP, Refuse: serveFTP, Waits: waits,
+		Serve:   serve, Refuse: serve, Waits: waits,
 		Compose: compose, Attributes: attributes, Keys: keys,
-		KeyOf: keyOf,
+		KeyOf:   keyOf,
+		Devices: w.tell, Sender: senderOf, Accept: w.accept, Page: statusPage,
 	}
 }
 

@@ -52,7 +52,7 @@ func checkAcknowledge(mode string, outlives bool, mounted string, log *slog.Logg
 
 // serveFTP runs one drop and one server over it until ctx ends. A session that hangs (in a sync, on a disk that does not
 // answer) is waited for unless the node stops too: it would commit into what the next drop thinks of as its own.
-func serveFTP(ctx context.Context, n *node.Node, c Config) error {
+func serveFTP(ctx context.Context, n *node.Node, c Config, w *watch) error {
 	owners := slices.Concat(c.FTP.Users, c.FTP.LeftOut)
 	var d *drop.Drop
 	// While nobody is known (there is no definition yet, or the config's users cannot be read) nothing is taken: it would be
@@ -75,10 +75,11 @@ func serveFTP(ctx context.Context, n *node.Node, c Config) error {
 			n.Log.Error("a user's directory cannot be made; the user cannot log in until it can", "user", u.Name, "directory", directories[u.Name], "error", err)
 		}
 	}
-	server, err := newServer(n, c, listener, users, files)
+	server, err := newServer(n, c, listener, users, watched{files, &w.devices})
 	if err != nil {
 		return err
 	}
+	w.serves(d, users)
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	if d != nil {

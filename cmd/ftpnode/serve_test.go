@@ -48,7 +48,7 @@ func newFrontRig(t *testing.T, config string, files ...string) *frontRig {
 		r.mu.Lock()
 		r.node = n
 		r.mu.Unlock()
-		return serveFTP(ctx, n, c)
+		return serveFTP(ctx, n, c, new(watch))
 	}
 	r.start()
 	return r

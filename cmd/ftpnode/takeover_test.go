@@ -112,7 +112,7 @@ func TestFormatStaysUntilTheVolumeIsTakenOver(t *testing.T) {
 		format, err := os.ReadFile(filepath.Join(dir, "format"))
 		assert.NoError(t, err)
 		assert.Equal(t, "1\n", string(format))
-		return serveFTP(ctx, n, c)
+		return serveFTP(ctx, n, c, new(watch))
 	}
 	r.start()
 	format, err := os.ReadFile(filepath.Join(dir, "format"))

@@ -138,7 +138,7 @@ var (
 	secretShape = regexp.MustCompile(`(?i)X-Amz-(Signature|Credential|Security-Token)|eyJ[A-Za-z0-9_-]{8}`)
 	trouble     = regexp.MustCompile(`^\[(CRITICAL|ERROR)\]|panic|DATA RACE|goroutine \d+|was set aside`)
 	// forAPerson is what the faults of the cloud cause by design: services that deny access, also to new credentials.
-	forAPerson = regexp.MustCompile(`^\[ERROR\] ((Sending|Auditing|Preparing files) fails; .*(new credentials were refused too|Unauthorized)|EchoStream cannot be reached, and somebody should look at why; .*Unauthorized)`)
+	forAPerson = regexp.MustCompile(`^\[ERROR\] ((Sending|Auditing|Preparing files) fails; .*(new credentials were refused too|Unauthorized)|EchoStream cannot be used by this node, and somebody should look at why; .*Unauthorized)`)
 )
 
 // check holds a line against what holds for every line. Each kind of fault is told once.

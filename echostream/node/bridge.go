@@ -21,7 +21,7 @@
 //	lock        locked while a node runs
 //	format      the version of what is kept, see Bridge.Format
 //	definition  the last good definition, encrypted under PASSWORD
-//	status      what the health check tells of EchoStream
+//	status.socket  where the node's own commands ask it
 //	outbox/     what waits, see package outbox
 //	failed/     what no edge will ever take
 //
@@ -30,8 +30,8 @@
 // EchoStream's variables (APPSYNC_ENDPOINT, CLIENT_ID, NAME or NODE, PASSWORD, TENANT, USER_POOL_ID, USER_NAME) say which node it is,
 // NAME_DATA (of the bridge's name: FTPNODE_DATA) where its volume is mounted, by default [DefaultDir].
 //
-// Without an argument the program is the node. With "healthcheck" it reports whether the node of this machine works, with "version" which
-// one it is. It exits with 0 when it was told to stop, with 2 when it cannot know which node it is, with 1 when the health check failed.
+// Without an argument the program is the node. With "healthcheck" it reports whether the node of this machine works, with "status" how
+// it does, with "retry", "discard" and "accept" it has the node do something with a file, with "version" it says which one it is. It exits with 0 when it was told to stop, with 2 when it cannot know which node it is, with 1 when the health check failed.
 // Nothing else ends it: not the cloud, not the config, not the disk. A container that exits is only started again, and whoever looks for
 // the reason would find a loop instead of a log line.
 //
@@ -106,6 +106,16 @@ type Bridge[C any] struct {
 	// Keys are those of the messages, if they are JSON objects: they are held against the sample of the node's message type. By
 	// default, nothing is compared.
 	Keys func(c C) Keys
+
+	// Devices tells what devices do, for the status; the node adds why all are refused when it knows, and its address. By default, nothing is told.
+	Devices func(n *Node, c C) Devices
+	// Sender names the device or user that an entry came from, for the status. By default, it is not told.
+	Sender func(e outbox.Entry) string
+	// Accept sends an interrupted upload that was whole, by the ID of its Interrupted. An error that wraps fs.ErrNotExist says that there is none. By
+	// default, none can be accepted.
+	Accept func(n *Node, id string) error
+	// Page is where the status is shown in a browser. By default, nowhere.
+	Page func(c C) Page
 
 	// KeyOf gives the key of an entry that a version without keys has put into the outbox, by the config of the kept definition (see
 	// [outbox.Options]). By default, it has none.

@@ -142,7 +142,7 @@ func describe(err error) (slog.Level, string) {
 	case errors.Is(err, echostream.ErrInvalidConfig):
 		return slog.LevelError, "the config in EchoStream is not a JSON object; the node waits for one that is"
 	case echostream.NeedsOperator(err): // its text says what to look at
-		return slog.LevelError, "EchoStream cannot be reached, and somebody should look at why; retrying"
+		return slog.LevelError, "EchoStream cannot be used by this node, and somebody should look at why; retrying"
 	}
 	return slog.LevelWarn, "EchoStream cannot be reached; retrying"
 }

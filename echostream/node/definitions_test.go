@@ -27,7 +27,7 @@ func TestTroubleWithTheDefinitionIsNamed(t *testing.T) {
 		"the log-in":     {fmt.Errorf("log-in: %w", echostream.ErrConfiguration), "[ERROR] EchoStream refuses the node's log-in"},
 		"the node":       {fmt.Errorf("GetNode: %w", echostream.ErrNodeNotFound), "[ERROR] EchoStream has no such node"},
 		"the config":     {fmt.Errorf("GetNode: %w", echostream.ErrInvalidConfig), "[ERROR] the config in EchoStream is not a JSON object"},
-		"a person":       {fmt.Errorf("GetNode: %w", lookAtTheProxy{}), "[ERROR] EchoStream cannot be reached, and somebody"},
+		"a person":       {fmt.Errorf("GetNode: %w", lookAtTheProxy{}), "[ERROR] EchoStream cannot be used by this node, and somebody"},
 		"passes, we say": {errors.New("HTTP status 503"), "[WARNING] EchoStream cannot be reached; retrying"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,10 +23,11 @@ type Cloud interface {
 // deliverer takes the outbox's entries to EchoStream, by the definition and the config of now.
 type deliverer struct {
 	cloud Cloud
-	// outdated is called when an edge of the definition is gone, or clients wait for EchoStream and it cannot be reached.
+	// outdated is called when an edge of the definition is gone, or EchoStream's services cannot be used.
 	outdated func()
 
 	state   atomic.Pointer[delivery]
+	persons sync.Map              // by target, and "" for Prepare: whether the last attempt failed by what only a person can end
 	trouble atomic.Pointer[error] // of the last call to SQS, S3 or AppSync
 }
 
@@ -113,9 +115,7 @@ func (d *deliverer) came(err error) {
 		return
 	}
 	d.trouble.Store(&err)
-	if d.waits() {
-		d.outdated() // when the definition can be read, entries are taken and tried again
-	}
+	d.outdated() // is it the cloud that is away? When the definition can be read again, what waits is tried at once
 }
 
 // Targets implements outbox.Deliverer. A node that is stopped, or has not read its definition yet, has none.
@@ -138,6 +138,9 @@ func (d *deliverer) Prepare(ctx context.Context, e outbox.Entry, open func() (di
 		return nil, errNoDefinition
 	}
 	m, err := s.compose(ctx, e, open)
+	if ctx.Err() == nil {
+		d.persons.Store("", err != nil && !echostream.IsPermanent(err) && echostream.NeedsOperator(err))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -194,9 +197,20 @@ func (d *deliverer) Send(ctx context.Context, target string, batch []outbox.Prep
 		}
 	}
 	if ctx.Err() == nil {
+		d.persons.Store(target, echostream.NeedsOperator(failed))
 		d.came(failed)
 	}
 	return errs
+}
+
+// needsPerson reports whether only a person can end what keeps entries from the target.
+func (d *deliverer) needsPerson(target string) bool {
+	for _, of := range []string{"", target} {
+		if needs, ok := d.persons.Load(of); ok && needs.(bool) {
+			return true
+		}
+	}
+	return false
 }
 
 type staleError struct{}

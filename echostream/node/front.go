@@ -25,6 +25,7 @@ type front[C any] struct {
 	pace   Pace
 
 	mu      sync.Mutex
+	trouble error // of the last call, until one works
 	wanted  wanted[C]
 	changed chan struct{} // closed and replaced with each change; nil before the first
 }
@@ -48,6 +49,25 @@ func (f *front[C]) current() (wanted[C], <-chan struct{}) {
 	return f.wanted, f.changed
 }
 
+// refuses says why the bridge takes nothing; "" if nothing is known to keep it from that.
+func (f *front[C]) refuses() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case !f.wanted.known:
+		return "the node does not know its definition yet, and EchoStream has not given it"
+	case f.trouble != nil:
+		return f.bridge.Name + " cannot serve: " + f.trouble.Error()
+	}
+	return ""
+}
+
+func (f *front[C]) worked(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.trouble = err
+}
+
 // run serves until ctx ends and the bridge has returned. use must have been called before.
 func (f *front[C]) run(ctx context.Context) {
 	serving := retry.Loop{
@@ -57,6 +77,7 @@ func (f *front[C]) run(ctx context.Context) {
 	_ = serving.Until(ctx, func() error {
 		for ctx.Err() == nil {
 			if err := f.serve(ctx, &serving); err != nil {
+				f.worked(err)
 				return err
 			}
 		}
@@ -89,6 +110,7 @@ func (f *front[C]) serve(ctx context.Context, loop *retry.Loop) error {
 			return err
 		case <-works.C:
 			loop.Worked()
+			f.worked(nil)
 			continue
 		case <-changed:
 			f.node.Log.Info("the config has changed; " + f.bridge.Name + " starts anew with it")

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"reflect"
@@ -26,6 +25,8 @@ type life[C any] struct {
 	level  *slog.LevelVar
 	pace   Pace
 	front  *front[C]
+	report *reporter[C]
+	site   *site
 
 	inbox inbox
 
@@ -38,19 +39,12 @@ type life[C any] struct {
 	kept        *echostream.Definition // on the volume
 	config      C
 	out         bool // EchoStream was out of reach at the last try
-	status      string
 	keepTrouble retry.Trouble
-	tellTrouble retry.Trouble
 }
 
 // start waits for the first definition: EchoStream's, or if that takes too long the one kept on the volume. Without
 // either, the bridge refuses, and nothing is taken.
 func (l *life[C]) start(ctx context.Context) {
-	l.mu.Lock()
-	if l.status == "" { // what the last run has left is not true any more
-		l.tell("EchoStream has not answered yet")
-	}
-	l.mu.Unlock()
 	timer := time.NewTimer(l.pace.Patience)
 	defer timer.Stop()
 	select {
@@ -90,7 +84,7 @@ func (l *life[C]) got(definition *echostream.Definition) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	trouble := l.deliverer.trouble.Swap(nil) != nil
-	l.tell("EchoStream can be reached")
+	l.report.got()
 	if !reflect.DeepEqual(definition, l.kept) {
 		if err := saveDefinition(l.Volume, definitionFile, l.env, definition); err != nil {
 			l.keepTrouble.Hit(time.Now(), slog.LevelWarn, "the node's definition cannot be kept for a start without EchoStream", err).To(l.Log)
@@ -122,7 +116,7 @@ func (l *life[C]) missed(err error) {
 	defer l.mu.Unlock()
 	l.out = true
 	l.deliverer.trouble.Store(&err)
-	l.tell(fmt.Sprintf("EchoStream is out of reach: %v", err))
+	l.report.missed(err)
 	l.failOnce.Do(func() { close(l.failed) })
 }
 
@@ -154,6 +148,9 @@ func (l *life[C]) apply(definition *echostream.Definition) {
 		definition: definition, messageType: l.bridge.MessageType, composer: composerOf(l.bridge, l.Node, l.config),
 		waits: l.bridge.Waits != nil && l.bridge.Waits(l.Node, l.config),
 	})
+	if l.bridge.Page != nil {
+		l.site.use(l.bridge.Page(l.config))
+	}
 	l.front.use(wanted[C]{known: true, config: l.config, ports: publicPorts(definition.Ports)})
 }
 
@@ -189,18 +186,4 @@ func (l *life[C]) keyOf() func(outbox.Entry) string {
 	}
 	config := l.bridge.Decode(raw, slog.New(slog.DiscardHandler))
 	return func(e outbox.Entry) string { return l.bridge.KeyOf(l.Log, config, e) }
-}
-
-// tell leaves a line for the health check. l.mu is held.
-func (l *life[C]) tell(status string) {
-	if retry.SameCause(status, l.status) {
-		return // each failure may have its own port and request id: no reason to write
-	}
-	text, _ := json.Marshal(cloudStatus{status, time.Now().UTC().Truncate(time.Second)})
-	if err := disk.WriteFile(l.Volume, statusFile, append(text, '\n'), 0o640); err != nil {
-		l.tellTrouble.Hit(time.Now(), slog.LevelWarn, "the data volume takes no writes: the status for the health check is out of date", err).To(l.Log)
-		return
-	}
-	l.status = status
-	l.tellTrouble.Over(time.Now(), "the data volume takes writes again").To(l.Log)
 }

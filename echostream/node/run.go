@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,6 +23,7 @@ import (
 	"github.com/ftpnode/ftpnode/internal/nodelog"
 	"github.com/ftpnode/ftpnode/internal/redact"
 	"github.com/ftpnode/ftpnode/internal/retry"
+	"github.com/ftpnode/ftpnode/internal/status"
 )
 
 // ErrUsage is in the errors that no later try can cure: the program was called in the wrong way, or its environment does not say which
@@ -94,16 +96,28 @@ func Run[C any](ctx context.Context, b Bridge[C], opts Options) error {
 	opts.Pace = opts.Pace.withDefaults()
 	b.Version, b.Format = versionOf(b.Version), max(b.Format, 1)
 	m := machineOf(b, opts)
-	switch strings.Join(opts.Args, " ") {
-	case "":
+	command := ""
+	if len(opts.Args) > 0 {
+		command = opts.Args[0]
+	}
+	switch {
+	case len(opts.Args) == 0:
 		return run(ctx, b, opts, m)
-	case "healthcheck":
+	case slices.Contains(status.Commands, command):
+		err := status.Command(ctx, m.dir, opts.Args, opts.Stdout)
+		if errors.Is(err, status.ErrUsage) {
+			return fmt.Errorf("%w: %w", ErrUsage, err)
+		}
+		return err
+	case len(opts.Args) > 1:
+	case command == "healthcheck":
 		return healthcheck(ctx, m.dir, m.address, b.Health, opts.Stdout)
-	case "version", "--version":
+	case command == "version" || command == "--version":
 		fmt.Fprintln(opts.Stdout, b.Version)
 		return nil
 	}
-	return fmt.Errorf("%w with these arguments; usage: %s [healthcheck | version]. Without an argument it runs the node, which its environment describes", ErrUsage, b.Name)
+	return fmt.Errorf("%w with these arguments; usage: %s [healthcheck | %s | version]. Without an argument it runs the node, which its environment describes",
+		ErrUsage, b.Name, status.Usage)
 }
 
 // machine is what the environment says of the machine, not of the node.
@@ -153,6 +167,8 @@ func run[C any](ctx context.Context, b Bridge[C], opts Options, m machine) error
 	}
 	l := &life[C]{Node: n, bridge: b, env: env, level: level, pace: opts.Pace, known: make(chan struct{}), failed: make(chan struct{}), inbox: newInbox()}
 	l.front = &front[C]{node: n, bridge: b, pace: opts.Pace}
+	l.report = &reporter[C]{life: l, version: b.Version, since: time.Now()}
+	l.site = &site{node: n, source: l.report, secret: opts.Getenv("PASSWORD"), pace: opts.Pace, changed: make(chan struct{})}
 	release, err := l.open(ctx, m)
 	defer release()
 	if err == nil {
@@ -211,7 +227,7 @@ func (l *life[C]) open(ctx context.Context, m machine) (release func(), err erro
 		l.deliverer = &deliverer{cloud: l.client}
 		box, err := outbox.Open(outbox.Options{
 			FS: l.Volume, Deliverer: l.deliverer, Log: l.Log, Grace: flushTime,
-			MinBackoff: l.pace.FirstRetry, MaxBackoff: l.pace.SlowRetry, KeyOf: l.keyOf(),
+			MinBackoff: l.pace.FirstRetry, MaxBackoff: l.pace.SlowRetry, KeyOf: l.keyOf(), Gone: l.report.gone,
 		})
 		if err == nil {
 			l.Outbox = box
@@ -220,6 +236,24 @@ func (l *life[C]) open(ctx context.Context, m machine) (release func(), err erro
 		return err
 	})
 	return release, err
+}
+
+// answer answers the program's own commands until ctx ends.
+func (l *life[C]) answer(ctx context.Context) {
+	if l.Dir == "" {
+		return
+	}
+	loop := retry.Loop{
+		Log: l.Log, Fails: retry.Fails(slog.LevelWarn, "the node cannot be asked for its status, nor for its health; retrying"), Works: "the node can be asked for its status again",
+		First: l.pace.FirstRetry, Last: l.pace.LastRetry,
+	}
+	_ = loop.Until(ctx, func() error {
+		channel, err := status.Listen(l.Dir)
+		if err != nil {
+			return err
+		}
+		return status.Serve(ctx, channel, l.report)
+	})
 }
 
 // run does the node's work until ctx ends. Then it stops from the front to the back, within stopTime.
@@ -234,6 +268,8 @@ func (l *life[C]) run(ctx context.Context) {
 	defer stopBack()
 	var group sync.WaitGroup
 	group.Go(func() { d.run(back) })
+	group.Go(func() { l.answer(back) })
+	group.Go(func() { l.site.run(back) })
 	group.Go(func() {
 		l.start(ctx)
 		if l.bridge.Compose != nil {

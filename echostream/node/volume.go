@@ -16,7 +16,7 @@ const (
 	lockFile       = "lock"       // locked while a node runs
 	formatFile     = "format"     // the version of all that is there
 	definitionFile = "definition" // the last good definition of the node, sealed
-	statusFile     = "status"     // for the health check: what is wrong with the cloud, or nothing
+	healthFile     = "health"     // written and removed to see whether that is possible
 )
 
 // openVolume opens the directory with all that the node keeps, and locks it: two nodes on one volume would deliver each

@@ -1,8 +1,6 @@
 package node
 
 import (
-	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -40,19 +38,6 @@ func TestVolumeWithoutAFormat(t *testing.T) {
 		require.NoError(t, n.TakenOver())
 		assert.False(t, n.Outdated(), "%+v", c)
 	}
-}
-
-// The texts of one outage differ in ports and request ids: no reason to write, with syncs, for weeks.
-func TestStatusIsWrittenOnceForEachCause(t *testing.T) {
-	fsys := disktest.New(1)
-	n := &life[struct{}]{Node: &Node{Volume: fsys, Log: slog.New(slog.DiscardHandler), deliverer: &deliverer{}}, failed: make(chan struct{})}
-	n.missed(errors.New("read udp 10.0.0.2:41234->10.0.0.1:53: i/o timeout"))
-	assert.Contains(t, fsys.Files()[statusFile], "i/o timeout")
-	changes := fsys.Len()
-	n.missed(errors.New("read udp 10.0.0.2:51007->10.0.0.1:53: i/o timeout"))
-	assert.Equal(t, changes, fsys.Len())
-	n.missed(errors.New("dial tcp 192.0.2.1:443: connection refused"))
-	assert.Contains(t, fsys.Files()[statusFile], "connection refused")
 }
 
 // Somebody has removed the lock file: the directory is locked as well.

@@ -191,11 +191,16 @@ func fingerprint(c *tls.Certificate) string {
 	return strings.ReplaceAll(fmt.Sprintf("% X", sum), " ", ":")
 }
 
+// making has the FTP server and the status page, which start together, make one pair of certificates.
+var making sync.Mutex
+
 // selfSigned loads the self-signed certificates, and makes those that are not there or have expired.
 func (s *Source) selfSigned(opts Options) error {
 	if opts.FS == nil {
 		return errors.New("there is no directory to keep it in")
 	}
+	making.Lock()
+	defer making.Unlock()
 	var err error
 	if s.current, err = kept(opts, SelfSignedFile, func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }); err != nil {
 		return err

@@ -133,6 +133,8 @@ type Bridge struct {
 	Interrupted []Interrupted `json:"interrupted"`
 	Senders     []Sender      `json:"senders"`
 	Attempts    []Attempt     `json:"attempts"` // that came to nothing, the newest first
+	// MinFree is how many bytes have to be free for uploads to be taken.
+	MinFree int64 `json:"minFree,omitempty"`
 }
 
 // Upload is a file that is being received.
@@ -173,10 +175,9 @@ type Attempt struct {
 
 // Disk is the node's volume.
 type Disk struct {
-	Dir   string `json:"dir,omitempty"`
-	Free  int64  `json:"free"`            // bytes
-	Total int64  `json:"total,omitempty"` // bytes
-	Full  bool   `json:"full,omitempty"`  // uploads are refused for want of room
+	Dir  string `json:"dir,omitempty"`
+	Free int64  `json:"free"`           // bytes
+	Full bool   `json:"full,omitempty"` // uploads are refused for want of room
 	// Error is why the volume cannot be written.
 	Error Trouble `json:"error,omitzero"`
 }
@@ -253,7 +254,7 @@ func (r *Report) problems() []string {
 		add("every log-in is refused: %s", r.Bridge.Refuses)
 	}
 	if e := r.Cloud.Error; e.Person {
-		add("EchoStream refuses the node: %s", advised(e))
+		add("EchoStream cannot be used: %s", advised(e))
 	}
 	for _, t := range r.Targets {
 		if t.Error.Person {
@@ -294,7 +295,7 @@ func (r *Report) why() (Cause, string) {
 	case r.Disk.Error.Text != "":
 		return VolumeBroken, "the volume cannot be written: " + r.Disk.Error.Text
 	case r.Cloud.Error.Person:
-		return CloudRefuses, "EchoStream refuses the node: " + advised(r.Cloud.Error)
+		return CloudRefuses, "EchoStream cannot be used: " + advised(r.Cloud.Error)
 	case r.Cloud.Error.Text != "":
 		return CloudAway, "EchoStream cannot be reached: " + r.Cloud.Error.Text
 	case r.Cloud.Read.IsZero():

@@ -49,7 +49,7 @@ func TestTheFirstLineSaysItAll(t *testing.T) {
 			n.Wait(1, "").Set(func(r *status.Report) {
 				r.Cloud = status.Cloud{Kept: true, Error: status.Trouble{Text: "NotAuthorizedException", Person: true, Advice: "PASSWORD"}}
 			})
-		}, "The node needs help, and 1 file waits since 09:14:02: EchoStream refuses the node: PASSWORD (NotAuthorizedException)", status.Help, "EchoStream refuses the node"},
+		}, "The node needs help, and 1 file waits since 09:14:02: EchoStream cannot be used: PASSWORD (NotAuthorizedException)", status.Help, "EchoStream cannot be used"},
 		"stopped": {func(n *statustest.Node) { n.Wait(2, "").Set(func(r *status.Report) { r.Cloud.Stopped = true }) },
 			"2 files wait since 09:14:02: the node is stopped in EchoStream; start it there", status.Waits, ""},
 		"no edge": {func(n *statustest.Node) { n.Set(func(r *status.Report) { r.Targets = nil }).Wait(2, "") },

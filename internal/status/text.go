@@ -194,14 +194,11 @@ func (t *text) disk(d Disk) {
 		t.row("Volume", "%s cannot be written since %s: %s", d.Dir, t.since(d.Error.Since), d.Error.Text)
 		return
 	}
-	total, full := "", ""
-	if d.Total > 0 {
-		total = " of " + Size(d.Total)
-	}
+	full := ""
 	if d.Full {
 		full = "; uploads are refused until there is room again"
 	}
-	t.row("Volume", "%s: %s%s free%s", d.Dir, Size(d.Free), total, full)
+	t.row("Volume", "%s: %s free%s", d.Dir, Size(d.Free), full)
 }
 
 // Clock is a time of day in the zone of now, with its date unless it is today's.

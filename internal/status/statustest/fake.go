@@ -27,7 +27,7 @@ func New() *Node {
 		Program: "ftpnode", Node: "plant-7", Tenant: "acme", Version: "v1.4.0", Since: Morning.Add(-26 * time.Hour), At: Morning, Acknowledge: "stored",
 		Cloud:   status.Cloud{Read: Morning.Add(-3 * time.Minute)},
 		Targets: []status.Target{{Name: "archive", LastAcknowledged: Morning.Add(-13 * time.Second)}, {Name: "erp", LastAcknowledged: Morning.Add(-14 * time.Second)}},
-		Disk:    status.Disk{Dir: "/data", Free: 31_400_000_000, Total: 64_000_000_000},
+		Disk:    status.Disk{Dir: "/data", Free: 31_400_000_000},
 		Bridge: status.Bridge{Senders: []status.Sender{
 			{Name: "scanner", LastLogin: Morning.Add(-15 * time.Second), LastUpload: Morning.Add(-14 * time.Second), From: "192.0.2.31"},
 			{Name: "press-2"},
