@@ -189,9 +189,6 @@ func (d *deliverer) Send(ctx context.Context, target string, batch []outbox.Prep
 	var failed error
 	for i, err := range d.cloud.Send(ctx, s.definition, queue, messages) {
 		errs[i] = err
-		if errors.Is(err, echostream.ErrEdgeGone) {
-			d.outdated()
-		}
 		if err != nil && !echostream.IsPermanent(err) {
 			failed = err
 		}

@@ -100,14 +100,20 @@ func (r *reporter[C]) Report() status.Report {
 // waiting tells what the outbox holds.
 func (r *reporter[C]) waiting(report *status.Report) {
 	stats := r.life.Outbox.Stats()
-	report.Waiting = status.Waiting{Files: stats.Entries, Bytes: stats.Bytes, Held: stats.Held}
+	known := map[string]outbox.TargetStats{}
 	for _, t := range stats.Targets {
-		target := status.Target{Name: t.Name, Files: t.Waiting, Bytes: t.Bytes, LastAcknowledged: t.Acknowledged}
+		known[t.Name] = t
+	}
+	report.Sends = r.life.bridge.Compose != nil
+	report.Waiting = status.Waiting{Files: stats.Entries, Bytes: stats.Bytes, Held: stats.Held}
+	for _, name := range r.targets() {
+		t := known[name]
+		target := status.Target{Name: name, Files: t.Waiting, Bytes: t.Bytes, LastAcknowledged: t.Acknowledged}
 		if t.Waiting > 0 {
 			f := r.file(t.Oldest)
 			f.Attempts, f.Error, f.Next = t.Attempts, t.Error, t.NextTry
 			target.Oldest = &f
-			target.Error = status.Trouble{Text: t.Error, Person: t.Error != "" && r.life.deliverer.needsPerson(t.Name)}
+			target.Error = status.Trouble{Text: t.Error, Person: t.Error != "" && r.life.deliverer.needsPerson(name)}
 			if o := report.Waiting.Oldest; o == nil || f.Accepted.Before(o.Accepted) {
 				report.Waiting.Oldest = &f
 			}
@@ -120,6 +126,16 @@ func (r *reporter[C]) waiting(report *status.Report) {
 			report.Waiting.Oldest = &f
 		}
 	}
+}
+
+// targets are those of the definition: the outbox hears of them a little later.
+func (r *reporter[C]) targets() (names []string) {
+	if d := r.life.Definition(); d != nil {
+		for _, edge := range d.Targets {
+			names = append(names, edge.Name)
+		}
+	}
+	return names
 }
 
 // failed tells what was set aside.

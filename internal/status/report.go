@@ -47,6 +47,7 @@ type Report struct {
 	Acknowledge string    `json:"acknowledge,omitempty"` // what a reply means to clients: "stored" or "delivered"
 
 	Cloud   Cloud    `json:"cloud"`
+	Sends   bool     `json:"sends"` // to targets; a node may only receive
 	Waiting Waiting  `json:"waiting"`
 	Targets []Target `json:"targets"`
 	Failed  []Failed `json:"failed"`
@@ -302,7 +303,7 @@ func (r *Report) why() (Cause, string) {
 		return CloudAway, "EchoStream has not answered yet"
 	case r.Cloud.Stopped:
 		return NodeStopped, "the node is stopped in EchoStream; start it there"
-	case len(r.Targets) == 0:
+	case r.Sends && len(r.Targets) == 0:
 		return NoEdge, "the node has no edge in EchoStream to send to; draw one there"
 	}
 	for _, t := range r.Targets {

@@ -121,8 +121,8 @@ func (t *text) target(g Target) {
 		waits = fmt.Sprintf("%s (%s)", count(g.Files, "file waits", "files wait"), Size(g.Bytes))
 	}
 	t.row("Target", "%s: %s; last acknowledgement %s", Visible(g.Name), waits, t.since(g.LastAcknowledged))
-	if g.Error.Text != "" {
-		t.more("error: %s", g.Error.Text)
+	if e := g.Error.Text; e != "" && (g.Oldest == nil || g.Oldest.Error != e) {
+		t.more("error: %s", e)
 	}
 	if g.Error.Advice != "" {
 		t.more("look at: %s", g.Error.Advice)

@@ -24,7 +24,7 @@ var Morning = time.Date(2026, 3, 9, 9, 26, 30, 0, time.UTC)
 // New is a node all of whose files are delivered.
 func New() *Node {
 	n := &Node{report: status.Report{
-		Program: "ftpnode", Node: "plant-7", Tenant: "acme", Version: "v1.4.0", Since: Morning.Add(-26 * time.Hour), At: Morning, Acknowledge: "stored",
+		Program: "ftpnode", Node: "plant-7", Tenant: "acme", Version: "v1.4.0", Since: Morning.Add(-26 * time.Hour), At: Morning, Acknowledge: "stored", Sends: true,
 		Cloud:   status.Cloud{Read: Morning.Add(-3 * time.Minute)},
 		Targets: []status.Target{{Name: "archive", LastAcknowledged: Morning.Add(-13 * time.Second)}, {Name: "erp", LastAcknowledged: Morning.Add(-14 * time.Second)}},
 		Disk:    status.Disk{Dir: "/data", Free: 31_400_000_000},
