@@ -22,6 +22,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 	"github.com/ftpnode/ftpnode/echostream/node"
+	"github.com/ftpnode/ftpnode/echostream/node/nodetest"
 	"github.com/ftpnode/ftpnode/internal/freeport"
 	"github.com/ftpnode/ftpnode/internal/status"
 )
@@ -198,7 +199,7 @@ func TestSituationsAreTold(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newStatusRig(t, c.opts)
 			if c.name == "full disk" {
-				r.env["FTPNODE_DATA"] = smallVolume(t)
+				r.env["FTPNODE_DATA"] = nodetest.SmallVolume(t)
 			}
 			if c.first {
 				c.begin(r)
@@ -247,18 +248,6 @@ func TestSituationsAreTold(t *testing.T) {
 			assert.Contains(t, r.look(), "All delivered")
 		})
 	}
-}
-
-// smallVolume is a file system of 16 MiB of its own, in memory. It takes root; without that the test is skipped, but never in CI.
-func smallVolume(t *testing.T) string {
-	dir := t.TempDir()
-	err := syscall.Mount("none", dir, "tmpfs", 0, "size=16m,mode=755")
-	if err == syscall.EPERM && os.Getenv("CI") == "" {
-		t.Skip("no right to mount a file system")
-	}
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
-	return dir
 }
 
 func fill(t *testing.T, dir string) {

@@ -60,7 +60,7 @@ func Suite(t *testing.T, bridge func(t *testing.T) Bridge) {
 				c.run(t, New(t, bridge(t)))
 				return
 			}
-			dir := smallVolume(t)
+			dir := SmallVolume(t)
 			c.run(t, newRig(t, bridge(t), dir))
 		})
 	}

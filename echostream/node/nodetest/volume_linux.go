@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// smallVolume is a file system of 16 MiB of its own, in memory. It takes root; without that the test is skipped, but never in CI.
-func smallVolume(t *testing.T) string {
+// SmallVolume is a file system of 16 MiB of its own, in memory. It takes root; without that the test is skipped, but never in CI.
+func SmallVolume(t *testing.T) string {
 	dir := t.TempDir()
 	err := syscall.Mount("none", dir, "tmpfs", 0, "size=16m,mode=755")
 	if err == syscall.EPERM && os.Getenv("CI") == "" {

@@ -4,7 +4,7 @@ package nodetest
 
 import "testing"
 
-func smallVolume(t *testing.T) string {
+func SmallVolume(t *testing.T) string {
 	t.Skip("a volume that is full or read-only is made on Linux")
 	return ""
 }
