@@ -178,7 +178,7 @@ func TestSituationsAreTold(t *testing.T) {
 		},
 		{
 			name:  "full disk",
-			begin: func(r *statusRig) { fill(r.t, r.env["FTPNODE_DATA"]) },
+			begin: func(r *statusRig) { fillVolume(r.t, r.env["FTPNODE_DATA"]) },
 			line:  "The node needs help: the volume", page: "The node's disk cannot be written", sick: "no space left on device",
 			end: func(r *statusRig) { require.NoError(r.t, os.Remove(filepath.Join(r.env["FTPNODE_DATA"], "filler"))) },
 		},
@@ -250,7 +250,7 @@ func TestSituationsAreTold(t *testing.T) {
 	}
 }
 
-func fill(t *testing.T, dir string) {
+func fillVolume(t *testing.T, dir string) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(dir, "filler"))
 	require.NoError(t, err)
