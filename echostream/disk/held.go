@@ -15,7 +15,9 @@ import (
 // the new one counts from then on.
 func Hold(fsys FS, dir string) {
 	if o, ok := fsys.(*OS); ok {
-		o.held.add(path.Clean(dir))
+		dir = path.Clean(dir)
+		o.held.add(dir)
+		o.held.get(o.root, dir) // if it is not there yet, with the first use
 	}
 }
 

@@ -33,7 +33,6 @@ func Open(opts Options) (*Outbox, error) {
 	}
 	o.cond.L, o.work.L = &o.mu, &o.mu
 	o.preparing = preparing{gates: [2]gate{{limit: opts.Workers}, {limit: opts.Workers}}, all: map[*preparation]bool{}}
-	disk.Hold(opts.FS, opts.Dir)
 	o.dirSync = newShared(func(*struct{}) error { return opts.FS.SyncDir(opts.Dir) })
 	o.reserve = &reserve{fs: opts.FS, dir: opts.Dir, size: opts.Reserve}
 	o.journal = newJournal(opts.FS, opts.Dir, o.header, &o.mu)
@@ -346,6 +345,7 @@ func (r *recovery) repair() error {
 	if err := disk.MkdirAll(r.opts.FS, r.opts.Dir, 0o700); err != nil {
 		return err
 	}
+	disk.Hold(r.opts.FS, r.opts.Dir)
 	if err := disk.MkdirAll(r.opts.FS, r.opts.FailedDir, 0o700); err != nil {
 		return err
 	}

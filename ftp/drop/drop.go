@@ -132,12 +132,12 @@ func Open(opts Options) (*Drop, error) {
 	d.held.trouble = map[string]*retry.Trouble{}
 	d.stopped, d.stop = context.WithCancel(context.Background())
 	d.watcher = newWatcher(d)
-	disk.Hold(d.fs, openDir)
 	for _, dir := range []string{dropDir, openDir, keptDir} {
 		if err := disk.MkdirAll(d.fs, dir, dirPerm); err != nil {
 			return nil, fmt.Errorf("making %s: %w", dir, err)
 		}
 	}
+	disk.Hold(d.fs, openDir)
 	switch n, err := d.uploads.removeOpen(); {
 	case err != nil:
 		return nil, fmt.Errorf("removing unfinished uploads: %w", err)
