@@ -26,6 +26,11 @@ func (o *Outbox) auditAll() {
 			failures = 1
 		}
 		if failed > 0 {
+			var unaudited []*entry
+			o.locked(func() { unaudited = slices.Clone(o.unaudited) })
+			if wrote, err := o.noteSent(unaudited); wrote { // if the disk refuses, it goes on: what leaves may be all that can make room
+				o.diskOutcome(err)
+			}
 			o.pause(o.opts.backoff(failures), sending)
 		}
 	}
@@ -35,7 +40,7 @@ func (o *Outbox) auditAll() {
 func (o *Outbox) nextAudit(failing bool) []*entry {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for o.phase < lastAudit && (len(o.unaudited) == 0 || o.noteFirst || failing && o.phase == stopping) {
+	for o.phase < lastAudit && (len(o.unaudited) == 0 || failing && o.phase == stopping) {
 		o.work.Wait()
 	}
 	if o.phase >= lastAudit && failing {
@@ -82,31 +87,17 @@ func (o *Outbox) finishAudit(batch []*entry, results []error) (line retry.Line, 
 			last = err
 		}
 	}
-	o.auditFails, o.noteFirst = failed > 0, failed > 0
 	o.cond.Broadcast() // somebody may await what was delivered
 	if failed == 0 {
 		return o.auditTrouble.Over(time.Now(), "Auditing works again"), 0
 	}
-	o.work.Broadcast()
 	return o.auditTrouble.Hit(time.Now(), levelOf(last), "Auditing fails"+goesOn, last, "waiting", len(o.unaudited)), failed
 }
 
-// unnotedNow takes the entries whose being sent is to be noted, since their audit is late: it may be out for weeks, or have weeks to catch up
-// with, and nothing is to be held up, or sent a second time, because only its audit was missing. While the
-// audit keeps up there are none, since an entry leaves at once.
-func (o *Outbox) unnotedNow() []*entry {
-	o.unnoted = slices.DeleteFunc(o.unnoted, func(e *entry) bool { return e.state != sent || e.noted })
-	if len(o.unnoted) == 0 {
-		o.unnoted = nil
-		return nil
-	}
-	late := o.auditFails || len(o.unaudited) > o.opts.AuditBatch || len(o.unnoted) > maxUnsettled/2 || o.phase == lastRemoval
-	if !late {
-		return nil
-	}
-	// There are more than that only when an edge was removed that many had waited for.
-	n := min(len(o.unnoted), maxUnsettled)
-	return slices.Clone(o.unnoted[:n])
+// auditLate reports whether what was sent is to be noted, since its audit may be out for weeks, or have weeks to catch up with: nothing is to be held
+// up, or sent a second time, because only its audit was missing. While the audit keeps up, an entry leaves at once.
+func (o *Outbox) auditLate() bool {
+	return o.auditTrouble.Failures() > 0 || len(o.unaudited) > o.opts.AuditBatch || o.unsettled > maxUnsettled/2
 }
 
 // noteSent makes it durable that entries were sent, and reports whether there was anything to write. They may be audited and leave meanwhile.

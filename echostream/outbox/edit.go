@@ -272,16 +272,14 @@ func (o *Outbox) Withdraw(id, to string) error {
 
 // removeNow has the files of retired entries go. What does not go is left to Run.
 func (o *Outbox) removeNow(retired ...*entry) {
-	ready, remaining := o.removable(retired)
+	var ready, later []*entry
+	o.locked(func() { ready, later = removable(retired) })
 	stuck, err := o.removeFiles(ready)
-	if remaining = append(remaining, stuck...); len(remaining) == 0 {
-		return
-	}
 	if err != nil {
 		o.diskOutcome(err)
 	}
 	o.locked(func() {
-		o.leavers = append(o.leavers, remaining...)
+		o.leavers = append(append(o.leavers, later...), stuck...)
 		o.work.Broadcast()
 	})
 }

@@ -43,29 +43,16 @@ func (o *Outbox) setAside(e *entry, why failure) {
 	o.leaveAs(e, &exit{kind: kind, why: why})
 }
 
-// removals is work on the disk.
-type removals struct {
-	leavers []*entry
-	unnoted []*entry
-	tidy    bool
-	last    bool // Run ends when it is done
-}
-
-// removeAll does the work on the disk that is behind the delivery, until Run ends. What does not succeed is done
+// removeAll has what leaves go from the disk, and keeps the journal small, until Run ends. What does not succeed is done
 // again after a pause; entries are not sent again.
 func (o *Outbox) removeAll() {
 	for failures := 0; ; {
-		work := o.nextRemovals(failures > 0)
-		did, remaining, err := o.remove(work)
-		o.locked(func() {
-			o.leavers = append(remaining, o.leavers...)
-			o.noteFirst = false // even if the disk has refused: what leaves may be all that can make room on it
-			o.work.Broadcast()
-		})
-		if did || err != nil {
+		ready, last := o.nextRemovals(failures > 0)
+		err := o.remove(ready)
+		if len(ready) > 0 || err != nil {
 			o.diskOutcome(err)
 		}
-		if work.last && (err != nil || !did) {
+		if last && (err != nil || len(ready) == 0) {
 			return
 		}
 		if failures++; err == nil {
@@ -76,57 +63,48 @@ func (o *Outbox) removeAll() {
 	}
 }
 
-// nextRemovals waits for work on the disk. While Run ends, a disk that fails is tried once more, when all else has ended.
-func (o *Outbox) nextRemovals(failing bool) removals {
+// nextRemovals waits for work on the disk, and takes the leavers whose files may go. While Run ends, a disk that fails is tried once more, when all else
+// has ended: last.
+func (o *Outbox) nextRemovals(failing bool) (ready []*entry, last bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for {
-		for failing && (o.phase == stopping || o.phase == lastAudit) {
-			o.work.Wait()
-		}
-		work := removals{leavers: o.leavers, unnoted: o.unnotedNow(), tidy: o.journal.wasteful() != nil, last: o.phase == lastRemoval}
-		ready := slices.ContainsFunc(o.leavers, func(e *entry) bool { return e.replaces == nil })
-		if ready || len(work.unnoted) > 0 || work.tidy || work.last || o.noteFirst {
-			o.leavers = nil
-			return work
+		if !failing || o.phase == sending || o.phase == lastRemoval {
+			ready, o.leavers = removable(o.leavers)
+			if last = o.phase == lastRemoval; last || len(ready) > 0 || o.journal.wasteful() != nil {
+				return ready, last
+			}
 		}
 		o.work.Wait()
 	}
 }
 
-// remove does work on the disk, and reports whether there was any. It gives back the entries that have not left.
-func (o *Outbox) remove(work removals) (did bool, remaining []*entry, err error) {
-	did, err = o.noteSent(work.unnoted)
-	errs := []error{err}
-	ready, remaining := o.removable(work.leavers)
+// remove does work on the disk. What cannot be removed is noted, so that it is not sent again. If that is refused, too, nothing more is sent for now.
+func (o *Outbox) remove(ready []*entry) error {
 	stuck, err := o.removeFiles(ready)
-	errs = append(errs, err)
-	remaining = append(stuck, remaining...)
-	// What cannot be removed is noted, so that it is not sent again. If that is refused, too, nothing more is sent for now.
-	_, err = o.noteSent(stuck)
+	_, noteErr := o.noteSent(stuck)
 	o.locked(func() {
+		o.leavers = append(stuck, o.leavers...)
 		o.refused = slices.ContainsFunc(stuck, func(e *entry) bool { return !e.noted && !e.hidden() })
 		o.cond.Broadcast()
 	})
 	if len(ready) > len(stuck) && o.reserve.spent.Load() {
 		o.reserve.make()
 	}
-	return did || len(ready) > 0, remaining, errors.Join(append(errs, err, o.tidy())...)
+	return errors.Join(err, noteErr, o.tidy())
 }
 
 // removable tells the leavers whose files may go from those that come behind what they replace.
 // Protects: what an entry replaces must not be there, and be sent, when the record that says so is void.
-func (o *Outbox) removable(leavers []*entry) (now, later []*entry) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+func removable(leavers []*entry) (ready, later []*entry) {
 	for _, e := range leavers {
 		if e.replaces == nil {
-			now = append(now, e)
+			ready = append(ready, e)
 		} else {
 			later = append(later, e)
 		}
 	}
-	return now, later
+	return ready, later
 }
 
 // removeFiles has files go and tells of it. It gives back the entries for which it failed.

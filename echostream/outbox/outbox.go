@@ -245,9 +245,6 @@ type Outbox struct {
 
 	preparing    preparing
 	unaudited    []*entry // sent
-	unnoted      []*entry // sent, and the disk does not know yet
-	auditFails   bool
-	noteFirst    bool // an audit has failed: what was sent is noted before it is tried again
 	auditTrouble retry.Trouble
 	leavers      []*entry // whose files are to go
 	refused      bool     // the disk has refused to remove what was sent, and to note it: nothing is sent until it does either

@@ -260,12 +260,11 @@ func (o *Outbox) complete(e *entry) {
 	e.state = sent
 	o.unsettled++
 	o.unaudited = append(o.unaudited, e)
-	o.unnoted = append(o.unnoted, e)
 	o.work.Broadcast()
 }
 
-// noteProgress makes what came of a Send durable: for the entries that have more targets to wait for, and, if the stream has more to send, for
-// those that have not left meanwhile. So a disk that fails has one batch sent again, not more. It goes on until there is nothing to note or
+// noteProgress makes what came of a Send durable: for the entries that have more targets to wait for, and, if the stream has more to send or the audit is
+// late, for those that have not left meanwhile. So a disk that fails has one batch sent again, not more. It goes on until there is nothing to note or
 // Run ends. An attempt that settled none writes nothing: a target may refuse for weeks.
 func (o *Outbox) noteProgress(s *stream, entries []*entry) {
 	for failures := 1; ; failures++ {
@@ -295,10 +294,10 @@ func (e *entry) inProgress() bool { return e.state == due && len(e.acked) > 0 }
 func (o *Outbox) addProgress(s *stream, entries []*entry) (r *round[lines], sent []*entry) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	goesOn := len(s.upcoming(1)) > 0
+	note := len(s.upcoming(1)) > 0 || o.auditLate()
 	var lines []*entry
 	for _, e := range entries {
-		if goesOn && e.toNote() {
+		if note && e.toNote() {
 			sent = append(sent, e)
 		} else if !e.inProgress() {
 			continue
