@@ -3,7 +3,6 @@ package outbox
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"maps"
@@ -53,7 +52,7 @@ func FuzzRecovery(f *testing.F) {
 		before := fsys.Files()
 		o, err := Open(Options{FS: fsys, Deliverer: newCloud("a")})
 		if err != nil {
-			require.True(t, errors.As(err, new(*newerError)), "%v", err)
+			require.ErrorIs(t, err, errNewer)
 			require.Equal(t, before, fsys.Files())
 			return
 		}

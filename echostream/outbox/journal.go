@@ -304,7 +304,7 @@ func readSegment(f disk.File, name string) (segmentText, error) {
 		return t, nil
 	}
 	if t.header.Format > format {
-		return t, &newerError{name, t.header.Format}
+		return t, newerError(name, t.header.Format)
 	}
 	return t, nil
 }

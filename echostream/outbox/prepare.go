@@ -253,22 +253,11 @@ type damagedError struct{ error }
 func (damagedError) Permanent() bool { return true }
 func (e damagedError) Unwrap() error { return e.error }
 
-// panicError is a panic of the Deliverer.
-type panicError struct {
-	method string
-	value  any
-	stack  []byte
-}
-
-func (e *panicError) Error() string {
-	return fmt.Sprintf("panic in %s: %v\n%s", e.method, e.value, e.stack)
-}
-
 // guard turns a panic into an error.
 func guard(method string, call func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = &panicError{method, v, debug.Stack()}
+			err = fmt.Errorf("panic in %s: %v\n%s", method, v, debug.Stack())
 		}
 	}()
 	return call()

@@ -32,30 +32,42 @@ var errUnfit = errors.New("it cannot be taken")
 // them no order is promised, nor among the items of a call that a crash has cut short. The context is looked at only before anything is done.
 func (o *Outbox) Put(ctx context.Context, items []Item) ([]Entry, []error) {
 	arrivals := make([]arrival, len(items))
-	failed := behind{}
+	failed := map[string]int{} // by lane, the first item that could not be taken: what comes behind it must not overtake it
+	held := func(i int) error {
+		if first, ok := failed[items[i].Lane]; ok && first < i {
+			return fmt.Errorf("not tried, as one before it failed: %w", arrivals[first].err)
+		}
+		return nil
+	}
+	note := func(i int) {
+		err := arrivals[i].err
+		if first, ok := failed[items[i].Lane]; err != nil && (!ok || i < first) && !isGone(err) && !errors.Is(err, errUnfit) { // those hold up nobody
+			failed[items[i].Lane] = i
+		}
+	}
 	for i := range items {
 		a := &arrivals[i]
 		a.item = items[i]
-		if a.err = cmp.Or(ctx.Err(), failed.err(i, a.item)); a.err == nil {
+		if a.err = cmp.Or(ctx.Err(), held(i)); a.err == nil {
 			a.entry, a.err = o.inspect(a.item)
 		}
 		if a.err == nil && a.item.File != nil && a.entry.size > syncFirst {
 			a.err = a.sync()
 		}
-		failed.note(i, a)
+		note(i)
 	}
 	o.makeDurable(arrivals)
 	renamed := false
 	for i := range arrivals {
 		a := &arrivals[i]
 		if a.err == nil {
-			a.err = failed.err(i, a.item)
+			a.err = held(i)
 		}
 		if a.err == nil {
 			a.err = o.rename(a.item.Path, o.pathOf(a.entry))
 			a.renamed = a.err == nil
-			failed.note(i, a)
 		}
+		note(i)
 		renamed = renamed || a.renamed
 	}
 	if renamed {
@@ -87,29 +99,6 @@ func (a *arrival) sync() error {
 	a.synced = true
 	// Protects: the bytes. Some file systems (NFS, FUSE) tell of a failed write only when the file is closed.
 	return errors.Join(a.item.File.Sync(), a.item.File.Close())
-}
-
-// behind holds the first item of each lane that could not be taken: what comes behind it must not overtake it.
-type behind map[string]failedItem
-
-type failedItem struct {
-	index int
-	err   error
-}
-
-func (b behind) err(i int, item Item) error {
-	if first, ok := b[item.Lane]; ok && first.index < i {
-		return fmt.Errorf("not tried, as one before it failed: %w", first.err)
-	}
-	return nil
-}
-
-// note notes an item that failed. One that is gone, or can never be taken, holds up nobody.
-func (b behind) note(i int, a *arrival) {
-	first, ok := b[a.item.Lane]
-	if a.err != nil && !isGone(a.err) && !errors.Is(a.err, errUnfit) && (!ok || i < first.index) {
-		b[a.item.Lane] = failedItem{i, a.err}
-	}
 }
 
 // inspect makes an entry of an item.

@@ -118,6 +118,34 @@ func TestPutWithFile(t *testing.T) {
 	}
 }
 
+// What comes behind a file that could not be made durable must not overtake it; another lane goes on.
+func TestNothingOvertakesWhatFailed(t *testing.T) {
+	for name, change := range map[string]func(i *Item){"its sync": func(*Item) {}, "what it replaces": func(i *Item) { i.Replaces = "due" }} {
+		t.Run(name, func(t *testing.T) {
+			fsys := disktest.New(1)
+			r := newRig(t, fsys, "t").open()
+			due := r.put("due")[0]
+			var items []Item
+			for _, name := range []string{"before", "fails", "behind"} {
+				item, _ := r.written(name, "x")
+				items = append(items, item)
+			}
+			other, _ := r.written("other", "x")
+			other.Lane = "other"
+			if change(&items[1]); items[1].Replaces != "" {
+				items[1].Replaces = due.ID
+			} else {
+				fsys.Inject(disktest.Fault{Kind: disktest.Sync, Path: items[1].Path})
+			}
+			_, errs := r.Put(context.Background(), append(items, other))
+			assert.NoError(t, errs[0])
+			assert.Error(t, errs[1])
+			assert.ErrorContains(t, errs[2], "not tried, as one before it failed")
+			assert.NoError(t, errs[3])
+		})
+	}
+}
+
 // Whatever fails once, at any operation: a file that Put has not taken stands where it stood, and is not an entry, neither now nor after a kill.
 func TestPutThatFailsAtAnyStep(t *testing.T) {
 	setup := func() (*rig, *disktest.FS, []Item) {

@@ -107,15 +107,11 @@ type header struct {
 	Late   []lateRecord `json:"late,omitempty"`  // all that still count
 }
 
-// newerError is for what a newer program wrote.
-type newerError struct {
-	name   string
-	format int
-}
+// errNewer is for what a newer program wrote.
+var errNewer = errors.New("run the newer program; nothing was changed")
 
-func (e *newerError) Error() string {
-	return fmt.Sprintf("%s has format %d, and this program knows formats up to %d: "+
-		"run the newer program; nothing was changed", e.name, e.format, format)
+func newerError(name string, found int) error {
+	return fmt.Errorf("%s has format %d, and this program knows formats up to %d: %w", name, found, format, errNewer)
 }
 
 // textOrBytes keeps text that is not UTF-8 from being mangled in JSON.
@@ -229,7 +225,7 @@ func decodeSetAside(name string, data []byte) (setAside, error) {
 		return setAside{}, fmt.Errorf("reading the record %s: %w", name, err)
 	}
 	if version.Format > format {
-		return setAside{}, &newerError{name, version.Format}
+		return setAside{}, newerError(name, version.Format)
 	}
 	var r setAside
 	if err := json.Unmarshal(data, &r); err != nil {

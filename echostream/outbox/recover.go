@@ -326,7 +326,7 @@ func (r *recovery) readLoose(name string) error {
 	}
 	aside, err := decodeSetAside(name, data)
 	if err != nil {
-		if newer := (*newerError)(nil); errors.As(err, &newer) {
+		if errors.Is(err, errNewer) {
 			return err
 		}
 		r.opts.Log.Error("A record in the outbox cannot be read and is left alone", "file", name, "error", err)

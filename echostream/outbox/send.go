@@ -17,13 +17,6 @@ const (
 	unknownFor = 5 * time.Minute
 )
 
-// batch is what one call of Send gets: entries of one lane, in order, with their payloads.
-type batch struct {
-	entries []*entry
-	preps   []*preparation
-	err     error // why the first one could not be prepared; then it holds that one alone
-}
-
 // runStream sends what a lane has for a target until there is nothing more, or it is the turn of another lane.
 func (o *Outbox) runStream(s *stream) {
 	failures := 0
@@ -34,18 +27,19 @@ func (o *Outbox) runStream(s *stream) {
 		if b == nil {
 			return
 		}
-		results := []error{b.err}
-		if b.err == nil {
+		results := []error{b[0].err}
+		if b[0].err == nil {
 			if !o.enter(&s.target.gate, urgent) {
-				o.locked(func() { o.release(b.preps); o.endStream(s) })
+				o.locked(func() { o.release(b); o.endStream(s) })
 				return
 			}
-			switch err := o.attempt(b); {
-			case len(b.entries) == 0:
+			var err error
+			switch b, err = o.attempt(b); {
+			case len(b) == 0:
 				o.locked(func() { s.target.gate.busy--; o.cond.Broadcast() })
 				continue
 			case err != nil:
-				results = slices.Repeat([]error{err}, len(b.entries))
+				results = slices.Repeat([]error{err}, len(b))
 			default:
 				results = o.callSend(s.target.name, b)
 			}
@@ -60,7 +54,7 @@ func (o *Outbox) runStream(s *stream) {
 		if slices.ContainsFunc(failed, isUnknown) {
 			unknown = time.Now()
 		}
-		if failures++; len(failed) < len(b.entries) {
+		if failures++; len(failed) < len(b) {
 			failures = 1
 		}
 		pause := o.opts.backoff(failures)
@@ -72,51 +66,50 @@ func (o *Outbox) runStream(s *stream) {
 	}
 }
 
-// nextBatch waits for the stream's next batch. nil: there is none, and the stream has ended.
-func (o *Outbox) nextBatch(s *stream, mayYield bool) *batch {
+// nextBatch waits for the stream's next batch: what one call of Send gets, entries of one lane, in order, with their payloads; or one alone that could not be
+// prepared. nil: there is none, and the stream has ended.
+func (o *Outbox) nextBatch(s *stream, mayYield bool) []*preparation {
 	for {
 		b := o.claimBatch(s, mayYield)
 		if b == nil {
 			return nil
 		}
 		ready := 1
-		<-b.preps[0].done
-		for ready < len(b.preps) && (sizeClass(b.entries[ready].size) == 0 || b.preps[ready].isDone()) { // no wait for a large one behind the first
-			<-b.preps[ready].done
+		<-b[0].done
+		for ready < len(b) && (sizeClass(b[ready].entry.size) == 0 || b[ready].isDone()) { // no wait for a large one behind the first
+			<-b[ready].done
 			ready++
 		}
-		if o.trim(b, ready) {
+		if b = o.trim(b, ready); len(b) > 0 {
 			return b
 		}
 	}
 }
 
-// trim leaves what one call of Send takes of the first n entries, and reports whether there is anything.
-func (o *Outbox) trim(b *batch, n int) bool {
+// trim leaves what one call of Send takes of the first n, or the first one alone if it could not be prepared.
+func (o *Outbox) trim(b []*preparation, n int) []*preparation {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	fits := 0
 	var bytes int64
 	for fits < n {
-		e, p := b.entries[fits], b.preps[fits]
-		if e.state != due || p.err != nil || fits > 0 && bytes+p.weight > o.opts.BatchBytes {
+		p := b[fits]
+		if p.entry.state != due || p.err != nil || fits > 0 && bytes+p.weight > o.opts.BatchBytes {
 			break
 		}
 		bytes += p.weight
 		fits++
 	}
-	if fits == 0 && b.entries[0].state == due { // it could not be prepared
-		b.err = b.preps[0].err
+	if fits == 0 && b[0].entry.state == due {
 		fits = 1
 	}
-	o.release(b.preps[fits:])
-	b.entries, b.preps = b.entries[:fits], b.preps[:fits]
-	return fits > 0
+	o.release(b[fits:])
+	return b[:fits]
 }
 
 // claimBatch waits until the stream may go on, and starts the preparation of its next entries, of two batches if there is room.
 // nil: there is nothing to do, and the stream has ended.
-func (o *Outbox) claimBatch(s *stream, mayYield bool) *batch {
+func (o *Outbox) claimBatch(s *stream, mayYield bool) (b []*preparation) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for {
@@ -130,7 +123,6 @@ func (o *Outbox) claimBatch(s *stream, mayYield bool) *batch {
 			return nil
 		}
 		if o.unsettled < maxUnsettled && !o.refused {
-			b := &batch{}
 			for i, e := range next {
 				p := o.want(e)
 				if p == nil {
@@ -140,9 +132,9 @@ func (o *Outbox) claimBatch(s *stream, mayYield bool) *batch {
 					p.refs-- // made ahead
 					continue
 				}
-				b.entries, b.preps = append(b.entries, e), append(b.preps, p)
+				b = append(b, p)
 			}
-			if len(b.entries) > 0 {
+			if len(b) > 0 {
 				return b
 			}
 		}
@@ -150,11 +142,11 @@ func (o *Outbox) claimBatch(s *stream, mayYield bool) *batch {
 	}
 }
 
-func (o *Outbox) callSend(target string, b *batch) []error {
-	handed := make([]Prepared, len(b.entries))
+func (o *Outbox) callSend(target string, b []*preparation) []error {
+	handed := make([]Prepared, len(b))
 	o.locked(func() {
-		for i, e := range b.entries {
-			handed[i] = o.prepared(e, b.preps[i].payload)
+		for i, p := range b {
+			handed[i] = o.prepared(p.entry, p.payload)
 		}
 	})
 	return results("Send", len(handed), func() []error { return o.opts.Deliverer.Send(o.calls, target, handed) })
@@ -182,12 +174,12 @@ func results(method string, n int, call func() []error) (errs []error) {
 
 // finish takes in the results of an attempt. It returns the entries that the target has taken or refused, and the errors of those that are to be
 // tried again.
-func (o *Outbox) finish(s *stream, b *batch, results []error) (settled []*entry, failed []error, line retry.Line) {
+func (o *Outbox) finish(s *stream, b []*preparation, results []error) (settled []*entry, failed []error, line retry.Line) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	t := s.target
-	for i, e := range b.entries {
-		err := results[i]
+	for i, p := range b {
+		e, err := p.entry, results[i]
 		switch {
 		case err == nil:
 			e.settle(t)
@@ -200,7 +192,7 @@ func (o *Outbox) finish(s *stream, b *batch, results []error) (settled []*entry,
 			e.attempts++
 			failed = append(failed, err)
 			if isStale(err) {
-				o.discard(b.preps[i])
+				o.discard(p)
 			}
 			continue
 		}
@@ -209,11 +201,11 @@ func (o *Outbox) finish(s *stream, b *batch, results []error) (settled []*entry,
 			o.complete(e)
 		}
 	}
-	if b.err == nil {
-		s.tried = max(s.tried, b.entries[len(b.entries)-1].place)
-		o.leave(&t.gate, len(failed) < len(b.entries))
+	if b[0].err == nil {
+		s.tried = max(s.tried, b[len(b)-1].entry.place)
+		o.leave(&t.gate, len(failed) < len(b))
 	}
-	o.release(b.preps)
+	o.release(b)
 	o.discardDistant(s, b)
 	if len(failed) == 0 || o.phase != sending {
 		if o.suffer(s, nil); t.suffers == 0 {
@@ -225,22 +217,22 @@ func (o *Outbox) finish(s *stream, b *batch, results []error) (settled []*entry,
 	o.retarget = true // the edges may have changed
 	o.cond.Broadcast()
 	what := "Sending fails"
-	if b.err != nil {
+	if b[0].err != nil {
 		what = "Preparing files fails"
 	}
-	first := b.entries[slices.IndexFunc(results, func(err error) bool { return err != nil && !isPermanent(err) })]
+	first := b[slices.IndexFunc(results, func(err error) bool { return err != nil && !isPermanent(err) })].entry
 	return settled, failed, t.trouble.Hit(time.Now(), levelOf(failed[0]), what+goesOn, failed[0], "target", t.name, "trackingId", first.id.String(), "name", first.name)
 }
 
 // discardDistant forgets the payloads that no other stream will need soon.
-func (o *Outbox) discardDistant(s *stream, b *batch) {
+func (o *Outbox) discardDistant(s *stream, b []*preparation) {
 	var reach uint64 // the last place that another stream is near to
 	for _, other := range s.lane.streams {
 		if next := other.upcoming(2 * o.opts.Batch); other != s && other.target.active && len(next) > 0 {
 			reach = max(reach, next[len(next)-1].place)
 		}
 	}
-	for _, p := range b.preps {
+	for _, p := range b {
 		if p.entry.state == due && p.entry.settledFor(s.target) && p.refs == 0 && p.entry.place > reach {
 			o.discard(p)
 		}

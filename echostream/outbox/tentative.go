@@ -166,10 +166,10 @@ func (o *Outbox) revertTentative(e *entry) {
 }
 
 // attempt makes it durable that the tentative entries of a batch are attempted, before they are. What may not be sent leaves the batch.
-func (o *Outbox) attempt(b *batch) error {
-	first := o.beginAttempt(b)
+func (o *Outbox) attempt(b []*preparation) ([]*preparation, error) {
+	b, first := o.beginAttempt(b)
 	if len(first) == 0 {
-		return nil
+		return b, nil
 	}
 	denied := make([]error, len(first))
 	for i, e := range first {
@@ -208,40 +208,38 @@ func (o *Outbox) attempt(b *batch) error {
 				e.tentative.attempted = err == nil
 			}
 		}
-		o.leaveOut(b)
+		b = o.leaveOut(b)
 		o.cond.Broadcast()
 	})
-	return err
+	return b, err
 }
 
 // beginAttempt waits until nobody else is about to attempt the batch's entries, and takes those for which this is the first attempt: they are busy.
-func (o *Outbox) beginAttempt(b *batch) (first []*entry) {
+func (o *Outbox) beginAttempt(b []*preparation) (_ []*preparation, first []*entry) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for slices.ContainsFunc(b.entries, func(e *entry) bool { return e.busy && e.state == due }) {
+	for slices.ContainsFunc(b, func(p *preparation) bool { return p.entry.busy && p.entry.state == due }) {
 		o.cond.Wait()
 	}
-	o.leaveOut(b)
-	for _, e := range b.entries {
-		if e.undecided() {
-			e.busy = true
-			first = append(first, e)
+	b = o.leaveOut(b)
+	for _, p := range b {
+		if p.entry.undecided() {
+			p.entry.busy = true
+			first = append(first, p.entry)
 		}
 	}
-	return first
+	return b, first
 }
 
 // leaveOut leaves out of a batch what is not to be sent any more.
-func (o *Outbox) leaveOut(b *batch) {
-	entries, preps := b.entries[:0:0], b.preps[:0:0]
-	for i, e := range b.entries {
-		if e.state == due {
-			entries, preps = append(entries, e), append(preps, b.preps[i])
-		} else {
-			o.release(b.preps[i : i+1])
+func (o *Outbox) leaveOut(b []*preparation) []*preparation {
+	return slices.DeleteFunc(b, func(p *preparation) bool {
+		if p.entry.state == due {
+			return false
 		}
-	}
-	b.entries, b.preps = entries, preps
+		o.release([]*preparation{p})
+		return true
+	})
 }
 
 // takers are the targets that have acknowledged e.
