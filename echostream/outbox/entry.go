@@ -101,6 +101,9 @@ func (e *entry) hidden() bool {
 	return e.state == leaving && (e.exit.kind == withdrawn || e.exit.kind == voided)
 }
 
+// base is what the names of e's files begin with.
+func (e *entry) base() string { return baseName(e.seq, e.id.String()) }
+
 func (o *Outbox) pathOf(e *entry) string { return o.pathFor(e.seq, e.id.String()) }
 
 func (o *Outbox) pathFor(seq uint64, id string) string {
@@ -162,13 +165,26 @@ func (o *Outbox) recordOf(e *entry) record {
 	return r
 }
 
-// restore makes an entry of what the disk knows. A wait goes on where it was, but never longer than it was asked for: the clock may have
+// restore makes e what a record says. A wait goes on where it was, but never longer than it was asked for: the clock may have
 // been set since.
-func (o *Outbox) restore(k key, r *record) *entry {
-	e := &entry{
-		seq: k.seq, id: k.id, name: r.name(), key: r.key(), from: r.From, meta: r.Meta, size: r.Size,
+func (o *Outbox) restore(e *entry, r *record) {
+	*e = entry{
+		seq: e.seq, id: e.id, segment: e.segment, bytes: e.bytes,
+		name: r.name(), key: r.key(), from: r.From, meta: r.Meta, size: r.Size,
 		accepted: r.Accepted.UnixNano(), place: r.Place, state: waiting, yield: r.Yield, lane: o.laneOf(r.lane()),
 		attempts: uint32(r.Retries), refused: r.Refused, round: uint32(r.Round),
+	}
+	switch {
+	case r.Void:
+		e.state, e.exit = leaving, &exit{kind: voided, to: r.From}
+	case r.Withdrawn, r.Tentative && !r.Attempted: // nobody was told of it
+		e.state, e.exit = leaving, &exit{kind: withdrawn, to: r.To}
+	case r.Sent:
+		e.state, e.noted = sent, true
+	}
+	if r.Replaces != "" {
+		id, _ := parseID(r.Replaces)
+		e.replaces = o.entries[id]
 	}
 	if e.place == 0 {
 		e.place = e.seq
@@ -176,7 +192,7 @@ func (o *Outbox) restore(k key, r *record) *entry {
 	e.setModTime(r.ModTime)
 	e.setChecksum(r.Checksum)
 	if r.Tentative {
-		e.tentative = &tentative{attempted: true} // else Open has taken it back
+		e.tentative = &tentative{attempted: true} // else it is taken back
 	}
 	if e.hold = newHold(r.Wait); e.hold != nil && r.Wait != Forever {
 		now := time.Now()
@@ -194,7 +210,6 @@ func (o *Outbox) restore(k key, r *record) *entry {
 	if strings.HasSuffix(e.key, e.name) {
 		e.name = e.key[len(e.key)-len(e.name):] // one string in memory
 	}
-	return e
 }
 
 // settle notes that t needs e no more.

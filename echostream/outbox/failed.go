@@ -33,8 +33,8 @@ func (o *Outbox) Failed() ([]FailedEntry, error) {
 	var all []FailedEntry
 	for _, name := range names {
 		base, suffix := cutSuffix(name)
-		if k, ok := parseBase(base); ok && suffix == dataSuffix {
-			f, err := o.readFailed(k)
+		if _, _, ok := parseBase(base); ok && suffix == dataSuffix {
+			f, err := o.readFailed(base)
 			if isGone(err) { // sent again or discarded meanwhile
 				continue
 			}
@@ -47,20 +47,19 @@ func (o *Outbox) Failed() ([]FailedEntry, error) {
 	return all, nil
 }
 
-// failedName is the name in failed/ of an entry's file, without its suffix.
-func (o *Outbox) failedName(k key) string {
-	return path.Join(o.opts.FailedDir, baseName(k.seq, k.id.String()))
-}
+// failedName is the name in failed/ of an entry's files, without a suffix.
+func (o *Outbox) failedName(base string) string { return path.Join(o.opts.FailedDir, base) }
 
 // readFailed describes a file in failed/.
-func (o *Outbox) readFailed(k key) (FailedEntry, error) {
-	name := o.failedName(k)
+func (o *Outbox) readFailed(base string) (FailedEntry, error) {
+	name := o.failedName(base)
 	info, err := o.opts.FS.Lstat(name + dataSuffix)
 	if err != nil {
 		return FailedEntry{}, err
 	}
-	f := FailedEntry{Entry: Entry{ID: k.id.String(), Path: name + dataSuffix, Size: info.Size()}}
-	aside, err := o.readAside(k)
+	_, id, _ := parseBase(base)
+	f := FailedEntry{Entry: Entry{ID: id.String(), Path: name + dataSuffix, Size: info.Size()}}
+	aside, err := o.readAside(base)
 	if err != nil {
 		f.Reason, f.Error = "its record is missing or damaged", err.Error()
 		return f, nil
@@ -73,32 +72,32 @@ func (o *Outbox) readFailed(k key) (FailedEntry, error) {
 }
 
 // readAside reads the record of a file in failed/.
-func (o *Outbox) readAside(k key) (setAside, error) {
-	name := o.failedName(k) + recordSuffix
+func (o *Outbox) readAside(base string) (setAside, error) {
+	name := o.failedName(base) + recordSuffix
 	data, err := disk.ReadFile(o.opts.FS, name, maxRecordFile)
 	if err != nil {
 		return setAside{}, err
 	}
 	aside, err := decodeSetAside(name, data)
-	if err == nil && (aside.Seq != k.seq || aside.ID != k.id.String()) {
+	if err == nil && baseName(aside.Seq, aside.ID) != base {
 		err = fmt.Errorf("the record %s is that of another file", name)
 	}
 	return aside, err
 }
 
 // findFailed finds what is in failed/ of an entry. The error wraps fs.ErrNotExist if that is nothing.
-func (o *Outbox) findFailed(id string) (key, error) {
+func (o *Outbox) findFailed(id string) (base string, err error) {
 	names, err := o.namesIn(o.opts.FailedDir)
 	if err != nil {
-		return key{}, err
+		return "", err
 	}
 	for _, name := range names {
 		base, suffix := cutSuffix(name)
-		if k, ok := parseBase(base); ok && k.id.String() == id && (suffix == dataSuffix || suffix == recordSuffix) {
-			return k, nil
+		if _, found, ok := parseBase(base); ok && found.String() == id && (suffix == dataSuffix || suffix == recordSuffix) {
+			return base, nil
 		}
 	}
-	return key{}, fmt.Errorf("entry %s is not in %s: %w", id, o.opts.FailedDir, fs.ErrNotExist)
+	return "", fmt.Errorf("entry %s is not in %s: %w", id, o.opts.FailedDir, fs.ErrNotExist)
 }
 
 // Retry puts an entry from failed/ back into the outbox, durably, with its tracking id and its old place in the order. It gets another round: the targets that
@@ -107,9 +106,9 @@ func (o *Outbox) findFailed(id string) (key, error) {
 func (o *Outbox) Retry(id string) error {
 	o.aside.Lock()
 	defer o.aside.Unlock()
-	k, err := o.findFailed(id)
+	base, err := o.findFailed(id)
 	if err == nil {
-		err = o.retry(k)
+		err = o.retry(base)
 	}
 	if err != nil {
 		return fmt.Errorf("sending again what has failed: %w", err)
@@ -117,18 +116,18 @@ func (o *Outbox) Retry(id string) error {
 	return nil
 }
 
-func (o *Outbox) retry(k key) error {
-	aside, err := o.readAside(k)
+func (o *Outbox) retry(base string) error {
+	aside, err := o.readAside(base)
 	if err != nil {
 		return err
 	}
-	from := o.failedName(k) + dataSuffix
+	from := o.failedName(base) + dataSuffix
 	if _, err := o.opts.FS.Lstat(from); err != nil {
 		return err
 	}
 	aside.record.anotherRound()
 	aside.record.From = from
-	e, r, err := o.beginRetry(k, &aside.record)
+	e, r, err := o.beginRetry(&aside.record)
 	if err != nil {
 		return err
 	}
@@ -142,11 +141,11 @@ func (o *Outbox) retry(k key) error {
 		}
 	}
 	if err == nil {
-		_ = o.opts.FS.Remove(o.failedName(k) + recordSuffix) // harmless: Open removes it, and setting the entry aside again writes it again
+		_ = o.opts.FS.Remove(o.failedName(base) + recordSuffix) // harmless: Open removes it, and setting the entry aside again writes it again
 	}
 	o.locked(func() { o.endRetry(e, err) })
 	if err == nil {
-		o.opts.Log.Info("File that has failed is sent again", "trackingId", k.id.String(), "name", aside.name(), "bytes", aside.Size, "round", aside.Round)
+		o.opts.Log.Info("File that has failed is sent again", "trackingId", aside.ID, "name", aside.name(), "bytes", aside.Size, "round", aside.Round)
 	}
 	return err
 }
@@ -159,16 +158,18 @@ func (r *record) anotherRound() {
 }
 
 // beginRetry makes an entry of a record, and adds it to the journal's next round.
-func (o *Outbox) beginRetry(k key, r *record) (*entry, *round[lines], error) {
+func (o *Outbox) beginRetry(r *record) (*entry, *round[lines], error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
 		return nil, nil, errClosed
 	}
-	if o.entries[k.id] != nil {
-		return nil, nil, fmt.Errorf("entry %s waits in the outbox: %w", k.id, fs.ErrExist)
+	id, _ := parseID(r.ID)
+	if o.entries[id] != nil {
+		return nil, nil, fmt.Errorf("entry %s waits in the outbox: %w", id, fs.ErrExist)
 	}
-	e := o.restore(k, r)
+	e := &entry{seq: r.Seq, id: id}
+	o.restore(e, r)
 	return e, o.write(e), nil
 }
 
@@ -189,24 +190,25 @@ func (o *Outbox) endRetry(e *entry, err error) {
 func (o *Outbox) Discard(id string) error {
 	o.aside.Lock()
 	defer o.aside.Unlock()
-	k, err := o.findFailed(id)
+	base, err := o.findFailed(id)
 	if err != nil {
 		return fmt.Errorf("discarding what has failed: %w", err)
 	}
 	waits := false
-	o.locked(func() { waits = o.entries[k.id] != nil })
+	parsed, _ := parseID(id)
+	o.locked(func() { waits = o.entries[parsed] != nil })
 	if waits {
 		return fmt.Errorf("discarding what has failed: entry %s waits in the outbox: %w", id, fs.ErrExist)
 	}
-	f, err := o.readFailed(k)
+	f, err := o.readFailed(base)
 	if ignoreGone(err) != nil {
 		return fmt.Errorf("discarding what has failed: %w", err)
 	}
-	removed := o.opts.FS.Remove(o.failedName(k) + dataSuffix)
+	removed := o.opts.FS.Remove(o.failedName(base) + dataSuffix)
 	if removed == nil {
 		o.locked(func() { o.failed-- })
 	}
-	err = errors.Join(ignoreGone(removed), ignoreGone(o.opts.FS.Remove(o.failedName(k)+recordSuffix)))
+	err = errors.Join(ignoreGone(removed), ignoreGone(o.opts.FS.Remove(o.failedName(base)+recordSuffix)))
 	if err == nil {
 		// Protects: that it is gone, as whoever has asked for it was told.
 		err = o.opts.FS.SyncDir(o.opts.FailedDir)
@@ -226,11 +228,11 @@ func (o *Outbox) tellFailed() {
 	}
 	for _, name := range names { // the first one is the oldest
 		base, suffix := cutSuffix(name)
-		k, ok := parseBase(base)
+		_, _, ok := parseBase(base)
 		if !ok || suffix != dataSuffix {
 			continue
 		}
-		if f, err := o.readFailed(k); err == nil {
+		if f, err := o.readFailed(base); err == nil {
 			o.opts.Log.Warn("Files cannot be delivered and are set aside until somebody sends them again or discards them", "files", o.failed,
 				"oldest", f.Name, "trackingId", f.ID, "accepted", f.Accepted.Format(time.RFC3339), "reason", f.Reason, "error", f.Error)
 			return

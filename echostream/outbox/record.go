@@ -149,12 +149,6 @@ func baseName(seq uint64, id string) string {
 	return "0000000000000000"[:max(16-len(number), 0)] + string(number) + "-" + id
 }
 
-// key tells entries apart.
-type key struct {
-	seq uint64
-	id  trackingID
-}
-
 type trackingID [16]byte
 
 func (id trackingID) String() string { return hex.EncodeToString(id[:]) }
@@ -168,18 +162,14 @@ func parseID(s string) (id trackingID, ok bool) {
 }
 
 // parseBase is the inverse of baseName.
-func parseBase(base string) (k key, ok bool) {
-	digits, id, ok := strings.Cut(base, "-")
-	if !ok {
-		return k, false
-	}
+func parseBase(base string) (seq uint64, id trackingID, ok bool) {
+	digits, hexID, _ := strings.Cut(base, "-")
 	seq, err := strconv.ParseUint(digits, 10, 64)
 	if err != nil {
-		return k, false
+		return 0, id, false
 	}
-	k.seq = seq
-	k.id, ok = parseID(id)
-	return k, ok && baseName(k.seq, id) == base
+	id, ok = parseID(hexID)
+	return seq, id, ok && baseName(seq, hexID) == base
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

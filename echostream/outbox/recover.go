@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,7 +37,7 @@ func Open(opts Options) (*Outbox, error) {
 	o.journal = newJournal(opts.FS, opts.Dir, o.header, &o.mu)
 	o.journal.reserve = o.reserve
 
-	r := recovery{Outbox: o, movedTo: map[string]bool{}}
+	r := recovery{Outbox: o, loose: map[string]*entry{}, movedTo: map[string]bool{}}
 	if err = r.read(); err == nil {
 		err = r.repair()
 	}
@@ -55,33 +54,16 @@ func (o *Outbox) header() header {
 	return header{Format: format, Next: o.lastSeq + 1, Moved: o.moved, Late: o.freshLate()}
 }
 
-// recovery is the work of Open: first everything is read, then what is not right is changed.
+// recovery is the work of Open: first everything is read, then what is not right is changed. Meanwhile Outbox.entries are the files in the outbox, as the
+// latest record of each says; those without one are still accepting.
 type recovery struct {
 	*Outbox
-	found    map[key]*found
-	loose    []looseRecord // put back by an operator
+	loose    map[string]*entry // by the name of its record's file: put back by an operator
+	halfway  []*entry          // that have a name in failed/ too
 	moves    []moveRecord
 	unused   []*segment      // torn, and nothing lives in them
 	leftover []string        // temporary files
 	movedTo  map[string]bool // directories to which withdrawn files were moved
-}
-
-// found is a file in the outbox, and the last record of it.
-type found struct {
-	key
-	record  *record // nil: there is none, or it is an entry by now
-	sent    bool    // the record of the entry says so
-	segment *segment
-	bytes   int64
-	entry   *entry
-	aside   bool // it has a name in failed/, too
-}
-
-// looseRecord is a record file with its file in the outbox.
-type looseRecord struct {
-	name   string
-	record record
-	found  *found
 }
 
 // close gives the files back. They were only read, and the error that led here says more than theirs.
@@ -101,19 +83,19 @@ func (r *recovery) read() error {
 	if err != nil {
 		return err
 	}
-	r.found = make(map[key]*found, len(names))
+	r.entries = make(map[trackingID]*entry, len(names))
 	var segments, records []string
 	for _, name := range names {
 		base, suffix := cutSuffix(name)
 		switch suffix {
 		case dataSuffix:
-			if k, ok := parseBase(base); ok {
-				r.found[k] = &found{key: k}
-				r.sawSeq(k.seq)
+			if seq, id, ok := parseBase(base); ok && r.entries[id] == nil {
+				r.entries[id] = &entry{seq: seq, id: id}
+				r.sawSeq(seq)
 				continue
 			}
 		case recordSuffix:
-			if _, ok := parseBase(base); ok {
+			if _, _, ok := parseBase(base); ok {
 				records = append(records, path.Join(r.opts.Dir, name))
 				continue
 			}
@@ -135,14 +117,15 @@ func (r *recovery) read() error {
 	}
 	for _, name := range aside {
 		base, suffix := cutSuffix(name)
-		k, ok := parseBase(base)
+		seq, id, ok := parseBase(base)
+		e := r.find(seq, id)
 		switch {
-		case ok && suffix == dataSuffix && r.found[k] != nil:
-			r.found[k].aside = true
+		case ok && suffix == dataSuffix && e != nil:
+			r.halfway = append(r.halfway, e)
 		case ok && suffix == dataSuffix:
-			r.Outbox.failed++
-			r.sawSeq(k.seq)
-		case ok && suffix == recordSuffix && r.found[k] != nil:
+			r.failed++
+			r.sawSeq(seq)
+		case ok && suffix == recordSuffix && e != nil:
 			// Set aside half-way, or moved back without its record. If the journal has
 			// nothing about it, this has.
 			records = append(records, path.Join(r.opts.FailedDir, name))
@@ -159,6 +142,14 @@ func (r *recovery) read() error {
 		if err := r.readLoose(name); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// find gives the file of this name in the outbox, or nil.
+func (r *recovery) find(seq uint64, id trackingID) *entry {
+	if e := r.entries[id]; e != nil && e.seq == seq {
+		return e
 	}
 	return nil
 }
@@ -246,21 +237,14 @@ func (r *recovery) readSegment(name string) error {
 // note takes over a record; the last one of a file counts.
 func (r *recovery) note(record record, s *segment, bytes int64) {
 	r.sawSeq(max(record.Seq, record.Place))
-	id, ok := parseID(record.ID)
-	f := r.found[key{record.Seq, id}]
-	if !ok || f == nil { // it has left, or its file never came
-		if record.Withdrawn && record.To != "" {
-			r.movedTo[path.Dir(record.To)] = true
-		}
-		return
+	id, _ := parseID(record.ID)
+	e := r.find(record.Seq, id)
+	if e != nil {
+		r.restore(e, &record)
+		r.journal.place(e, s, bytes)
+	} else if record.Withdrawn && record.To != "" { // it has left
+		r.movedTo[path.Dir(record.To)] = true
 	}
-	if f.segment != nil {
-		f.segment.live--
-		f.segment.liveBytes -= f.bytes
-	}
-	f.record, f.segment, f.bytes = &record, s, bytes
-	s.live++
-	s.liveBytes += bytes
 }
 
 // parsed is a line of a segment.
@@ -309,13 +293,13 @@ func parseLine(text []byte) parsed {
 // readLoose reads a record file whose file is in the outbox.
 func (r *recovery) readLoose(name string) error {
 	base, _ := cutSuffix(path.Base(name))
-	k, _ := parseBase(base)
-	f := r.found[k]
-	if f == nil {
+	seq, id, _ := parseBase(base)
+	e := r.find(seq, id)
+	if e == nil {
 		r.opts.Log.Warn("A record in the outbox has no file and is left alone", "file", name)
 		return nil
 	}
-	if path.Dir(name) == r.opts.FailedDir && f.record != nil {
+	if path.Dir(name) == r.opts.FailedDir && e.state != accepting {
 		// The journal knows the file: it was not set aside in the end.
 		r.leftover = append(r.leftover, name)
 		return nil
@@ -332,11 +316,14 @@ func (r *recovery) readLoose(name string) error {
 		r.opts.Log.Error("A record in the outbox cannot be read and is left alone", "file", name, "error", err)
 		return nil
 	}
-	if aside.Seq != k.seq || aside.ID != k.id.String() {
+	if baseName(aside.Seq, aside.ID) != base {
 		r.opts.Log.Error("A record in the outbox belongs to another file and is left alone", "file", name)
 		return nil
 	}
-	r.loose = append(r.loose, looseRecord{name, aside.record, f})
+	aside.record.anotherRound()
+	r.restore(e, &aside.record)
+	r.journal.place(e, nil, 0) // what the journal says counts no more
+	r.loose[name] = e
 	return nil
 }
 
@@ -421,23 +408,11 @@ func (r *recovery) finishMoves() error {
 // in failed/ of files whose setting aside came undone. Of a file that goes back to such a name it is the one in the outbox that goes (see moveBack).
 func (r *recovery) removeSecondNames() error {
 	dirs := map[string]map[string]bool{} // with the names in them: to ask for each of 100,000 takes seconds
-	for k, f := range r.found {
-		if f.aside {
-			if dirs[r.opts.FailedDir] == nil {
-				dirs[r.opts.FailedDir] = map[string]bool{} // it is synced; what is in it is looked at here
-			}
-			removed, err := r.removeSecond(f, r.failedName(k)+dataSuffix)
-			if err != nil {
-				return err
-			}
-			if !removed {
-				r.Outbox.failed++
-			}
-		}
-		if f.record == nil || f.record.From == "" || f.record.Void || f.record.Withdrawn && f.record.To == f.record.From {
+	for _, e := range r.entries {
+		if e.from == "" || e.state == leaving && e.exit.to == e.from {
 			continue
 		}
-		dir, base := path.Split(f.record.From)
+		dir, base := path.Split(e.from)
 		dir = path.Clean(dir)
 		if dirs[dir] == nil {
 			names, err := r.namesIn(dir)
@@ -450,80 +425,70 @@ func (r *recovery) removeSecondNames() error {
 			}
 		}
 		if dirs[dir][base] {
-			if _, err := r.removeSecond(f, f.record.From); err != nil {
+			if _, err := r.removeSecond(e, e.from); err != nil {
 				return err
 			}
 		}
-		f.record.From = "" // from here on it has one name
+		e.from = "" // from here on it has one name
+	}
+	for _, e := range r.halfway {
+		dirs[r.opts.FailedDir] = nil
+		name := r.failedName(e.base()) + dataSuffix
+		second, err := r.removeSecond(e, name)
+		if err != nil {
+			return err
+		}
+		if _, err = r.opts.FS.Lstat(name); err == nil && !second {
+			r.failed++ // another file
+		}
 	}
 	// Protects: that it has one name. See syncSources. The one in failed/ must not be all that is left of an entry.
 	return r.syncDirs(slices.Collect(maps.Keys(dirs))...)
 }
 
 // removeSecond removes a further name of a file, if it is one.
-func (r *recovery) removeSecond(f *found, name string) (removed bool, err error) {
-	same, err := r.isSame(r.nameOf(f), name)
+func (r *recovery) removeSecond(e *entry, name string) (removed bool, err error) {
+	same, err := r.isSame(r.pathOf(e), name)
 	if err == nil && same {
 		err = r.opts.FS.Remove(name)
 	}
 	return err == nil && same, err
 }
 
-func (r *recovery) nameOf(f *found) string {
-	return r.pathFor(f.seq, f.id.String())
-}
-
 // finishWithdrawals has the files go that others have replaced, that their owners have withdrawn or were told nothing of, or that Put has given up.
 func (r *recovery) finishWithdrawals() error {
-	replaced := map[string]bool{}
-	for _, f := range r.found {
-		if f.record != nil && !f.record.Void {
-			replaced[f.record.Replaces] = true
+	var replaced, leavers []*entry
+	for _, e := range r.entries {
+		if old := e.replaces; old != nil {
+			e.replaces = nil
+			if old.state != accepting && (e.state != leaving || e.exit.kind != voided) {
+				old.exit = &exit{kind: withdrawn}
+				replaced = append(replaced, old)
+			}
 		}
 	}
 	// Protects: what an entry replaces must not be there, and be sent, when the one that says so has gone.
-	err := r.removeFound(func(f *found) (bool, error) {
-		if !replaced[f.id.String()] {
-			return false, nil
-		}
-		return true, r.opts.FS.Remove(r.nameOf(f))
-	})
-	if err != nil {
+	if err := r.removeFound(replaced); err != nil {
 		return err
 	}
-	return r.removeFound(func(f *found) (bool, error) {
-		switch {
-		case f.record.Void:
-			return true, r.moveBack(r.nameOf(f), f.record.From)
-		case f.record.Withdrawn && f.record.To != "":
-			return true, r.moveBack(r.nameOf(f), f.record.To)
-		case f.record.Withdrawn, f.record.Tentative && !f.record.Attempted:
-			return true, r.opts.FS.Remove(r.nameOf(f))
+	for _, e := range r.entries {
+		if e.state == leaving {
+			leavers = append(leavers, e)
 		}
-		return false, nil
-	})
+	}
+	return r.removeFound(leavers)
 }
 
-// removeFound removes files, durably, as remove says, which reports whether it has.
-func (r *recovery) removeFound(remove func(*found) (bool, error)) error {
-	done := false
-	for k, f := range r.found {
-		if f.record == nil {
-			continue
-		}
-		removed, err := remove(f)
-		if err != nil {
+// removeFound removes files, durably, as their exits say.
+func (r *recovery) removeFound(leavers []*entry) error {
+	for _, e := range leavers {
+		if err := r.removeFile(e); err != nil {
 			return err
 		}
-		if !removed {
-			continue
-		}
-		done = true
-		f.segment.live--
-		f.segment.liveBytes -= f.bytes
-		delete(r.found, k)
+		r.journal.place(e, nil, 0)
+		delete(r.entries, e.id)
 	}
-	if !done {
+	if len(leavers) == 0 {
 		return nil
 	}
 	// Protects: as in removeFiles.
@@ -536,25 +501,14 @@ func (r *recovery) takeBack() error {
 	if len(r.loose) == 0 {
 		return nil
 	}
-	var back []*entry
-	for _, l := range r.loose {
-		l.record.anotherRound()
-		if l.found.segment != nil {
-			l.found.segment.live--
-			l.found.segment.liveBytes -= l.found.bytes
-		}
-		l.found.record, l.found.segment = &l.record, nil
-		l.found.entry = r.restore(l.found.key, &l.record)
-		back = append(back, l.found.entry)
-	}
 	var round *round[lines]
-	r.locked(func() { round = r.write(back...) })
+	r.locked(func() { round = r.write(slices.Collect(maps.Values(r.loose))...) })
 	// Protects: the record, which stands in no other place after the next step.
 	if err := r.journal.wait(round); err != nil {
 		return err
 	}
-	for _, l := range r.loose {
-		if err := ignoreGone(r.opts.FS.Remove(l.name)); err != nil {
+	for name := range r.loose {
+		if err := ignoreGone(r.opts.FS.Remove(name)); err != nil {
 			return err
 		}
 	}
@@ -565,28 +519,26 @@ func (r *recovery) takeBack() error {
 // its file is renamed, and is forgotten only after the removal of the file has become durable. So it is
 // damage or an operator's doing, and the file may never have been delivered: it is kept.
 func (r *recovery) setAsideUnknown() error {
-	for _, k := range slices.SortedFunc(maps.Keys(r.found), func(a, b key) int { return cmp.Compare(a.seq, b.seq) }) {
-		f := r.found[k]
-		if f.record != nil {
+	for _, e := range slices.SortedFunc(maps.Values(r.entries), byPlace) {
+		if e.state != accepting {
 			continue
 		}
-		delete(r.found, k)
-		name := r.nameOf(f)
+		delete(r.entries, e.id)
+		name, base := r.pathOf(e), e.base()
 		info, err := r.opts.FS.Lstat(name)
 		if err != nil {
 			return err
 		}
-		base := baseName(k.seq, k.id.String())
 		aside := setAside{Format: format,
-			record: record{Seq: k.seq, ID: k.id.String(), Name: base, Size: info.Size(), ModTime: jsonTime(info.ModTime()), Accepted: jsonTime(disk.ChangeTime(info))},
+			record: record{Seq: e.seq, ID: e.id.String(), Name: base, Size: info.Size(), ModTime: jsonTime(info.ModTime()), Accepted: jsonTime(disk.ChangeTime(info))},
 			Failure: failure{
 				Reason: "its record is missing or damaged", Error: "the name that the file had is not known", Time: time.Now().UTC(),
 			}}
 		if err := r.storeAside(aside, name); err != nil {
 			return err
 		}
-		r.Outbox.failed++
-		r.opts.Log.Error("A file in the outbox has no record and was set aside", "trackingId", k.id.String(),
+		r.failed++
+		r.opts.Log.Error("A file in the outbox has no record and was set aside", "trackingId", e.id.String(),
 			"bytes", info.Size(), "file", path.Join(r.opts.FailedDir, base+dataSuffix))
 	}
 	return nil
@@ -594,27 +546,16 @@ func (r *recovery) setAsideUnknown() error {
 
 // admit makes entries of what is left, in their order.
 func (r *recovery) admit() {
-	all := make([]*found, 0, len(r.found))
-	r.entries = make(map[trackingID]*entry, len(r.found))
-	for _, f := range r.found {
-		if f.entry == nil {
-			f.entry = r.restore(f.key, f.record)
-			f.entry.segment, f.entry.bytes = f.segment, uint32(f.bytes)
-		}
-		f.sent, f.record = f.record.Sent, nil // there may be hundreds of thousands: not both are to be in memory
-		all = append(all, f)
-	}
-	slices.SortFunc(all, func(a, b *found) int { return byPlace(a.entry, b.entry) })
-	for _, f := range all {
-		e := f.entry
+	all := slices.SortedFunc(maps.Values(r.entries), byPlace)
+	for _, e := range all {
 		e.lane.entries++
 		r.link(e)
-		if f.sent {
-			e.state, e.noted = sent, true
+		if e.state == sent {
 			r.unaudited = append(r.unaudited, e)
 		}
 	}
-	for _, f := range all {
-		r.place(f.entry)
+	maps.DeleteFunc(r.lanes, func(_ string, l *lane) bool { return l.entries == 0 }) // of records that are not the latest
+	for _, e := range all {
+		r.place(e)
 	}
 }
