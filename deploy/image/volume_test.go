@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -84,12 +85,12 @@ func TestHealthOfTheVolume(t *testing.T) {
 	cloud := newCloud(t, site.config())
 	volume := newVolume(t, "--driver", "local", "--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=size=32m")
 	n := started(t, cloud, site, nodeOptions{volume: volume, more: often})
-	assert.Contains(t, n.waitHealth("healthy"), "healthy: FTP answers, and the data volume takes writes")
+	assert.Contains(t, n.waitHealth("healthy"), "healthy: the node answers, and does its work")
 
 	filler := file{"filler.tmp", bytes.Repeat([]byte("x"), 40_000_000)}
 	_, err := docker("cp", filepath.Join(filler.store(t), filler.name), n.container+":/data/drop/"+user+"/"+filler.name)
 	require.Error(t, err, "the volume was to be full")
-	assert.Contains(t, n.waitHealth("unhealthy"), "the data volume /data takes no writes")
+	assert.Contains(t, n.waitHealth("unhealthy"), "the volume /data cannot be written")
 	s := n.login()
 	assert.Contains(t, s.refused("STOR refused.bin"), "452 ", "an upload to a full volume")
 	s.do(250, "DELE %s", filler.name)
@@ -112,7 +113,7 @@ func TestHealthWithoutTheCloud(t *testing.T) {
 	n.stop()
 	cloud.leave()
 	n.start()
-	n.waitHealthText("EchoStream is out of reach")
+	n.waitHealthText("EchoStream cannot be reached")
 	n.waitLog("[WARNING]", "the node starts from the definition that it kept")
 	f := noise("kept.bin", 100_000)
 	n.login().store(f)
@@ -121,7 +122,29 @@ func TestHealthWithoutTheCloud(t *testing.T) {
 
 	cloud.join()
 	cloud.requireArrivals(f)
-	n.waitHealthText("EchoStream can be reached")
+	n.waitHealthText("All delivered")
+}
+
+// The image has no shell, and its root may be read-only: the node's commands work all the same.
+func TestStatusInTheContainer(t *testing.T) {
+	t.Parallel()
+	site := newSite(t)
+	cloud := newCloud(t, site.config())
+	n := started(t, cloud, site, nodeOptions{volume: newVolume(t), more: []string{"--read-only"}})
+	f := noise("a.bin", 100_000)
+	n.login().store(f)
+	cloud.requireArrivals(f)
+	var text string
+	require.Eventually(t, func() bool {
+		text = must(t, "exec", n.container, "/ftpnode", "status")
+		return strings.HasPrefix(text, "All delivered. Last file ")
+	}, patience, tick)
+	assert.Contains(t, text, f.name)
+	assert.Contains(t, must(t, "exec", n.container, "/ftpnode", "status", "--json"), `"state": "ok"`)
+	assert.Contains(t, must(t, "exec", n.container, "/ftpnode", "retry", "--all"), "No file failed")
+	out, err := docker("exec", n.container, "/ftpnode", "accept", "nonsense")
+	require.Error(t, err)
+	assert.Contains(t, out, "no interrupted upload has this id")
 }
 
 // A volume on which the node may not write: it says so, and waits.
