@@ -269,7 +269,9 @@ func TestOldConfigsStayValid(t *testing.T) {
 	current := decode(t, deploy.ConfigSchema())
 	for _, name := range names {
 		t.Run(filepath.Base(name), func(t *testing.T) {
-			assert.Empty(t, compat.Breaks(decode(t, readFile(t, name)), current))
+			old := decode(t, readFile(t, name))
+			assert.Empty(t, compat.Breaks(old, current))
+			sameBounds(t, "", old, current)
 		})
 	}
 	configs, err := filepath.Glob(filepath.Join("testdata", "config", "*.json"))
@@ -281,6 +283,20 @@ func TestOldConfigsStayValid(t *testing.T) {
 			assert.Empty(t, schemaErrors(t, "config.schema.json", config))
 			assert.Empty(t, schemaErrors(t, "config.template.json", config))
 		})
+	}
+}
+
+// sameBounds holds what an older schema says of bounds, in words only at first, against those that the program checks.
+func sameBounds(t *testing.T, path string, old, current any) {
+	before, is := old.(map[string]any), current.(map[string]any)
+	for _, keyword := range []string{"x-duration", "x-size", "x-ports"} {
+		if bounds, ok := is[keyword].([]any); ok {
+			assert.Contains(t, before["description"], fmt.Sprintf("From %v to %v.", bounds[0], bounds[1]), path)
+		}
+	}
+	properties, _ := before["properties"].(map[string]any)
+	for key, member := range properties {
+		sameBounds(t, path+"."+key, member, is["properties"].(map[string]any)[key])
 	}
 }
 

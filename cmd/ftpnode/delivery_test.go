@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
+	"github.com/ftpnode/ftpnode/echostream/node/nodeconfig"
 )
 
 // drops are the files that sites send: those of testdata, some with names that no Go module may hold, and a large one.
@@ -63,7 +64,7 @@ func largeSize(t *testing.T) int64 {
 	if text == "" {
 		return 16 << 20
 	}
-	size, err := parseSize(text)
+	size, err := nodeconfig.ParseSize(text)
 	require.NoError(t, err, "FTPNODE_TEST_LARGE")
 	return size
 }

@@ -15,9 +15,8 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"log/slog"
 
+	"github.com/ftpnode/ftpnode/deploy"
 	"github.com/ftpnode/ftpnode/echostream/node"
 )
 
@@ -31,7 +30,7 @@ func bridge() node.Bridge[Config] {
 	serve := func(ctx context.Context, n *node.Node, c Config) error { return serveFTP(ctx, n, c, w) }
 	return node.Bridge[Config]{
 		Name: "ftpnode", Version: release, MessageType: "echo.file", Format: format,
-		Decode:  decode,
+		Schema: deploy.ConfigSchema(), Check: checkConfig,
 		Address: func(getenv func(string) string) string { return cmp.Or(getenv("FTPNODE_FTP_ADDR"), ":2121") },
 		Health:  greets,
 		Serve:   serve, Refuse: serve, Waits: waits,
@@ -46,12 +45,3 @@ func bridge() node.Bridge[Config] {
 //	1: finished files wait in drop/, and go from there into the outbox
 //	2: finished files are in the outbox. A program of format 1 would send what is held, and drop what only the outbox knows
 const format = 2
-
-// decode is parseConfig, whose problems are logged.
-func decode(raw json.RawMessage, log *slog.Logger) Config {
-	config, problems := parseConfig(raw)
-	for _, p := range problems {
-		p.log(log)
-	}
-	return config
-}

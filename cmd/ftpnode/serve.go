@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/node"
+	"github.com/ftpnode/ftpnode/echostream/node/nodeconfig"
 	"github.com/ftpnode/ftpnode/ftp"
 	"github.com/ftpnode/ftpnode/ftp/drop"
 )
@@ -103,7 +104,7 @@ func serveFTP(ctx context.Context, n *node.Node, c Config, w *watch) error {
 
 // openDrop opens the drop directory with its users. What stands there from a version of the node that kept finished files in it goes into the
 // outbox before anything new can.
-func openDrop(ctx context.Context, n *node.Node, c Config, owners []*UserConfig) (*drop.Drop, error) {
+func openDrop(ctx context.Context, n *node.Node, c Config, owners []UserConfig) (*drop.Drop, error) {
 	d, err := drop.Open(dropOptions(n, c))
 	if err != nil {
 		return nil, err
@@ -120,13 +121,9 @@ func openDrop(ctx context.Context, n *node.Node, c Config, owners []*UserConfig)
 }
 
 func dropOptions(n *node.Node, c Config) drop.Options {
-	ignore := []string{} // not nil, which would be the default
-	for _, pattern := range c.Files.Ignore {
-		ignore = append(ignore, *pattern)
-	}
 	wait := time.Duration(0)
 	if waits(n, c) {
-		wait = time.Duration(c.Files.AcknowledgeTimeout)
+		wait = c.Files.AcknowledgeTimeout
 	}
 	watched := "" // a simulated disk is not
 	if n.Dir != "" {
@@ -139,13 +136,13 @@ func dropOptions(n *node.Node, c Config) drop.Options {
 		Outbox:        n.Outbox,
 		Describe:      describer(c.Message.Order),
 		WatchDir:      watched,
-		Ignore:        ignore,
-		Settle:        orNone(time.Duration(c.Files.Settle)),
-		Quiet:         time.Duration(c.Files.Quiet),
-		PartialExpiry: time.Duration(c.Files.PartialExpiry),
-		MaxSize:       int64(c.Files.MaxSize),
-		SpoolLimit:    int64(c.Files.SpoolLimit),
-		MinFree:       orNone(int64(c.Files.MinFree)),
+		Ignore:        c.Files.Ignore, // not nil, which would be the default
+		Settle:        orNone(c.Files.Settle),
+		Quiet:         c.Files.Quiet,
+		PartialExpiry: c.Files.PartialExpiry,
+		MaxSize:       c.Files.MaxSize,
+		SpoolLimit:    c.Files.SpoolLimit,
+		MinFree:       orNone(c.Files.MinFree),
 		MaxFiles:      c.Files.MaxFiles,
 		MaxDirs:       c.Files.MaxFolders,
 		MaxTotal:      c.Files.MaxTotal,
@@ -177,11 +174,11 @@ func newServer(n *node.Node, config Config, listener net.Listener, users []ftp.U
 		PrivateKey:              c.PrivateKey,
 		CertificateFS:           n.Volume,
 		State:                   n.Volume,
-		IdleTimeout:             time.Duration(c.IdleTimeout),
-		StallTimeout:            time.Duration(c.StallTimeout),
+		IdleTimeout:             c.IdleTimeout,
+		StallTimeout:            c.StallTimeout,
 		// A little less than the drop's, so that the verdict is in when the file's turn comes, and nothing overtakes it.
-		Settle:                   time.Duration(config.Files.Settle) * 7 / 8,
-		LoginTimeout:             time.Duration(c.LoginTimeout),
+		Settle:                   config.Files.Settle * 7 / 8,
+		LoginTimeout:             c.LoginTimeout,
 		Drain:                    drainTime,
 		MaxConnections:           c.MaxConnections,
 		MaxConnectionsPerAddress: c.MaxConnectionsPerAddress,
@@ -192,7 +189,7 @@ func newServer(n *node.Node, config Config, listener net.Listener, users []ftp.U
 }
 
 // usableUsers leaves out the users that a server would not take, such as one with a hash of broken parameters. It also returns whose directory is which.
-func usableUsers(users []*UserConfig, log *slog.Logger) (usable []ftp.User, directories map[string]string) {
+func usableUsers(users []UserConfig, log *slog.Logger) (usable []ftp.User, directories map[string]string) {
 	directories = make(map[string]string)
 	for _, u := range users {
 		user := ftp.User{Name: u.Name, Password: u.Password, PasswordHash: u.PasswordHash, Readable: u.Readable, TrustHangups: u.TrustHangups}
@@ -207,7 +204,7 @@ func usableUsers(users []*UserConfig, log *slog.Logger) (usable []ftp.User, dire
 }
 
 // checkPorts warns of passive ports that no client can reach: its uploads would hang at random.
-func checkPorts(public map[int]int, passive Ports, log *slog.Logger) {
+func checkPorts(public map[int]int, passive nodeconfig.Ports, log *slog.Logger) {
 	if len(public) == 0 {
 		return
 	}

@@ -38,17 +38,17 @@ func TestWrongPassword(t *testing.T) {
 func TestBadConfigRunsWhatIsValid(t *testing.T) {
 	config := strings.Replace(testConfig(t, `"idleTimeout": "soon", "colour": "red"`), `"users": [`, `"users": [{"name": "broken"}, `, 1)
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config}}).start()
-	r.log.wait(t, "[ERROR] the config is not right here", `path=ftp.users[0]`, "password or passwordHash", "this user is left out")
-	r.log.wait(t, "[ERROR] the config is not right here", "path=ftp.idleTimeout", "soon", "5m")
-	r.log.wait(t, "[ERROR] the config is not right here", "path=ftp.colour", "unknown key")
-	assert.Len(t, r.log.find("the config is not right here"), 3)
+	r.log.wait(t, `[ERROR] invalid config: ftp.users[0] has neither password nor passwordHash; write one of them. This user is left out. key=ftp.users[0]`)
+	r.log.wait(t, `[ERROR] invalid config: ftp.idleTimeout is "soon": it is not a duration`, `Using the default, 5m. key=ftp.idleTimeout value=`)
+	r.log.wait(t, `[ERROR] invalid config: ftp.colour is an unknown key`, `It is ignored. key=ftp.colour`)
+	assert.Len(t, r.log.find("invalid config"), 3)
 	r.login().store("a.txt", []byte("x"))
 	r.arrived("", 1)
 }
 
 func TestNoValidUser(t *testing.T) {
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: `{"ftp": {"passivePorts": "` + freePorts(t) + `"}}`}}).start()
-	r.log.wait(t, "[ERROR] the config is not right here", "path=ftp.users", "at least one user")
+	r.log.wait(t, "[ERROR] invalid config: ftp.users is missing; write it as in", "FTP refuses all log-ins until the node's config has a user. key=ftp.users")
 	r.log.wait(t, "[WARNING] FTP refuses every log-in")
 	assert.Equal(t, 421, dialFTP(t, r.address()).code("USER scanner"))
 

@@ -37,7 +37,7 @@
 //
 // # Example
 //
-//	node.Main(node.Bridge[Config]{Name: "watchfolder", MessageType: "echo.file", Decode: decode, Serve: watch, Compose: compose})
+//	node.Main(node.Bridge[Config]{Name: "watchfolder", MessageType: "echo.file", Schema: schema, Serve: watch, Compose: compose})
 //
 //	func watch(ctx context.Context, n *node.Node, c Config) error {
 //		for path := range finished(ctx, n.Volume, c.Folder) {
@@ -49,19 +49,19 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/node/nodeconfig"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
 // DefaultDir is where the data volume is mounted by default.
 const DefaultDir = "/data"
 
-// Bridge is one protocol's part of a node. C is its config, a struct. A bridge sends, receives, or does both: Name and Decode are required;
+// Bridge is one protocol's part of a node. C is its config, a struct. A bridge sends, receives, or does both: Name is required;
 // MessageType, Serve and Compose of one that sends; Receive of one that receives.
 //
 // Its functions get the config as it was decoded, valid and with every default in place, and must not change it. They are called from
@@ -73,8 +73,11 @@ type Bridge[C any] struct {
 	Version string
 	// MessageType is what the node sends, such as "echo.file".
 	MessageType string
-	// Decode reads the merged config, nil for none, and logs what is wrong with it. What it returns can run, whatever it was given.
-	Decode func(raw json.RawMessage, log *slog.Logger) C
+	// Schema is the JSON Schema of the config, with the keywords of package nodeconfig, by which it is validated and gets its defaults. By
+	// default, any config is taken as it is.
+	Schema string
+	// Check puts right in a config what no schema can say, and reports it. It does no I/O. By default, there is nothing.
+	Check func(c *C, r *nodeconfig.Report)
 
 	// Address is where the bridge listens for TCP, host and port: [Node.Listener]. The port is opened before all else, stays open while
 	// Serve is called again, and is what the health check connects to. By default, the bridge does not listen.

@@ -4,10 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"path"
@@ -23,6 +21,7 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/echofile"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 	"github.com/ftpnode/ftpnode/echostream/node"
+	"github.com/ftpnode/ftpnode/echostream/node/nodeconfig"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/internal/logtest"
 	"github.com/ftpnode/ftpnode/internal/outagetest"
@@ -38,14 +37,11 @@ func noteBridge() node.Bridge[noteConfig] {
 	return node.Bridge[noteConfig]{
 		Name: "notenode", MessageType: "echo.file",
 		Address: func(getenv func(string) string) string { return getenv("NOTENODE_ADDR") },
-		Decode: func(raw json.RawMessage, log *slog.Logger) noteConfig {
-			c := noteConfig{Greeting: "hello"}
-			if raw != nil {
-				if err := json.Unmarshal(raw, &c); err != nil {
-					log.Error("invalid config", "error", err)
-				}
+		Schema:  `{"type": "object", "properties": {"greeting": {"type": "string", "maxLength": 20, "default": "hello", "examples": ["hi"]}}}`,
+		Check: func(c *noteConfig, r *nodeconfig.Report) {
+			if c.Greeting == "ok" {
+				r.Reject("greeting", &c.Greeting, "a device would take it for a reply", "write another one")
 			}
-			return c
 		},
 		Serve: func(ctx context.Context, n *node.Node, c noteConfig) error {
 			return takeNotes(ctx, n, c.Greeting, take)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/node/nodeconfig"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/internal/retry"
 )
@@ -21,6 +22,7 @@ import (
 type life[C any] struct {
 	*Node
 	bridge Bridge[C]
+	schema *nodeconfig.Schema
 	env    echostream.Environment
 	level  *slog.LevelVar
 	pace   Pace
@@ -75,7 +77,7 @@ func (l *life[C]) start(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.Definition() == nil {
-		l.front.use(wanted[C]{config: l.bridge.Decode(nil, slog.New(slog.DiscardHandler))})
+		l.front.use(wanted[C]{config: l.decode(nil, slog.New(slog.DiscardHandler))})
 	}
 }
 
@@ -130,7 +132,7 @@ func (l *life[C]) apply(definition *echostream.Definition) {
 	l.level.Set(level)
 	configured := before == nil || !bytes.Equal(before.Config, definition.Config)
 	if configured {
-		l.config = l.bridge.Decode(definition.Config, l.Log)
+		l.config = l.decode(definition.Config, l.Log)
 	}
 	if l.bridge.Compose != nil && (configured || !reflect.DeepEqual(before.SendMessageType, definition.SendMessageType)) {
 		l.compareSample(definition.SendMessageType)
@@ -152,6 +154,15 @@ func (l *life[C]) apply(definition *echostream.Definition) {
 		l.site.use(l.bridge.Page(l.config))
 	}
 	l.front.use(wanted[C]{known: true, config: l.config, ports: publicPorts(definition.Ports)})
+}
+
+// decode reads a merged config, nil for none, and logs what is wrong with it.
+func (l *life[C]) decode(raw json.RawMessage, log *slog.Logger) C {
+	config, problems := nodeconfig.Parse(l.schema, raw, l.bridge.Check)
+	for _, p := range problems {
+		p.Log(log)
+	}
+	return config
 }
 
 // composerOf is the bridge, with a config.
@@ -184,6 +195,6 @@ func (l *life[C]) keyOf() func(outbox.Entry) string {
 	case !errors.Is(err, fs.ErrNotExist):
 		l.Log.Warn("the kept definition cannot be read: what waits may not be shown to those who sent it", "error", err)
 	}
-	config := l.bridge.Decode(raw, slog.New(slog.DiscardHandler))
+	config := l.decode(raw, slog.New(slog.DiscardHandler))
 	return func(e outbox.Entry) string { return l.bridge.KeyOf(l.Log, config, e) }
 }

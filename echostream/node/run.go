@@ -18,6 +18,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/node/nodeconfig"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/internal/memlimit"
 	"github.com/ftpnode/ftpnode/internal/nodelog"
@@ -160,12 +161,16 @@ func run[C any](ctx context.Context, b Bridge[C], opts Options, m machine) error
 		return fmt.Errorf("%w: %w", ErrUsage, err)
 	}
 
+	schema, err := nodeconfig.Compile(b.Schema)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUsage, err)
+	}
 	n := &Node{Name: env.Name, Log: log, Volume: opts.Volume, Dir: m.dir, client: client, format: b.Format, stopping: ctx}
 	n.storage = findStorage(opts.Getenv, m.variable, m.dir)
 	if opts.Volume != nil {
 		n.storage = storage{outlives: true, why: "the volume is given"}
 	}
-	l := &life[C]{Node: n, bridge: b, env: env, level: level, pace: opts.Pace, known: make(chan struct{}), failed: make(chan struct{}), inbox: newInbox()}
+	l := &life[C]{Node: n, bridge: b, schema: schema, env: env, level: level, pace: opts.Pace, known: make(chan struct{}), failed: make(chan struct{}), inbox: newInbox()}
 	l.front = &front[C]{node: n, bridge: b, pace: opts.Pace}
 	l.report = &reporter[C]{life: l, version: b.Version, since: time.Now()}
 	l.site = &site{node: n, source: l.report, secret: opts.Getenv("PASSWORD"), pace: opts.Pace, changed: make(chan struct{})}

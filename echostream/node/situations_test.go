@@ -73,6 +73,17 @@ func TestConfigThatIsNoObject(t *testing.T) {
 	r.arrived("", 1)
 }
 
+// What is wrong with a config is told, and what is valid runs; what the bridge's check rejects, too.
+func TestBadConfig(t *testing.T) {
+	r := newRig(t, echotest.Options{Node: echotest.Node{Config: `{"greeting": 7}`}}).start()
+	r.log.Wait(t, `[ERROR] invalid config: greeting is 7: it must be text; write it as in "hi". Using the default, hello. key=greeting value=7`)
+	r.log.Wait(t, "notes are taken", "greeting=hello")
+	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Config = `{"greeting": "ok"}` })
+	r.log.Wait(t, `[ERROR] invalid config: greeting is "ok": a device would take it for a reply; write another one. Using the default, hello. key=greeting value=ok`)
+	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Config = `{"greeting": "hi"}` })
+	r.log.Wait(t, "notes are taken", "greeting=hi")
+}
+
 func TestUnknownNode(t *testing.T) {
 	r := newRig(t, echotest.Options{})
 	definition, _ := r.cloud.Node("ftp-node")

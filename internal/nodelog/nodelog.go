@@ -28,7 +28,7 @@ const LevelCritical = slog.LevelError + 4
 //     ERROR, INFO and WARNING. There is no time in it: CloudWatch and Docker keep that of the event.
 //   - Nothing that is logged can begin a line or end one: line breaks, control characters, invisible characters and
 //     bytes that are not UTF-8 are escaped as in a Go string.
-//   - A line can be read back. A message that has "=", a quote or a backslash in it, or space around it, is a quoted Go
+//   - A line can be read back. A message that begins with a quote, or has "=" in it or space around it, is a quoted Go
 //     string; else it ends before the first key. A value is a quoted Go string if it is empty or has white space, "=", a
 //     quote or a backslash in it. In a key, whatever could end it is "_". Groups stand before the key, with dots.
 //   - An event is under 256 KiB, where CloudWatch would cut it: what is too long is cut here, and says so.
@@ -185,7 +185,7 @@ func (l *logLine) text(s string) string {
 func (l *logLine) message(s string) {
 	s = l.text(s)
 	l.buf = append(l.buf, ' ')
-	if s == "" || s[0] == ' ' || s[len(s)-1] == ' ' || needsQuotes(s, false) {
+	if s == "" || s[0] == ' ' || s[len(s)-1] == ' ' || s[0] == '"' || needsQuotes(s, "") {
 		l.buf = strconv.AppendQuote(l.buf, s)
 		return
 	}
@@ -271,22 +271,18 @@ func (l *logLine) value(v slog.Value) {
 
 func (l *logLine) quoted(s string) {
 	s = l.text(s)
-	if s == "" || needsQuotes(s, true) {
+	if s == "" || needsQuotes(s, ` "\`) {
 		l.buf = strconv.AppendQuote(l.buf, s)
 		return
 	}
 	l.buf = append(l.buf, s...)
 }
 
-// needsQuotes reports whether s would be read back as something else if it were written as it is.
-func needsQuotes(s string, spaces bool) bool {
+// needsQuotes reports whether s would be read back as something else, or not be one line, if it were written as it is. Those in special would be.
+func needsQuotes(s, special string) bool {
 	for i, r := range s {
 		switch {
-		case r == ' ':
-			if spaces {
-				return true
-			}
-		case r == '=' || r == '"' || r == '\\':
+		case r == '=' || strings.ContainsRune(special, r):
 			return true
 		case r == utf8.RuneError:
 			if _, size := utf8.DecodeRuneInString(s[i:]); size == 1 {

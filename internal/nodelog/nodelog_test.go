@@ -233,7 +233,9 @@ func TestLogMessages(t *testing.T) {
 		{" x", `" x"`},
 		{"x ", `"x "`},
 		{"a=b", `"a=b"`},
-		{`say "hi"`, `"say \"hi\""`},
+		{`say "hi"`, `say "hi"`},
+		{`"hi", they say`, `"\"hi\", they say"`},
+		{`a\"b`, `a\"b`},
 		{"a\n[CRITICAL] b", `"a\n[CRITICAL] b"`},
 		{"[CRITICAL] b", "[CRITICAL] b"},
 	}

@@ -35,7 +35,7 @@ func (c *comparison) add(path, format string, args ...any) {
 }
 
 // explains are the keywords that no config is refused for.
-var explains = []string{"$comment", "$id", "$schema", "default", "description", "examples", "title"}
+var explains = []string{"$comment", "$id", "$schema", "default", "description", "examples", "title", "writeOnly", "x-otherwise", "x-strict"}
 
 func (c *comparison) schema(path string, old, new any) {
 	// A schema may also be true (anything) or false (nothing).
@@ -80,6 +80,10 @@ func (c *comparison) schema(path string, old, new any) {
 		case "uniqueItems":
 			if value == true && was != true {
 				c.add(path, "the items must now differ")
+			}
+		case "x-duration", "x-ports", "x-size": // the program's own bounds; without them there were none that JSON Schema knows
+			if had && !reflect.DeepEqual(was, value) {
+				c.add(path, "%s has changed to %s", keyword, text(value))
 			}
 		case "properties", "additionalProperties", "patternProperties":
 			// Below: they say together which keys there are.

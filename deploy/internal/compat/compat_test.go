@@ -39,6 +39,8 @@ func TestBreaks(t *testing.T) {
 		{"other keys bounded", `{"additionalProperties": {"type": "integer"}}`, `{"additionalProperties": {"type": "integer", "minimum": 1}}`,
 			[]string{"*: minimum is now 1"}},
 		{"patterns of keys", `{}`, `{"patternProperties": {"^a": {"type": "string"}}}`, []string{"(the config): patternProperties has changed"}},
+		{"the program's bounds changed", `{"x-duration": ["1s", "1h"]}`, `{"x-duration": ["2s", "1h"]}`, []string{`(the config): x-duration has changed to ["2s","1h"]`}},
+		{"the program's bounds given", `{"description": "From 1B to 1GB."}`, `{"x-size": ["1B", "1GB"], "x-strict": "1GB", "x-otherwise": "No limit", "writeOnly": true}`, nil},
 		{"an enum narrowed", `{"enum": ["x", "y"]}`, `{"enum": ["x"]}`, []string{`(the config): the value "y" is no longer allowed`}},
 		{"an enum widened", `{"enum": ["x"]}`, `{"enum": ["y", "x"]}`, nil},
 		{"an enum dropped", `{"enum": ["x"]}`, `{}`, nil},

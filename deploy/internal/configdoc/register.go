@@ -12,8 +12,9 @@ import (
 // templateLimit is how many characters EchoStream's Terraform provider takes, of a config as well as of its schema.
 const templateLimit = 4096
 
-// explains are the keywords of JSON Schema that no config is refused for.
-var explains = []string{"$comment", "$id", "default", "description", "examples", "title"}
+// explains are the keywords that no config is refused for by JSON Schema; those with x- are the program's own.
+var explains = []string{"$comment", "$id", "default", "description", "examples", "title", "writeOnly",
+	"x-duration", "x-otherwise", "x-ports", "x-size", "x-strict"}
 
 // template is the schema without what explains it, in one line.
 func template(schema *object) ([]byte, error) {
