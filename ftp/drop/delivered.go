@@ -66,7 +66,7 @@ func (u *Upload) alreadySent() (id string, ok bool) {
 	if !u.d.awaitsDelivery(u.Temporary()) {
 		return "", false
 	}
-	return u.d.box.Same(u.path, u.Size(), u.sum)
+	return u.d.box.Same(u.path, u.Size(), u.part.sum)
 }
 
 // notDelivered removes an upload that was not sent. It is not kept for resuming: it is all there, and many a client asks for the size, finds it right, and takes

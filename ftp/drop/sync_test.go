@@ -50,7 +50,7 @@ func TestEverySyncIsNeeded(t *testing.T) {
 		"partial/open, before a resumed upload is written": {disktest.SyncDir, openDir, "drop.(*Upload).resume", resumed, false, 1},
 		"partial/kept, before a resumed upload is written": {disktest.SyncDir, keptDir + "/u", "drop.(*Upload).resume", resumed, true, 1},
 		"partial/kept, when an interrupted upload is void": {disktest.SyncDir, keptDir + "/u", "drop.(*uploads).removeKept", voided, false, 1},
-		"an interrupted upload":                            {disktest.Sync, openDir + "/...", "drop.(*Upload).sync", resumed, false, 1},
+		"an interrupted upload":                            {disktest.Sync, openDir + "/...", "drop.(*part).sync", resumed, false, 1},
 		"a file of another program, before it is taken":    {disktest.Sync, "drop/u/foreign", "drop.(*Drop).syncFound", found, false, time.Second},
 	} {
 		t.Run(use, func(t *testing.T) {

@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path"
 	"sync"
 	"sync/atomic"
@@ -38,29 +36,22 @@ type Start struct {
 // Upload is a file that is being received. Its methods may be called concurrently, but a Write that runs while the
 // Upload is ended may come too late.
 type Upload struct {
-	s        *Session
-	d        *Drop
-	path     string // below drop
-	temp     string // where it stands in partial/open
-	declared int64
-	unread   bool
-	confirm  func() error
-	awaited  string // the id of the entry whose delivery Commit waits for; "": of none
-	began    time.Time
-	base     string // the id of the entry that this continues, suspended meanwhile; "": none
-	size     atomic.Int64
+	s     *Session
+	d     *Drop
+	path  string // below drop
+	start Start
+	began time.Time
 	// superseded: another upload has taken this one's place.
 	superseded atomic.Bool
 
-	mu    sync.Mutex // before all others
-	file  disk.File
-	sum   uint32 // CRC-32C of the file
-	err   error  // of a Write that failed
-	ended bool
-	entry outbox.Entry // after Commit
+	mu      sync.Mutex // before all others
+	part    *part
+	base    string // the id of the entry that this continues, suspended meanwhile; "": none
+	err     error  // of a Write that failed
+	ended   bool
+	entry   outbox.Entry // after Commit
+	awaited string       // the id of the entry whose delivery Commit waits for; "": of none
 }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Create begins an upload. Every Upload must be ended by Commit or Interrupt.
 //
@@ -89,11 +80,11 @@ func (s *Session) Create(name string, w Start) (*Upload, error) {
 
 func (s *Session) create(p string, w Start) (*Upload, error) {
 	for {
-		u := &Upload{s: s, d: s.d, path: p, declared: w.Declared, unread: w.Unread, confirm: w.Confirm, began: time.Now()}
-		old, err := u.start(w)
+		u := &Upload{s: s, d: s.d, path: p, start: w, began: time.Now()}
+		old, err := u.begin()
 		if old != nil {
 			var done bool
-			if done, err = u.takeOver(old, w); !done && err == nil {
+			if done, err = u.takeOver(old); !done && err == nil {
 				continue // it has ended meanwhile
 			}
 		}
@@ -110,11 +101,11 @@ func (s *Session) create(p string, w Start) (*Upload, error) {
 	}
 }
 
-// start begins u, or returns the open upload that is to be continued.
-func (u *Upload) start(w Start) (old *Upload, err error) {
+// begin begins u, or returns the open upload that is to be continued.
+func (u *Upload) begin() (old *Upload, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	old, fill, err := u.claim(w)
+	old, fill, err := u.claim()
 	if err == nil && fill != nil {
 		// What takes as long as the file is large is done without the lock on its name.
 		err = fill()
@@ -134,7 +125,7 @@ func (u *Upload) abandon() {
 }
 
 // claim makes u the upload to its name. fill does the rest.
-func (u *Upload) claim(w Start) (old *Upload, fill func() error, err error) {
+func (u *Upload) claim() (old *Upload, fill func() error, err error) {
 	d, p := u.d, u.path
 	defer d.names.lock(p)()
 	here, err := d.at(p)
@@ -142,23 +133,23 @@ func (u *Upload) claim(w Start) (old *Upload, fill func() error, err error) {
 		err = fmt.Errorf("%w: it is a directory", fs.ErrExist)
 	}
 	if err == nil {
-		err = d.admit(p, here.adds(w), w.bytes())
+		err = d.admit(p, here.adds(u.start), u.start.bytes())
 	}
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case !w.continues():
+	case !u.start.continues():
 		return nil, nil, u.create(here)
 	case here.uploading():
 		return here.open, nil, nil
 	case here.kept != nil:
-		fill, err = u.resume(here.kept.Size(), w)
+		fill, err = u.resume(here.kept.Size())
 	case here.changeable():
-		fill, err = u.copy(here, here.entry, w)
+		fill, err = u.copy(here, here.entry)
 	case here.found != nil:
 		var e outbox.Entry
 		e, err = u.s.takeFound(p, p, func(e outbox.Entry) error {
-			fill, err = u.copy(here, e, w)
+			fill, err = u.copy(here, e)
 			return err
 		})
 		if e.ID != "" {
@@ -194,9 +185,10 @@ func (w Start) from(size int64) (int64, error) {
 	return w.Offset, nil
 }
 
-// goesOn says where u goes on in an unfinished upload of size bytes. What a client appends goes where it was told that the file ends, if
+// resumeAt says where u goes on in an unfinished upload of size bytes. What a client appends goes where it was told that the file ends, if
 // no byte has come since; else behind the last one.
-func (u *Upload) goesOn(w Start, size int64) (int64, error) {
+func (u *Upload) resumeAt(size int64) (int64, error) {
+	w := u.start
 	if told, ok := u.d.shown.of(u.s.client(), u.path); ok && w.Append && w.Offset <= 0 && told == shownSize(size) {
 		return told, nil
 	}
@@ -204,15 +196,10 @@ func (u *Upload) goesOn(w Start, size int64) (int64, error) {
 }
 
 // create makes the upload's file, empty. An upload of the name that is open or interrupted is void.
-func (u *Upload) create(here nameState) error {
-	u.temp = u.d.uploads.newTemp()
-	f, err := u.d.fs.OpenFile(u.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
-	if err != nil {
-		u.temp = ""
+func (u *Upload) create(here nameState) (err error) {
+	if u.part, err = u.d.uploads.newPart(u.path); err != nil {
 		return err
 	}
-	u.file = f
-	u.d.ledger.addPartial(u.path, 1, 0)
 	u.d.uploads.register(u)
 	if here.open == nil && here.kept == nil {
 		return nil
@@ -221,8 +208,8 @@ func (u *Upload) create(here nameState) error {
 }
 
 // copy begins with a copy of the entry e, which is not sent meanwhile.
-func (u *Upload) copy(here nameState, e outbox.Entry, w Start) (fill func() error, err error) {
-	size, err := w.from(e.Size)
+func (u *Upload) copy(here nameState, e outbox.Entry) (fill func() error, err error) {
+	size, err := u.start.from(e.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -254,62 +241,32 @@ type writerFunc func(p []byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // resume continues the interrupted upload of size bytes.
-func (u *Upload) resume(size int64, w Start) (fill func() error, err error) {
-	d := u.d
-	offset, err := u.goesOn(w, size)
+func (u *Upload) resume(size int64) (fill func() error, err error) {
+	offset, err := u.resumeAt(size)
 	if err != nil {
 		return nil, err
 	}
-	from := kept(u.path)
-	f, err := d.fs.OpenFile(from, os.O_RDWR, 0)
-	if err != nil {
+	if u.part, err = u.d.uploads.reopenPart(u.path, size); err != nil {
 		return nil, err
 	}
-	temp := d.uploads.newTemp()
-	if err := d.fs.Rename(from, temp); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	u.file, u.temp = f, temp
-	u.size.Store(size)
-	d.uploads.register(u)
-	// Both directories before the first write: bytes that are not synced never stand in kept.
-	for _, dir := range []string{openDir, path.Dir(from)} {
-		if err := d.fs.SyncDir(dir); err != nil {
-			// Nothing was written: it can go back.
-			if ok, _ := d.uploads.keep(u); ok {
-				u.ended = true
-				return nil, errors.Join(err, f.Close())
-			}
-			return nil, err
+	u.d.uploads.register(u)
+	if err := u.part.syncReopened(); err != nil {
+		// Nothing was written: it can go back.
+		if ok, _ := u.d.uploads.keep(u); ok {
+			u.ended = true
+			err = errors.Join(err, u.part.close())
 		}
+		return nil, err
 	}
-	return func() error { return u.seek(offset) }, nil
-}
-
-// seek makes offset the end, where the next write goes.
-func (u *Upload) seek(offset int64) error {
-	// In any case: a write that failed may have left something behind the end.
-	if err := u.file.Truncate(offset); err != nil {
-		return err
-	}
-	u.d.ledger.addPartial(u.path, 0, offset-u.size.Swap(offset))
-	if _, err := u.file.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	sum := crc32.New(castagnoli)
-	if _, err := io.CopyN(sum, u.file, offset); err != nil {
-		return err
-	}
-	u.sum = sum.Sum32()
-	return nil
+	return func() error { return u.part.seek(offset) }, nil
 }
 
 // takeOver has u continue old, which another session (or this one) has open. It reports false if that has ended.
-func (u *Upload) takeOver(old *Upload, w Start) (bool, error) {
+func (u *Upload) takeOver(old *Upload) (bool, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	offset, err := old.handOver(u, w)
-	if err != nil || u.file == nil {
+	offset, err := old.handOver(u)
+	if err != nil || u.part == nil {
 		return false, err
 	}
 	if !u.d.uploads.succeed(old, u) {
@@ -317,7 +274,7 @@ func (u *Upload) takeOver(old *Upload, w Start) (bool, error) {
 		u.abandon()
 		return false, nil
 	}
-	if err := u.seek(offset); err != nil {
+	if err := u.part.seek(offset); err != nil {
 		u.abandon()
 		return false, err
 	}
@@ -325,19 +282,18 @@ func (u *Upload) takeOver(old *Upload, w Start) (bool, error) {
 }
 
 // handOver gives u's file to another upload, unless u has ended.
-func (u *Upload) handOver(to *Upload, w Start) (offset int64, err error) {
+func (u *Upload) handOver(to *Upload) (offset int64, err error) {
 	u.mu.Lock() // waits for its Write or Commit
 	defer u.mu.Unlock()
 	if u.ended || u.superseded.Load() {
 		return 0, nil
 	}
-	if offset, err = to.goesOn(w, u.Size()); err != nil {
+	if offset, err = to.resumeAt(u.Size()); err != nil {
 		return 0, err
 	}
 	u.ended = true
 	u.superseded.Store(true)
-	to.temp, to.file, to.base, to.began = u.temp, u.file, u.base, u.began
-	to.size.Store(u.Size())
+	to.part, to.base, to.began = u.part, u.base, u.began
 	return offset, nil
 }
 
@@ -346,20 +302,16 @@ func (u *Upload) Write(p []byte) (int, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	n, err := u.write(p)
-	if err != nil {
-		err = named(u.name(), err)
-	}
-	return n, err
+	return n, named(u.name(), err)
 }
 
 // write is Write; u.mu is held.
-func (u *Upload) write(p []byte) (int, error) {
+func (u *Upload) write(p []byte) (n int, err error) {
 	if err := u.usable(); err != nil {
 		return 0, err
 	}
-	n, err := u.writeBytes(p)
-	u.err = err
-	return n, err
+	n, u.err = u.part.write(p, u.d.opts.MaxSize)
+	return n, u.err
 }
 
 // usable is nil while the upload can go on.
@@ -373,29 +325,13 @@ func (u *Upload) usable() error {
 	return u.err
 }
 
-func (u *Upload) writeBytes(p []byte) (int, error) {
-	want := int64(len(p))
-	if limit := u.d.opts.MaxSize; limit >= 0 && u.Size()+want > limit {
-		return 0, fmt.Errorf("%w (%d bytes)", ErrTooLarge, limit)
-	}
-	if want == 0 {
-		return 0, nil
-	}
-	if err := u.d.ledger.reserve(want); err != nil {
-		return 0, err
-	}
-	n, err := u.file.Write(p)
-	u.d.ledger.written(want, int64(n))
-	u.size.Add(int64(n))
-	u.sum = crc32.Update(u.sum, castagnoli, p[:n])
-	if err == nil && n < len(p) {
-		err = io.ErrShortWrite
-	}
-	return n, err
-}
-
 // Size is how many bytes the file has by now, with those that were there before.
-func (u *Upload) Size() int64 { return u.size.Load() }
+func (u *Upload) Size() int64 {
+	if u.part == nil { // it could not be begun
+		return 0
+	}
+	return u.part.size.Load()
+}
 
 // Temporary reports whether the file's name is a temporary one (see Options.Ignore): it is then held after Commit until it has been renamed.
 func (u *Upload) Temporary() bool { return ignored(u.d.opts.Ignore, u.name()) }
@@ -412,10 +348,7 @@ func (u *Upload) logger() *slog.Logger {
 func (u *Upload) Commit() error {
 	ctx, cancel := u.d.deliveryTimeout()
 	defer cancel()
-	u.mu.Lock()
-	err := u.commitLocked()
-	awaited, own := u.awaited, u.awaited == u.entry.ID
-	u.mu.Unlock()
+	awaited, own, err := u.commit()
 	if err == nil && awaited != "" {
 		var takeBack func(error) error
 		if own {
@@ -428,23 +361,20 @@ func (u *Upload) Commit() error {
 	return named(u.name(), err)
 }
 
-// commitLocked is Commit without the delivery; u.mu is held.
-func (u *Upload) commitLocked() error {
+// commit is Commit without the delivery: it returns the entry that is to be awaited, and whether that is u's own.
+func (u *Upload) commit() (awaited string, own bool, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	// From here on no other upload can take this one's place.
 	defer u.d.names.lock(u.path)()
-	return u.commit()
-}
-
-func (u *Upload) commit() error {
-	err := u.usable()
-	if err == nil && u.Size() < u.declared {
-		err = fmt.Errorf("%w: %d bytes came, %d were declared", ErrIncomplete, u.Size(), u.declared)
+	if err = u.usable(); err == nil && u.Size() < u.start.Declared {
+		err = fmt.Errorf("%w: %d bytes came, %d were declared", ErrIncomplete, u.Size(), u.start.Declared)
 	}
 	if err != nil {
 		if !u.ended {
 			_ = u.interrupt(err)
 		}
-		return err
+		return "", false, err
 	}
 	u.ended = true
 	if id, ok := u.alreadySent(); ok {
@@ -452,17 +382,18 @@ func (u *Upload) commit() error {
 		u.s.remember(u.path, outbox.Entry{ID: id, Name: u.name(), Key: u.path, Size: u.Size(), ModTime: time.Now(), Due: true})
 		u.logger().Info("the same file was sent before, and its sender was not told what became of it: it is not sent again", "trackingId", id)
 		u.discard()
-		return nil
+		return id, false, nil
 	}
 	if err := u.put(); err != nil {
 		u.discard()
-		return err
+		return "", false, err
 	}
+	u.part.uncount()
 	u.release()
 	u.s.remember(u.path, u.entry)
 	u.d.used(u.path)
 	u.d.accepted(u.s.u.name, u.s.remote, u.entry)
-	return nil
+	return u.awaited, true, nil
 }
 
 // put puts the file into the outbox.
@@ -475,11 +406,11 @@ func (u *Upload) put() error {
 		return err
 	}
 	item := u.s.item(u.path)
-	item.Path, item.File, item.Checksum, item.Suspended = u.temp, u.file, &u.sum, u.unread
+	item.Path, item.File, item.Checksum, item.Suspended = u.part.temp, u.part.file, &u.part.sum, u.start.Unread
 	if d.awaitsDelivery(item.Yield) {
-		item.Suspended, item.Tentative = false, &outbox.Tentative{Confirm: u.confirm}
+		item.Suspended, item.Tentative = false, &outbox.Tentative{Confirm: u.start.Confirm}
 	}
-	u.file = nil // Put closes it
+	u.part.file = nil // Put closes it
 	continued := here.changeable() && here.entry.ID == u.base
 	if continued && !item.Yield {
 		// What is left of the base's wait, or appends could hold up those behind it for ever.
@@ -496,12 +427,6 @@ func (u *Upload) put() error {
 		u.awaited = u.entry.ID
 	}
 	return nil
-}
-
-func (u *Upload) closeFile() error {
-	f := u.file
-	u.file = nil
-	return f.Close()
 }
 
 // takeBack takes the file out of the outbox again, after Commit, as the upload has proved to be interrupted: it can be
@@ -568,8 +493,8 @@ func (u *Upload) interrupt(reason error) error {
 		log.Warn("upload interrupted, and not kept: the file that it was to continue stands")
 		return nil
 	}
-	err := u.sync()
 	stays := false
+	err := u.part.sync()
 	if err == nil {
 		stays, err = u.d.uploads.keep(u)
 	}
@@ -577,51 +502,25 @@ func (u *Upload) interrupt(reason error) error {
 	case err != nil:
 		u.logger().Warn("upload interrupted, and not kept", "error", fmt.Errorf("%w; the disk cannot keep it: %w", reason, named(u.name(), err)))
 	case stays:
-		u.temp = ""
 		log.Warn("upload interrupted, kept for resuming")
 	}
 	return err
 }
 
-// sync makes the bytes that were received durable, and closes the file.
-func (u *Upload) sync() error {
-	var err error
-	if u.err != nil {
-		// A write that failed may have left something behind what it said it wrote.
-		err = u.file.Truncate(u.Size())
-	}
-	if err == nil {
-		// If it fails the file is given up and never synced again: the kernel has dropped the bytes.
-		err = u.file.Sync()
-	}
-	return errors.Join(err, u.closeFile())
-}
-
 // discard removes u's file, unless it is kept, and releases u.
 func (u *Upload) discard() {
-	if u.file != nil {
-		u.file.Close() // for nothing but its descriptor
-	}
-	if u.temp == "" {
-		u.resumeBase()
-		return
-	}
-	if err := u.d.fs.Remove(u.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		// Harmless: the next Open removes it.
-		u.logger().Warn("cannot remove a given-up upload", "error", named(u.name(), err))
+	if u.part != nil {
+		if err := u.part.remove(); err != nil {
+			// Harmless: the next Open removes it.
+			u.logger().Warn("cannot remove a given-up upload", "error", named(u.name(), err))
+		}
 	}
 	u.release()
 }
 
-// release removes u, whose file is gone from partial, from the open uploads.
+// release removes u from the open uploads, and ends the suspension of what u was to continue.
 func (u *Upload) release() {
-	u.d.ledger.addPartial(u.path, -1, -u.Size())
 	u.d.uploads.release(u)
-	u.resumeBase()
-}
-
-// resumeBase ends the suspension of what u was to continue.
-func (u *Upload) resumeBase() {
 	if u.base != "" {
 		u.d.box.Resume(u.base)
 	}

@@ -148,9 +148,10 @@ func (a *uploads) keep(u *Upload) (bool, error) {
 	if err := a.makeKeptDirs(u.path); err != nil {
 		return false, err
 	}
-	if err := a.fs.Rename(u.temp, kept(u.path)); err != nil {
+	if err := a.fs.Rename(u.part.temp, kept(u.path)); err != nil {
 		return false, err
 	}
+	u.part.temp = ""
 	a.releaseLocked(u)
 	return true, nil
 }

@@ -64,7 +64,7 @@ func (u *Upload) Doubtful(reason string) {
 		case err != nil:
 			return err
 		}
-		u.d.doubts.add(u.path, doubt{u.entry.ID, u.s.client(), u.entry.Size, u.sum, time.Now().Add(doubtFor)})
+		u.d.doubts.add(u.path, doubt{u.entry.ID, u.s.client(), u.entry.Size, u.part.sum, time.Now().Add(doubtFor)})
 		u.Read()
 		u.logger().Warn("upload may have been interrupted; it is held for a while", "trackingId", u.entry.ID, "error", reason, "for", doubtFor)
 		return nil
@@ -155,7 +155,7 @@ func (u *Upload) beginsWith(one doubt) (bool, error) {
 		return false, nil
 	}
 	sum := crc32.New(castagnoli)
-	if _, err := io.Copy(sum, io.NewSectionReader(u.file, 0, one.size)); err != nil {
+	if _, err := io.Copy(sum, io.NewSectionReader(u.part.file, 0, one.size)); err != nil {
 		return false, err
 	}
 	return sum.Sum32() == one.sum, nil
