@@ -149,11 +149,9 @@ func (f *folders) over(dir string, args ...any) retry.Line {
 // Chdir has the session stand in a directory, in place of the one before. While a session stands there, it does not go
 // for being empty; one that has gone is made again.
 func (s *Session) Chdir(name string) error {
-	p, err := s.path(name)
-	if err == nil {
-		err = s.withFolders(p+"/", func() error { return s.chdir(p) })
-	}
-	return named(name, err)
+	return s.do(name, s.path, func(p string) error {
+		return s.withFolders(p+"/", func() error { return s.chdir(p) })
+	})
 }
 
 func (s *Session) chdir(p string) error {

@@ -14,23 +14,21 @@ import (
 // Rename renames a finished file that is not due, or a directory. When it returns nil, the new name is durable. A file that has
 // the new name already is a version of it, and stays.
 func (s *Session) Rename(from, to string) error {
-	p, err := s.pathBelow(from)
-	if err != nil {
-		return named(from, err)
-	}
 	q, err := s.pathBelow(to)
 	if err != nil {
 		return named(to, err)
 	}
-	here, err := s.d.at(p)
-	if err != nil {
-		return named(from, err)
-	}
-	rename := s.renameFile
-	if here.dir != nil {
-		rename = s.renameDir
-	}
-	return named(from, s.withFolders(q, func() error { return rename(p, q) }))
+	return s.do(from, s.pathBelow, func(p string) error {
+		here, err := s.d.at(p)
+		if err != nil {
+			return err
+		}
+		rename := s.renameFile
+		if here.dir != nil {
+			rename = s.renameDir
+		}
+		return s.withFolders(q, func() error { return rename(p, q) })
+	})
 }
 
 // awaitedRename is a rename that is answered when its file is delivered.

@@ -60,6 +60,15 @@ func (s *Session) pathBelow(name string) (string, error) {
 	return p, err
 }
 
+// do calls do with the path that toPath makes of name. Its error names the file as the client does.
+func (s *Session) do(name string, toPath func(string) (string, error), do func(p string) error) error {
+	p, err := toPath(name)
+	if err == nil {
+		err = do(p)
+	}
+	return named(name, err)
+}
+
 func (s *Session) client() client { return client{s.u.name, s.remote} }
 
 // rel is p as the client knows it.
@@ -121,16 +130,9 @@ func (s *Session) mayChange(p string, e outbox.Entry) error {
 }
 
 // Open opens a finished file for reading (its writing methods fail), also one that is being delivered.
-func (s *Session) Open(name string) (disk.File, error) {
-	p, err := s.pathBelow(name)
-	if err != nil {
-		return nil, named(name, err)
-	}
-	f, err := s.d.openFile(p)
-	if err != nil {
-		return nil, named(name, err)
-	}
-	return f, nil
+func (s *Session) Open(name string) (f disk.File, err error) {
+	err = s.do(name, s.pathBelow, func(p string) error { f, err = s.d.openFile(p); return err })
+	return f, err
 }
 
 func (d *Drop) openFile(p string) (disk.File, error) {
@@ -153,17 +155,9 @@ func (d *Drop) openFile(p string) (disk.File, error) {
 }
 
 // Stat describes a file or directory; an upload that is not finished with one byte less than came, so that nobody takes it for finished.
-func (s *Session) Stat(name string) (fs.FileInfo, error) {
-	p, err := s.path(name)
-	if err != nil {
-		return nil, named(name, err)
-	}
-	fi, err := s.stat(p)
-	if err != nil {
-		return nil, named(name, err)
-	}
-	s.d.shown.note(s.client(), path.Dir(p), fi)
-	return fi, nil
+func (s *Session) Stat(name string) (fi fs.FileInfo, err error) {
+	err = s.do(name, s.path, func(p string) error { fi, err = s.stat(p); return err })
+	return fi, err
 }
 
 func (s *Session) stat(p string) (fs.FileInfo, error) {
@@ -172,6 +166,7 @@ func (s *Session) stat(p string) (fs.FileInfo, error) {
 		return nil, err
 	}
 	if fi := here.info(); fi != nil {
+		s.d.shown.note(s.client(), path.Dir(p), fi)
 		return fi, nil
 	}
 	if e, ok := s.recentlyLeft(p); ok {
@@ -182,14 +177,13 @@ func (s *Session) stat(p string) (fs.FileInfo, error) {
 }
 
 // ReadDir lists a directory, sorted by name, also with what is being uploaded and what is not delivered yet.
-func (s *Session) ReadDir(name string) ([]fs.FileInfo, error) {
-	p, err := s.path(name)
-	if err != nil {
-		return nil, named(name, err)
-	}
-	list, err := s.d.list(p)
-	s.d.shown.note(s.client(), p, list...)
-	return list, named(name, err)
+func (s *Session) ReadDir(name string) (list []fs.FileInfo, err error) {
+	err = s.do(name, s.path, func(p string) error {
+		list, err = s.d.list(p)
+		s.d.shown.note(s.client(), p, list...)
+		return err
+	})
+	return list, err
 }
 
 // Files is how many files there are in the user's top directory: no listing of the session is longer, but for folders.
@@ -197,11 +191,7 @@ func (s *Session) Files() int { return s.d.ledger.filesIn(s.u.dir) }
 
 // Remove removes a finished file that is not due, an interrupted upload, or both.
 func (s *Session) Remove(name string) error {
-	p, err := s.pathBelow(name)
-	if err == nil {
-		err = s.remove(p)
-	}
-	return named(name, err)
+	return s.do(name, s.pathBelow, s.remove)
 }
 
 func (s *Session) remove(p string) error {
@@ -253,11 +243,9 @@ var errMaxDirs = fmt.Errorf("%w: there are as many directories as are accepted, 
 // Mkdir makes a directory; its parent must be there. When it returns nil, the directory is durable. At Options.MaxDirs it takes the place of the
 // user's empty one that was not used for the longest time.
 func (s *Session) Mkdir(name string) error {
-	p, err := s.pathBelow(name)
-	if err == nil {
-		err = s.withFolders(p, func() error { return s.makeDir(p) })
-	}
-	return named(name, err)
+	return s.do(name, s.pathBelow, func(p string) error {
+		return s.withFolders(p, func() error { return s.makeDir(p) })
+	})
 }
 
 func (s *Session) mkdir(p string) error {
@@ -285,11 +273,7 @@ func (s *Session) mkdir(p string) error {
 
 // RemoveDir removes an empty directory. Files in it that are being delivered are no hindrance.
 func (s *Session) RemoveDir(name string) error {
-	p, err := s.pathBelow(name)
-	if err == nil {
-		err = s.removeDir(p)
-	}
-	return named(name, err)
+	return s.do(name, s.pathBelow, s.removeDir)
 }
 
 func (s *Session) removeDir(p string) error {
@@ -344,11 +328,7 @@ func (d *Drop) unused(p string) error {
 // Chtimes sets the modification time of a finished file or a directory. When it returns nil, that of a file in the outbox is
 // durable. On a file that is due, or that the session uploaded and that is gone, it has no effect and no error.
 func (s *Session) Chtimes(name string, mtime time.Time) error {
-	p, err := s.path(name)
-	if err == nil {
-		err = s.chtimes(p, mtime)
-	}
-	return named(name, err)
+	return s.do(name, s.path, func(p string) error { return s.chtimes(p, mtime) })
 }
 
 func (s *Session) chtimes(p string, mtime time.Time) error {

@@ -59,23 +59,17 @@ type Upload struct {
 // which is superseded; or, by a copy, a finished file, which is not sent meanwhile and which the longer version
 // replaces. A file that is due cannot be continued (ErrDue), and with nothing there both are refused (ErrNoPartial): the file
 // would be only its tail, of which a client that lost sight of its upload does not know.
-func (s *Session) Create(name string, w Start) (*Upload, error) {
-	p, err := s.pathBelow(name)
-	if err != nil {
-		return nil, named(name, err)
-	}
-	if s.d.opts.MaxSize >= 0 && max(w.Declared, w.Offset) > s.d.opts.MaxSize {
-		return nil, named(name, ErrTooLarge)
-	}
-	if err := s.d.ready(); err != nil {
-		return nil, named(name, err)
-	}
-	var u *Upload
-	err = s.withFolders(p, func() error { u, err = s.create(p, w); return err })
-	if err != nil {
-		return nil, named(name, err)
-	}
-	return u, nil
+func (s *Session) Create(name string, w Start) (u *Upload, err error) {
+	err = s.do(name, s.pathBelow, func(p string) error {
+		if s.d.opts.MaxSize >= 0 && max(w.Declared, w.Offset) > s.d.opts.MaxSize {
+			return ErrTooLarge
+		}
+		if err := s.d.ready(); err != nil {
+			return err
+		}
+		return s.withFolders(p, func() error { u, err = s.create(p, w); return err })
+	})
+	return u, err
 }
 
 func (s *Session) create(p string, w Start) (*Upload, error) {
