@@ -81,7 +81,6 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/internal/loglimit"
-	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 const dirPerm, filePerm fs.FileMode = 0o750, 0o640
@@ -97,8 +96,10 @@ type Drop struct {
 	names   nameLocks
 	users   users
 	uploads *uploads
-	index   *index
-	folders folders
+	found   *foundFiles
+	tree    *folderTree
+	traces  folderTraces
+	full    troubles // users with as many folders as are accepted, by directory
 	watcher *watcher
 	doubts  doubts
 	shown   shownSizes
@@ -123,13 +124,11 @@ func Open(opts Options) (*Drop, error) {
 		opts: opts, fs: opts.FS, box: opts.Outbox, log: opts.Log, ledger: l,
 		names:   nameLocks{names: map[string]*nameLock{}},
 		uploads: newUploads(opts.FS, l),
-		index:   newIndex(opts.FS, l, opts.Quiet),
-		folders: folders{
-			standing: map[string]int{}, gone: map[string]bool{}, idle: map[string][]idleFolder{}, full: map[string]*retry.Trouble{},
-		},
+		found:   newFoundFiles(opts.FS, l, opts.Quiet),
+		tree:    newFolderTree(opts.FS),
+		traces:  folderTraces{occupied: map[string]int{}, gone: map[string]bool{}, idle: map[string][]idleFolder{}},
 	}
 	d.lines = loglimit.New(opts.Log)
-	d.held.trouble = map[string]*retry.Trouble{}
 	d.stopped, d.stop = context.WithCancel(context.Background())
 	d.watcher = newWatcher(d)
 	for _, dir := range []string{dropDir, openDir, keptDir} {
@@ -152,9 +151,9 @@ func Open(opts Options) (*Drop, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking at %s: %w", openDir, err)
 	}
-	d.index.perm = fi.Mode().Perm()
+	d.tree.perm = fi.Mode().Perm()
 	d.watcher.rescan()
-	d.index.opened()
+	d.tree.opened()
 	return d, nil
 }
 
@@ -187,7 +186,7 @@ func (d *Drop) User(name, dir string) (*UserDir, error) {
 	u := d.users.add(d, name, dir)
 	err := disk.MkdirAll(d.fs, path.Join(dropDir, dir), dirPerm)
 	if err == nil {
-		d.index.addDir(dir)
+		d.tree.addAll(dir)
 		err = d.release(u)
 	}
 	if err != nil {

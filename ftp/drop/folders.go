@@ -1,83 +1,54 @@
 package drop
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"maps"
 	"path"
-	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/ftpnode/ftpnode/echostream/disk"
-	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // Folders that clients made and that are empty go by themselves, or they would be held against their user for ever: cameras
 // make one an hour. A folder is empty when nothing is to be seen in it; whoever uses the name of one that went finds it made again.
 
-// folder is what the index knows of a folder.
-type folder struct {
-	scan  uint64    // the last one that saw it
-	ours  bool      // a client made it
-	used  time.Time // last, by a client: made, entered, uploaded or renamed to
-	noted time.Time // used, as far as the volume knows: its change time
-
-	parent *folder // nil: not known
-	holds  int     // folders, as far as their parent was known
-}
-
-// idleFolder is one that a client made and that holds no other, and when it was used last.
-type idleFolder struct {
-	path string
-	used time.Time
-}
-
-// noteUse is how old the note of a folder's use on the volume may be while it is used: restarts forget the rest.
-const noteUse = time.Hour
-
-// folders are where sessions stand, and which folders have gone.
-type folders struct {
+// folderTraces are where sessions stand, and which folders have gone.
+type folderTraces struct {
 	mu       sync.Mutex
-	standing map[string]int // sessions, by path below drop
+	occupied map[string]int // sessions, by path below drop
 	gone     map[string]bool
 	order    []string // of gone: as they went; some may be back
 	// idle are those that may go at the limit, by the user's directory: unused longest first, as of a while ago.
 	idle map[string][]idleFolder
-	// full is about users with as many folders as they may have, by their directory.
-	full map[string]*retry.Trouble
 }
 
 // maxGone is how many folders that went can be told from those that never were.
 const maxGone = 20_000
 
 // moveSession notes that a session stands in to, and not in from any more; "": in none.
-func (f *folders) moveSession(from, to string) {
+func (f *folderTraces) moveSession(from, to string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if from != "" {
-		if f.standing[from]--; f.standing[from] == 0 {
-			delete(f.standing, from)
+		if f.occupied[from]--; f.occupied[from] == 0 {
+			delete(f.occupied, from)
 		}
 	}
 	if to != "" {
-		f.standing[to]++
+		f.occupied[to]++
 	}
 }
 
-func (f *folders) isOccupied(p string) bool {
+func (f *folderTraces) isOccupied(p string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.standing[p] > 0
+	return f.occupied[p] > 0
 }
 
 // noteGone notes that the folder p was removed because it was empty.
-func (f *folders) noteGone(p string) {
+func (f *folderTraces) noteGone(p string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.gone[p] {
@@ -89,33 +60,33 @@ func (f *folders) noteGone(p string) {
 	}
 }
 
-func (f *folders) hasGone(p string) bool {
+func (f *folderTraces) hasGone(p string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.gone[p]
 }
 
 // noteBack notes that the folder p is there again.
-func (f *folders) noteBack(p string) {
+func (f *folderTraces) noteBack(p string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.gone, p)
 }
 
 // forget forgets that p, or what was below it, has gone: a client has done something else with that name.
-func (f *folders) forget(p string) {
+func (f *folderTraces) forget(p string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	maps.DeleteFunc(f.gone, func(q string, _ bool) bool { return below(q, p) })
 }
 
-func (f *folders) setIdle(dir string, idle []idleFolder) {
+func (f *folderTraces) setIdle(dir string, idle []idleFolder) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.idle[dir] = idle
 }
 
-func (f *folders) nextIdle(dir string) (next idleFolder, ok bool) {
+func (f *folderTraces) nextIdle(dir string) (next idleFolder, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	list := f.idle[dir]
@@ -125,25 +96,6 @@ func (f *folders) nextIdle(dir string) (next idleFolder, ok bool) {
 	}
 	f.idle[dir] = list[1:]
 	return list[0], true
-}
-
-// hit and over tell of the limit of the user whose directory is dir.
-func (f *folders) hit(dir, what string, err error, args ...any) retry.Line {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.full[dir] == nil {
-		f.full[dir] = &retry.Trouble{}
-	}
-	return f.full[dir].Hit(time.Now(), slog.LevelWarn, what, err, args...)
-}
-
-func (f *folders) over(dir string, args ...any) retry.Line {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.full[dir] == nil {
-		return retry.Line{}
-	}
-	return f.full[dir].Over(time.Now(), "the user has fewer folders again than are accepted", args...)
 }
 
 // Chdir has the session stand in a directory, in place of the one before. While a session stands there, it does not go
@@ -175,7 +127,7 @@ func (s *Session) chdir(p string) error {
 func (s *Session) setDir(p string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.d.folders.moveSession(s.dir, p)
+	s.d.traces.moveSession(s.dir, p)
 	s.dir = p
 }
 
@@ -201,7 +153,7 @@ func (s *Session) withFolders(p string, do func() error) error {
 // remakeFolders makes those folders above p again that have gone, and reports whether there were any.
 func (s *Session) remakeFolders(p string) (remade bool, err error) {
 	for _, dir := range ancestors(p) {
-		if !below(dir, s.u.dir) || !s.d.folders.hasGone(dir) {
+		if !below(dir, s.u.dir) || !s.d.traces.hasGone(dir) {
 			continue
 		}
 		if err := s.makeDir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -232,19 +184,19 @@ func (d *Drop) makeRoom(u *UserDir, p string) bool {
 	reached := fmt.Errorf("there are %d folders", d.opts.MaxDirs)
 	for _, anew := range []bool{false, true} {
 		if anew { // seldom: to look for them all takes its time
-			d.folders.setIdle(u.dir, d.index.unused(u.dir, time.Now()))
+			d.traces.setIdle(u.dir, d.tree.unused(u.dir, time.Now()))
 		}
-		for dir, ok := d.folders.nextIdle(u.dir); ok; dir, ok = d.folders.nextIdle(u.dir) {
-			if below(p, dir.path) || !d.index.stillUnused(dir) || !d.removeUnused(dir.path) {
+		for dir, ok := d.traces.nextIdle(u.dir); ok; dir, ok = d.traces.nextIdle(u.dir) {
+			if below(p, dir.path) || !d.tree.stillUnused(dir) || !d.removeUnused(dir.path) {
 				continue
 			}
-			d.folders.hit(u.dir, "the user has as many folders as are accepted; each new one replaces the empty one that was not used for the longest time",
-				reached, "user", u.name, "removed", u.rel(dir.path), "setting", setting).To(d.log)
+			d.full.hit(d.log, u.dir, "the user has as many folders as are accepted; each new one replaces the empty one that was not used for the longest time",
+				reached, "user", u.name, "removed", u.rel(dir.path), "setting", setting)
 			return true
 		}
 	}
-	d.folders.hit(u.dir, "the user has as many folders as are accepted, and none of them is empty; new ones are refused",
-		reached, "user", u.name, "setting", setting).To(d.log)
+	d.full.hit(d.log, u.dir, "the user has as many folders as are accepted, and none of them is empty; new ones are refused",
+		reached, "user", u.name, "setting", setting)
 	return false
 }
 
@@ -254,7 +206,7 @@ func (d *Drop) expireFolders() {
 	removed := 0
 	for n := -1; n != removed; { // those above them, then
 		n = removed
-		for _, dir := range d.index.unused("", before) {
+		for _, dir := range d.tree.unused("", before) {
 			if d.users.byPath(dir.path) != nil && d.removeUnused(dir.path) {
 				removed++
 			}
@@ -264,8 +216,8 @@ func (d *Drop) expireFolders() {
 		d.log.Info("removed empty folders that clients had made and not used", "folders", removed, "for", d.opts.FolderExpiry)
 	}
 	for _, u := range d.users.all() {
-		if d.index.roomBelow(u.dir, d.opts.MaxDirs) {
-			d.folders.over(u.dir, "user", u.name).To(d.log)
+		if d.tree.roomBelow(u.dir, d.opts.MaxDirs) {
+			d.full.over(d.log, u.dir, "the user has fewer folders again than are accepted", "user", u.name)
 		}
 	}
 }
@@ -283,8 +235,8 @@ func (d *Drop) removeUnused(p string) bool {
 		d.log.Debug("an empty folder is not removed", "folder", p, "error", named(p, err))
 		return false
 	}
-	d.index.forgetDir(p)
-	d.folders.noteGone(p)
+	d.tree.forget(p)
+	d.traces.noteGone(p)
 	return true
 }
 
@@ -293,7 +245,7 @@ func (d *Drop) isUnused(p string) bool {
 	for range d.box.List(p) {
 		return false
 	}
-	if d.folders.isOccupied(p) || d.unused(p) != nil {
+	if d.traces.isOccupied(p) || d.unused(p) != nil {
 		return false
 	}
 	if here, err := d.at(p); err != nil || here.dir == nil {
@@ -309,7 +261,7 @@ func (d *Drop) isUnused(p string) bool {
 // used notes that a client has used what stands at p, and with it the folders above. The volume is told now and then.
 func (d *Drop) used(p string) {
 	dir := path.Dir(p)
-	if !d.index.use(dir) {
+	if !d.tree.use(dir) {
 		return
 	}
 	name := path.Join(dropDir, dir)
@@ -317,89 +269,4 @@ func (d *Drop) used(p string) {
 		// The time that clients see stays; that of the change becomes now. If it fails, a restart knows an older one.
 		_ = d.fs.Chtimes(name, fi.ModTime())
 	}
-}
-
-// use notes that a client uses the folder dir, and those above it. It reports whether the volume is to be told.
-func (x *index) use(dir string) (note bool) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	now := time.Now()
-	for _, a := range ancestors(dir + "/") {
-		f := x.dirs[a]
-		if f == nil {
-			continue
-		}
-		f.used = now
-		if a == dir && f.ours && now.Sub(f.noted) > noteUse {
-			f.noted, note = now, true
-		}
-	}
-	return note
-}
-
-// made notes that a client has made the folder dir.
-func (x *index) made(dir string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.addDirLocked(dir)
-	now := time.Now()
-	f := x.dirs[dir]
-	f.ours, f.used, f.noted = true, now, now
-}
-
-// opened ends the start: folders that turn up from now on, and that no client made, are of other programs.
-func (x *index) opened() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.starting = false
-}
-
-// unused lists the folders below dir that clients made, that hold no others, and that were not used since before: the one that was used
-// last at the end. "": all.
-func (x *index) unused(dir string, before time.Time) (idle []idleFolder) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for p, f := range x.dirs {
-		if f.ours && f.holds == 0 && !f.used.After(before) && (dir == "" || strings.HasPrefix(p, dir+"/")) {
-			idle = append(idle, idleFolder{p, f.used})
-		}
-	}
-	slices.SortFunc(idle, func(a, b idleFolder) int { return cmp.Or(a.used.Compare(b.used), cmp.Compare(a.path, b.path)) })
-	return idle
-}
-
-// stillUnused reports whether it is as unused would list it.
-func (x *index) stillUnused(idle idleFolder) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	f := x.dirs[idle.path]
-	return f != nil && f.holds == 0 && f.used.Equal(idle.used)
-}
-
-// roomBelow reports whether fewer than limit folders stand below dir, a user's.
-func (x *index) roomBelow(dir string, limit int) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.dirCount[top(dir)] <= limit { // one of them is dir
-		return true
-	}
-	n := 0
-	for p := range x.dirs {
-		if strings.HasPrefix(p, dir+"/") {
-			n++
-		}
-	}
-	return n < limit
-}
-
-// describe is what the volume tells of the folder dir at the start: one with the permissions that the node gives its own is taken for one
-// that a client made. If nothing can be told, none did.
-func (x *index) describe(dir string) *folder {
-	if x.starting {
-		if fi, err := x.fs.Lstat(path.Join(dropDir, dir)); err == nil && fi.IsDir() {
-			t := disk.ChangeTime(fi)
-			return &folder{ours: fi.Mode().Perm() == x.perm, used: t, noted: t}
-		}
-	}
-	return &folder{}
 }

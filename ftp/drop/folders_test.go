@@ -106,7 +106,7 @@ func TestFoldersThatStay(t *testing.T) {
 				r.sink.setAway(true)
 				r.mkdir("/a")
 				keep(r)
-				for r.d.index.roomBelow("scanner", r.opts.MaxDirs) {
+				for r.d.tree.roomBelow("scanner", r.opts.MaxDirs) {
 					write(r, r.fs, "drop/scanner/b.tmp", "") // of nobody who could go
 					r.mkdir("/full")
 					r.interrupt("/full/x", Start{}, "x")

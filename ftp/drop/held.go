@@ -2,13 +2,10 @@ package drop
 
 import (
 	"errors"
-	"log/slog"
 	"maps"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // Complete files under temporary names are never deleted, as they were acknowledged, and wait until they are renamed. Those that
@@ -22,9 +19,9 @@ const (
 // heldLong tells of files that are held too long.
 type heldLong struct {
 	mu      sync.Mutex
-	counted time.Time                 // last
-	told    time.Time                 // last
-	trouble map[string]*retry.Trouble // by user
+	counted time.Time // last
+	told    time.Time // last
+	trouble troubles  // by user
 }
 
 // eachHeld visits the complete files that were held for longer than Options.PartialExpiry, with the time since when.
@@ -35,7 +32,7 @@ func (d *Drop) eachHeld(visit func(p string, since time.Time)) {
 			visit(e.Key, e.Accepted)
 		}
 	}
-	for p, since := range d.index.unchanged(before) {
+	for p, since := range d.found.unchanged(before) {
 		if d.temporary(p) {
 			visit(p, since)
 		}
@@ -95,34 +92,17 @@ func (d *Drop) tellHeld() {
 		known[user] = known[user] || d.users.byPath(p) != nil
 	})
 	for _, user := range slices.Sorted(maps.Keys(users)) {
-		if d.held.trouble[user] == nil {
-			d.held.trouble[user] = &retry.Trouble{}
-		}
 		err := errors.New("their names are temporary ones")
 		if !known[user] {
 			err = errors.New("their names are temporary ones, and there is no such user any more")
 		}
 		f := users[user]
-		d.held.trouble[user].Hit(now, slog.LevelWarn, "complete files are not sent until they are renamed", err,
-			"user", user, "files", f.count, "oldest", f.oldest.UTC().Format(time.RFC3339), "name", f.name, "setting", "files.ignore").To(d.log)
+		d.held.trouble.hit(d.log, user, "complete files are not sent until they are renamed", err,
+			"user", user, "files", f.count, "oldest", f.oldest.UTC().Format(time.RFC3339), "name", f.name, "setting", "files.ignore")
 	}
-	for user, t := range d.held.trouble {
+	for _, user := range d.held.trouble.keys() {
 		if users[user] == nil {
-			t.Over(now, "no complete files of the user are held any more", "user", user).To(d.log)
-			delete(d.held.trouble, user)
+			d.held.trouble.over(d.log, user, "no complete files of the user are held any more", "user", user)
 		}
 	}
-}
-
-// unchanged tells which files of other programs have been as they are since before a time, and since when.
-func (x *index) unchanged(before time.Time) map[string]time.Time {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	files := map[string]time.Time{}
-	for p, f := range x.files {
-		if f.changed.Before(before) {
-			files[p] = f.changed
-		}
-	}
-	return files
 }

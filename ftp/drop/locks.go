@@ -6,7 +6,7 @@ import (
 )
 
 // nameLocks make a client's operation on a name one with its syncs: look, change, note. Lists and Stat do without. An Upload's own
-// lock comes before these, those of uploads, index and users after them.
+// lock comes before these, those of uploads, found files, folders and users after them.
 type nameLocks struct {
 	folders sync.RWMutex
 

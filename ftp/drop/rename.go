@@ -317,8 +317,9 @@ func (s *Session) moveDir(p, q string) error {
 		}
 		return err
 	}
-	d.index.move(p, q)
-	d.folders.forget(q)
+	d.found.move(p, q)
+	d.tree.move(p, q)
+	d.traces.forget(q)
 	d.used(q + "/")
 	d.watcher.wakeUp()
 	s.moved(p, q)
@@ -355,7 +356,7 @@ func (s *Session) mayMoveDir(p, q string) error {
 		return ErrBusy
 	}
 	// All names in it must still be allowed.
-	names := d.index.below(p)
+	names := append(d.tree.below(p), d.found.below(p)...)
 	for _, e := range d.box.Below(p) {
 		names = append(names, e.Key)
 	}

@@ -221,7 +221,7 @@ func (s *Session) remove(p string) error {
 		if err := d.fs.Remove(path.Join(dropDir, p)); err != nil {
 			return err
 		}
-		d.index.forget(p)
+		d.found.forget(p)
 		s.removed(p, here.found.Size())
 		return d.fs.SyncDir(path.Join(dropDir, path.Dir(p)))
 	case here.open != nil:
@@ -259,14 +259,14 @@ func (s *Session) mkdir(p string) error {
 		return fs.ErrExist
 	case here.open != nil:
 		return ErrBusy
-	case !d.index.roomBelow(s.u.dir, d.opts.MaxDirs):
+	case !d.tree.roomBelow(s.u.dir, d.opts.MaxDirs):
 		return errMaxDirs
 	}
 	if err := d.fs.Mkdir(path.Join(dropDir, p), dirPerm); err != nil {
 		return err
 	}
-	d.index.made(p)
-	d.folders.noteBack(p)
+	d.tree.made(p)
+	d.traces.noteBack(p)
 	d.used(p)
 	return d.fs.SyncDir(path.Join(dropDir, path.Dir(p)))
 }
@@ -309,8 +309,8 @@ func (s *Session) removeDir(p string) error {
 	if err := d.fs.Remove(path.Join(dropDir, p)); err != nil {
 		return err
 	}
-	d.index.forgetDir(p)
-	d.folders.forget(p)
+	d.tree.forget(p)
+	d.traces.forget(p)
 	return nil
 }
 

@@ -27,7 +27,7 @@ func (s *Session) takeFound(p, q string, suspended func(outbox.Entry) error) (ou
 	if err != nil {
 		return e, err
 	}
-	d.index.forget(p)
+	d.found.forget(p)
 	d.accepted(s.u.name, s.remote, e)
 	if suspended != nil {
 		err = suspended(e)
@@ -51,7 +51,7 @@ const batchSize = 256
 // takeQuiet takes what has been quiet into the outbox. An error is about the volume as a whole. Files that cannot be taken are
 // tried again later, and hold up no others.
 func (w *watcher) takeQuiet(ctx context.Context) error {
-	paths := w.d.index.quietFiles(w.d.temporary)
+	paths := w.d.found.quietFiles(w.d.temporary)
 	var failed error
 	for batch := range slices.Chunk(paths, batchSize) {
 		if err := w.takeBatch(ctx, batch); err != nil && failed == nil {
@@ -101,7 +101,7 @@ func (w *watcher) putBatch(ctx context.Context, paths []string) (left []string, 
 	var items []outbox.Item
 	var files []File
 	for _, p := range paths {
-		since, ok := d.index.stillQuiet(p)
+		since, ok := d.found.stillQuiet(p)
 		if !ok {
 			continue // gone, or changed meanwhile
 		}
@@ -123,7 +123,7 @@ func (w *watcher) putBatch(ctx context.Context, paths []string) (left []string, 
 			}
 			continue
 		}
-		d.index.forget(items[i].Key)
+		d.found.forget(items[i].Key)
 		d.accepted(files[i].User, files[i].RemoteAddr, e)
 	}
 	return left, first
@@ -132,9 +132,9 @@ func (w *watcher) putBatch(ctx context.Context, paths []string) (left []string, 
 // noteFailure notes that p could not be taken, and returns first, or err if that is nil.
 func (w *watcher) noteFailure(p string, err, first error) error {
 	d := w.d
-	d.index.postpone(p)
+	d.found.postpone(p)
 	if errors.Is(err, fs.ErrNotExist) {
-		d.index.refresh(p)
+		d.found.refresh(p)
 		return first // taken away by another program
 	}
 	user, name := d.users.owner(p)

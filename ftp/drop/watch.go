@@ -30,7 +30,7 @@ func newWatcher(d *Drop) *watcher {
 
 // wakeUp has all that is due looked at again: names that were temporary ones may not be any more.
 func (w *watcher) wakeUp() {
-	w.d.index.scheduleNow()
+	w.d.found.scheduleNow()
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -45,7 +45,7 @@ func (w *watcher) run(ctx context.Context) {
 	defer rescan.Stop()
 	for {
 		var due <-chan time.Time
-		if pause, ok := w.d.index.pause(); ok {
+		if pause, ok := w.d.found.pause(); ok {
 			due = time.After(pause)
 		}
 		select {
@@ -73,24 +73,45 @@ func (w *watcher) run(ctx context.Context) {
 
 // rescan compares what is known of the drop directory with what is there.
 func (w *watcher) rescan() {
-	w.d.index.beginScan()
+	w.d.found.beginScan()
+	w.d.tree.beginScan()
 	if w.scanDir(".") {
-		w.d.index.endScan() // else what was not seen may still be there
+		w.d.found.endScan() // else what was not seen may still be there
+		w.d.tree.endScan()
 		w.unreadable.Over(time.Now(), "all directories can be read again").To(w.d.log)
 	}
 }
 
 // scanDir looks at all that is below dir, and reports whether it could.
 func (w *watcher) scanDir(dir string) bool {
-	dirs, err := w.d.index.scanDir(dir)
+	entries, err := w.d.fs.ReadDir(path.Join(dropDir, dir))
+	if errors.Is(err, fs.ErrNotExist) && dir != "." {
+		return true
+	}
 	if err != nil {
 		w.unreadable.Hit(time.Now(), slog.LevelWarn, "cannot read a directory, will try again", named(path.Join(dropDir, dir), err)).To(w.d.log)
 	}
 	complete := err == nil
-	for _, p := range dirs {
-		complete = w.scanDir(p) && complete
+	for _, e := range entries {
+		p := path.Join(dir, e.Name())
+		if e.IsDir() {
+			w.d.tree.add(p)
+			complete = w.scanDir(p) && complete
+		} else {
+			w.d.found.refresh(p)
+		}
 	}
 	return complete
+}
+
+// refresh compares what is known of p with what stands there, and reports whether that is a folder.
+func (w *watcher) refresh(p string) bool {
+	fi := w.d.found.refresh(p)
+	isDir := fi != nil && fi.IsDir()
+	if isDir {
+		w.d.tree.add(p)
+	}
+	return isDir
 }
 
 // remakeTops makes users' directories again that another program has removed.
@@ -103,7 +124,7 @@ func (w *watcher) remakeTops() {
 				continue
 			}
 			if err := d.fs.Mkdir(p, dirPerm); err == nil {
-				d.index.addDir(dir)
+				d.tree.addAll(dir)
 				d.log.Warn("made the directory of a user again, which was gone", "user", u.name, "directory", dir)
 			}
 		}
@@ -166,7 +187,7 @@ func (e *events) follow(dir string) {
 	}
 	for _, entry := range entries {
 		p := path.Join(dir, entry.Name())
-		e.d.index.refresh(p)
+		e.d.watcher.refresh(p)
 		if entry.IsDir() {
 			e.follow(p)
 		}
@@ -179,7 +200,7 @@ func (e *events) handle(event fsnotify.Event) {
 		return
 	}
 	p := filepath.ToSlash(rel)
-	if fi := e.d.index.refresh(p); fi != nil && fi.IsDir() && event.Has(fsnotify.Create) {
+	if e.d.watcher.refresh(p) && event.Has(fsnotify.Create) {
 		e.follow(p)
 	}
 }

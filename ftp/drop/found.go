@@ -12,20 +12,16 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
-// index is what was seen in the drop directory: folders, and files of other programs.
-type index struct {
+// foundFiles are the files of other programs that were seen in the drop directory.
+type foundFiles struct {
 	fs     disk.FS
 	ledger *ledger
 	quiet  time.Duration
-	perm   fs.FileMode // of the folders that the node makes; known when Open reads the volume
 
-	mu       sync.Mutex
-	files    map[string]*found
-	dirs     map[string]*folder
-	starting bool           // Open has not read all of it yet
-	dirCount map[string]int // by top directory
-	scan     uint64
-	next     time.Time // no file is to be taken before; zero: there is none to take
+	mu    sync.Mutex
+	files map[string]*found // by path below drop
+	scan  uint64            // number of the last scan
+	next  time.Time         // no file is to be taken before; zero: there is none to take
 }
 
 // found is a file of another program.
@@ -42,18 +38,18 @@ func (f *found) same(fi fs.FileInfo) bool {
 	return f.size == fi.Size() && f.mtime.Equal(fi.ModTime()) && f.ctime.Equal(disk.ChangeTime(fi))
 }
 
-func newIndex(fsys disk.FS, l *ledger, quiet time.Duration) *index {
-	return &index{fs: fsys, ledger: l, quiet: quiet, files: map[string]*found{}, dirs: map[string]*folder{}, dirCount: map[string]int{}, starting: true}
+func newFoundFiles(fsys disk.FS, l *ledger, quiet time.Duration) *foundFiles {
+	return &foundFiles{fs: fsys, ledger: l, quiet: quiet, files: map[string]*found{}}
 }
 
-// refresh compares the index with what stands at p, and describes that; nil: nothing, or it cannot be told.
-func (x *index) refresh(p string) fs.FileInfo {
+// refresh compares what is known of p with what stands there, and describes that; nil: nothing, or it cannot be told.
+func (x *foundFiles) refresh(p string) fs.FileInfo {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.refreshLocked(p)
 }
 
-func (x *index) refreshLocked(p string) fs.FileInfo {
+func (x *foundFiles) refreshLocked(p string) fs.FileInfo {
 	fi, err := x.fs.Lstat(path.Join(dropDir, p))
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
@@ -61,19 +57,16 @@ func (x *index) refreshLocked(p string) fs.FileInfo {
 	case err != nil:
 		x.forgetLocked(p)
 		return nil
-	case fi.IsDir():
-		x.forgetLocked(p)
-		x.addDirLocked(p)
-	case !fi.Mode().IsRegular(): // a symlink, a pipe, ...
-		x.forgetLocked(p)
-	default:
+	case fi.Mode().IsRegular():
 		x.noteLocked(p, fi)
+	default: // a folder, a symlink, a pipe, ...
+		x.forgetLocked(p)
 	}
 	return fi
 }
 
 // noteLocked notes what the file at p looks like.
-func (x *index) noteLocked(p string, fi fs.FileInfo) {
+func (x *foundFiles) noteLocked(p string, fi fs.FileInfo) {
 	f := x.files[p]
 	switch {
 	case f == nil:
@@ -96,21 +89,21 @@ func (x *index) noteLocked(p string, fi fs.FileInfo) {
 }
 
 // scheduleLocked notes that a file may have to be taken at due.
-func (x *index) scheduleLocked(due time.Time) {
+func (x *foundFiles) scheduleLocked(due time.Time) {
 	if x.next.IsZero() || due.Before(x.next) {
 		x.next = due
 	}
 }
 
 // scheduleNow has all files that are due looked at again.
-func (x *index) scheduleNow() {
+func (x *foundFiles) scheduleNow() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.scheduleLocked(time.Now())
 }
 
 // pause is how long no file is to be taken; false: until something happens.
-func (x *index) pause() (time.Duration, bool) {
+func (x *foundFiles) pause() (time.Duration, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return time.Until(x.next), !x.next.IsZero()
@@ -131,13 +124,13 @@ func later(a, b time.Time) time.Time {
 }
 
 // forget notes that the file at p is not there any more.
-func (x *index) forget(p string) {
+func (x *foundFiles) forget(p string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.forgetLocked(p)
 }
 
-func (x *index) forgetLocked(p string) {
+func (x *foundFiles) forgetLocked(p string) {
 	if f := x.files[p]; f != nil {
 		delete(x.files, p)
 		x.ledger.addFound(p, -1, -f.size)
@@ -146,7 +139,7 @@ func (x *index) forgetLocked(p string) {
 
 // quietFiles lists the files that are to be taken by now, in the order of their change times: that of their renames to their names. Names
 // for which skip says so are left out, until scheduleNow.
-func (x *index) quietFiles(skip func(p string) bool) (paths []string) {
+func (x *foundFiles) quietFiles(skip func(p string) bool) (paths []string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	now := time.Now()
@@ -167,7 +160,7 @@ func (x *index) quietFiles(skip func(p string) bool) (paths []string) {
 }
 
 // stillQuiet looks at p again, and reports since when it is as it is, and whether it is still to be taken.
-func (x *index) stillQuiet(p string) (since time.Time, ok bool) {
+func (x *foundFiles) stillQuiet(p string) (since time.Time, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.refreshLocked(p)
@@ -185,7 +178,7 @@ const (
 )
 
 // postpone notes that p could not be taken: it is tried again later.
-func (x *index) postpone(p string) {
+func (x *foundFiles) postpone(p string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if f := x.files[p]; f != nil {
@@ -196,34 +189,14 @@ func (x *index) postpone(p string) {
 }
 
 // beginScan begins a scan of the whole directory; see endScan.
-func (x *index) beginScan() {
+func (x *foundFiles) beginScan() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.scan++
 }
 
-// scanDir notes what stands in dir, and lists the folders in it.
-func (x *index) scanDir(dir string) (dirs []string, err error) {
-	entries, err := x.fs.ReadDir(path.Join(dropDir, dir))
-	if errors.Is(err, fs.ErrNotExist) && dir != "." {
-		return nil, nil
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for _, e := range entries {
-		p := path.Join(dir, e.Name())
-		if e.IsDir() {
-			x.addDirLocked(p)
-			dirs = append(dirs, p)
-			continue
-		}
-		x.refreshLocked(p)
-	}
-	return dirs, err
-}
-
-// endScan looks at what the scan has not seen.
-func (x *index) endScan() {
+// endScan refreshes what the scan has not seen.
+func (x *foundFiles) endScan() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for p, f := range x.files {
@@ -231,68 +204,12 @@ func (x *index) endScan() {
 			x.refreshLocked(p)
 		}
 	}
-	for dir, f := range x.dirs {
-		if f.scan >= x.scan {
-			continue
-		}
-		fi, err := x.fs.Lstat(path.Join(dropDir, dir))
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !fi.IsDir() {
-			x.forgetDirLocked(dir)
-		}
-	}
 }
 
-// addDir notes that dir and the folders above it exist.
-func (x *index) addDir(dir string) {
+// below lists the files in the folder p, and in those below it.
+func (x *foundFiles) below(p string) (paths []string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, a := range ancestors(dir + "/") {
-		x.addDirLocked(a)
-	}
-}
-
-func (x *index) addDirLocked(dir string) {
-	if x.dirs[dir] == nil {
-		f := x.describe(dir)
-		x.dirs[dir] = f
-		x.dirCount[top(dir)]++
-		if f.parent = x.dirs[path.Dir(dir)]; f.parent != nil {
-			f.parent.holds++
-		}
-	}
-	x.dirs[dir].scan = x.scan
-}
-
-// forgetDir notes that a folder is gone.
-func (x *index) forgetDir(dir string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.forgetDirLocked(dir)
-}
-
-func (x *index) forgetDirLocked(dir string) {
-	f := x.dirs[dir]
-	if f == nil {
-		return
-	}
-	delete(x.dirs, dir)
-	if f.parent != nil {
-		f.parent.holds--
-	}
-	if x.dirCount[top(dir)]--; x.dirCount[top(dir)] == 0 {
-		delete(x.dirCount, top(dir))
-	}
-}
-
-// below lists the folders and files below p, and p itself.
-func (x *index) below(p string) (paths []string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for dir := range x.dirs {
-		if below(dir, p) {
-			paths = append(paths, dir)
-		}
-	}
 	for file := range x.files {
 		if below(file, p) {
 			paths = append(paths, file)
@@ -302,28 +219,35 @@ func (x *index) below(p string) (paths []string) {
 }
 
 // move notes that the folder p is now q.
-func (x *index) move(p, q string) {
-	names := x.below(p)
-	slices.Sort(names) // a folder before what it holds
-	for _, name := range names {
+func (x *foundFiles) move(p, q string) {
+	for _, name := range x.below(p) {
 		x.moveOne(name, q+name[len(p):])
 	}
 }
 
-func (x *index) moveOne(p, q string) {
+func (x *foundFiles) moveOne(p, q string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if f := x.dirs[p]; f != nil {
-		x.forgetDirLocked(p)
-		x.addDirLocked(q)
-		moved := x.dirs[q]
-		moved.ours, moved.used, moved.noted = f.ours, f.used, f.noted
+	f := x.files[p]
+	if f == nil {
+		return
 	}
-	if f := x.files[p]; f != nil {
-		x.forgetLocked(p)
-		x.forgetLocked(q) // an event may have told of it already
-		x.files[q] = f
-		x.ledger.addFound(q, 1, f.size)
-		x.scheduleLocked(f.due) // its name may have been a temporary one
+	x.forgetLocked(p)
+	x.forgetLocked(q) // an event may have told of it already
+	x.files[q] = f
+	x.ledger.addFound(q, 1, f.size)
+	x.scheduleLocked(f.due) // its name may have been a temporary one
+}
+
+// unchanged tells which files of other programs have been as they are since before a time, and since when.
+func (x *foundFiles) unchanged(before time.Time) map[string]time.Time {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	files := map[string]time.Time{}
+	for p, f := range x.files {
+		if f.changed.Before(before) {
+			files[p] = f.changed
+		}
 	}
+	return files
 }
