@@ -217,6 +217,17 @@ func (n *node) sent(t testing.TB, name string) (sent bool) {
 	return sent
 }
 
+// requireInterrupted requires that the upload of that name is not sent, and that what came of it, at most so many bytes, can be resumed.
+func (n *node) requireInterrupted(t testing.TB, name string, most int64) {
+	t.Helper()
+	require.False(t, n.sent(t, name))
+	eventually(t, func() bool {
+		list, err := n.drop.Interrupted()
+		require.NoError(t, err)
+		return n.drop.Usage().Waiting.Files == 0 && len(list) == 1 && list[0].Name == name && list[0].Size > 0 && list[0].Size <= most
+	}, "%s can be resumed", name)
+}
+
 // sessions is how many there are.
 func (n *node) sessionCount() int {
 	n.mu.Lock()

@@ -318,7 +318,7 @@ func TestHangUps(t *testing.T) {
 					if trust {
 						n.requireFile(t, "x", noise(70_000))
 					} else if first == "control" {
-						require.False(t, n.sent(t, "x"))
+						n.requireInterrupted(t, "x", 70_000)
 						require.Contains(t, n.log.String(), "without waiting for the reply")
 						c := n.login(t)
 						require.Equal(t, "69999", c.do(213, "SIZE x"), "all of it came, and it is not taken for accepted")
