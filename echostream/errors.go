@@ -11,6 +11,8 @@ import (
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 var (
@@ -38,10 +40,7 @@ func Permanent(err error) error {
 }
 
 // IsPermanent reports whether an error in err's chain has a method Permanent() bool that says true.
-func IsPermanent(err error) bool {
-	var p interface{ Permanent() bool }
-	return errors.As(err, &p) && p.Permanent()
-}
+func IsPermanent(err error) bool { return retry.IsPermanent(err) }
 
 type permanentError struct{ err error }
 
@@ -52,10 +51,7 @@ func (e *permanentError) Permanent() bool { return true }
 // NeedsOperator reports whether err will most likely come again until a person changes something: an error in its chain
 // has a method Operator() bool that says true. Its text ends with what to look at. It is transient all the same: go on
 // trying, and say it as an ERROR.
-func NeedsOperator(err error) bool {
-	var o interface{ Operator() bool }
-	return errors.As(err, &o) && o.Operator()
-}
+func NeedsOperator(err error) bool { return retry.NeedsOperator(err) }
 
 // operatorError is an error with what a person should look at.
 type operatorError struct {
@@ -81,10 +77,7 @@ func withHint(err error, hint string) error {
 // Unknown() bool that says true. The target may have taken the message (the reply was lost or late, or the service broke
 // down over it), so that it has to be sent again under its tracking id within SQS's five minutes. Otherwise it is certain
 // that nothing was taken.
-func IsUnknown(err error) bool {
-	var u interface{ Unknown() bool }
-	return errors.As(err, &u) && u.Unknown()
-}
+func IsUnknown(err error) bool { return retry.IsUnknown(err) }
 
 // unknownError says of an error whether the target may have taken what was sent.
 type unknownError struct {

@@ -1,9 +1,6 @@
 package ftp
 
 import (
-	"io"
-	"os"
-
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/internal/guard"
 )
@@ -19,12 +16,7 @@ type knownStore struct{ fs disk.FS }
 var _ guard.Store = knownStore{}
 
 func (s knownStore) Load() ([]byte, error) {
-	f, err := s.fs.OpenFile(knownFile, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxKnownFile))
+	return disk.ReadFile(s.fs, knownFile, maxKnownFile)
 }
 
 func (s knownStore) Save(data []byte) error {

@@ -22,7 +22,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"math/big"
@@ -211,7 +210,7 @@ func (s *Source) selfSigned(opts Options) error {
 
 // kept is the certificate that the file holds, or a new one with a key by newKey.
 func kept(opts Options, name string, newKey func() (crypto.Signer, error)) (*tls.Certificate, error) {
-	text, err := readFile(opts.FS, name)
+	text, err := disk.ReadFile(opts.FS, name, 1<<20)
 	if err == nil {
 		pair, err := tls.X509KeyPair(text, text)
 		if err == nil && time.Now().Before(pair.Leaf.NotAfter) {
@@ -232,15 +231,6 @@ func kept(opts Options, name string, newKey func() (crypto.Signer, error)) (*tls
 	}
 	pair, err := tls.X509KeyPair(text, text)
 	return &pair, err
-}
-
-func readFile(fsys disk.FS, name string) ([]byte, error) {
-	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, 1<<20))
 }
 
 // generate makes a certificate, as the PEM of it and its key.
