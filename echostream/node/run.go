@@ -217,16 +217,11 @@ func (l *life[C]) open(ctx context.Context, m machine) (release func(), err erro
 		if l.Volume != nil {
 			return checkFormat(l.Volume, l.format)
 		}
-		volume, unlock, err := openVolume(m.dir)
-		if err != nil {
-			return err
+		volume, unlock, err := openVolume(m.dir, l.format)
+		if err == nil {
+			l.Volume, opened = volume, append(opened, unlock)
 		}
-		if err := checkFormat(volume, l.format); err != nil {
-			unlock()
-			return err
-		}
-		l.Volume, opened = volume, append(opened, unlock)
-		return nil
+		return err
 	}, "directory", m.dir)
 	until("the outbox cannot be opened; the node waits for it", "the outbox could be opened", func() error {
 		l.deliverer = &deliverer{cloud: l.client}

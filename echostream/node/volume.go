@@ -21,20 +21,33 @@ const (
 
 // openVolume opens the directory with all that the node keeps, and locks it: two nodes on one volume would deliver each
 // other's entries. release gives it back.
-func openVolume(dir string) (volume *disk.OS, release func(), err error) {
+func openVolume(dir string, format int) (volume *disk.OS, release func(), err error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, nil, err
+		return nil, nil, withOwner(err, dir)
 	}
 	volume, err = disk.Open(dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, withOwner(err, dir)
 	}
 	unlock, err := lock(dir)
 	if err != nil {
 		volume.Close()
-		return nil, nil, err
+		return nil, nil, withOwner(err, dir)
+	}
+	if err := checkFormat(volume, format); err != nil {
+		unlock()
+		volume.Close()
+		return nil, nil, withOwner(err, dir)
 	}
 	return volume, func() { unlock(); volume.Close() }, nil
+}
+
+// withOwner says whose the directory must be, if err is that this process may not write there.
+func withOwner(err error, dir string) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return fmt.Errorf("%w; the node runs as user %d of group %d: chown -R %[2]d:%[3]d the directory that is mounted at %s", err, os.Getuid(), os.Getgid(), dir)
 }
 
 // checkFormat refuses a volume that a program of a later format has written, and marks a new one. One of an earlier format stays as it is until

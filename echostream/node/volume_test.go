@@ -1,8 +1,11 @@
 package node
 
 import (
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -54,4 +57,11 @@ func TestSecondNodeWithoutALockFile(t *testing.T) {
 	unlock, err = lock(dir)
 	require.NoError(t, err)
 	unlock()
+}
+
+func TestVolumeOfAnotherUser(t *testing.T) {
+	err := withOwner(&fs.PathError{Op: "open", Path: "/data/lock", Err: syscall.EACCES}, "/data")
+	require.ErrorIs(t, err, fs.ErrPermission)
+	assert.Contains(t, err.Error(), fmt.Sprintf("chown -R %d:%d the directory that is mounted at /data", os.Getuid(), os.Getgid()))
+	assert.Equal(t, syscall.ENOSPC, withOwner(syscall.ENOSPC, "/data"))
 }
