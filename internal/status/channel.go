@@ -50,12 +50,23 @@ func listenIn(dir string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.SetUnlinkOnClose(false) // its path may be short for this call only; the next node removes it
+	l.SetUnlinkOnClose(false) // its path may be short for this call only
 	if err := os.Chmod(address, 0o600); err != nil {
 		l.Close()
 		return nil, err
 	}
-	return l, nil
+	return listener{l, filepath.Join(dir, socketName)}, nil
+}
+
+// listener removes its socket.
+type listener struct {
+	net.Listener
+	path string
+}
+
+func (l listener) Close() error {
+	os.Remove(l.path) // if it stays, the next node removes it
+	return l.Listener.Close()
 }
 
 func dial(ctx context.Context, dir string) (net.Conn, error) {
