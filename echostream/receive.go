@@ -220,7 +220,7 @@ func (r *receiver) read(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			trouble.Hit(begun, level(err), "the node's definition cannot be read, the last one counts", err).To(r.log)
+			trouble.Hit(begun, retry.LevelOf(err), "the node's definition cannot be read, the last one counts", err).To(r.log)
 			pause = min(pause, retry.Backoff(trouble.Failures(), time.Second, 30*time.Second))
 		default:
 			trouble.Over(begun, "the node's definition can be read again").To(r.log)
@@ -290,14 +290,6 @@ func (r *receiver) reconcile(ctx context.Context, node *Definition) {
 		r.edges[queue] = e
 		r.running.Go(e.run)
 	}
-}
-
-// level is that of a line about what is tried again.
-func level(err error) slog.Level {
-	if NeedsOperator(err) {
-		return slog.LevelError
-	}
-	return slog.LevelWarn
 }
 
 // handle calls the handler.

@@ -158,7 +158,7 @@ func (a *auditTrail) run(ctx context.Context) {
 			trouble.Over(time.Now(), "audit records are taken again").To(a.r.log)
 			continue
 		}
-		trouble.Hit(time.Now(), level(errs[done]), "audit records are not taken, they wait", errs[done], "waiting", a.len()).To(a.r.log)
+		trouble.Hit(time.Now(), retry.LevelOf(errs[done]), "audit records are not taken, they wait", errs[done], "waiting", a.len()).To(a.r.log)
 		retry.Sleep(ctx, retry.Backoff(trouble.Failures(), 500*time.Millisecond, time.Minute))
 	}
 }

@@ -143,7 +143,7 @@ func (e *inbound) poll() {
 			what, first, longest = "an edge is gone, or closed to this node", 30*time.Second, 5*time.Minute
 			e.r.reread()
 		}
-		trouble.Hit(time.Now(), level(err), what, err, "source", e.sourceName()).To(e.r.log)
+		trouble.Hit(time.Now(), retry.LevelOf(err), what, err, "source", e.sourceName()).To(e.r.log)
 		if !retry.Sleep(e.ctx, retry.Backoff(trouble.Failures(), first, longest)) {
 			return
 		}

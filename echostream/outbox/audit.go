@@ -31,7 +31,7 @@ func (o *Outbox) auditAll() {
 			if wrote, err := o.noteSent(unaudited); wrote { // if the disk refuses, it goes on: what leaves may be all that can make room
 				o.diskOutcome(err)
 			}
-			o.pause(o.opts.backoff(failures), sending)
+			o.pause(o.backoff(failures), sending)
 		}
 	}
 }
@@ -77,7 +77,7 @@ func (o *Outbox) finishAudit(batch []*entry, results []error) (line retry.Line, 
 		switch err := results[i]; {
 		case err == nil:
 			o.leaveAs(e, &exit{kind: delivered})
-		case isPermanent(err):
+		case retry.IsPermanent(err):
 			e.attempts++
 			o.setAside(e, failure{Reason: "sent, but its audit record is refused", Error: err.Error()})
 		default:
@@ -91,7 +91,7 @@ func (o *Outbox) finishAudit(batch []*entry, results []error) (line retry.Line, 
 	if failed == 0 {
 		return o.auditTrouble.Over(time.Now(), "Auditing works again"), 0
 	}
-	return o.auditTrouble.Hit(time.Now(), levelOf(last), "Auditing fails"+goesOn, last, "waiting", len(o.unaudited)), failed
+	return o.auditTrouble.Hit(time.Now(), retry.LevelOf(last), "Auditing fails"+goesOn, last, "waiting", len(o.unaudited)), failed
 }
 
 // auditLate reports whether what was sent is to be noted, since its audit may be out for weeks, or have weeks to catch up with: nothing is to be held

@@ -2,9 +2,9 @@ package outbox
 
 import (
 	"errors"
-	"log/slog"
-	"math/rand/v2"
 	"time"
+
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 // gate bounds how many calls of one kind run at a time. When all that were tried have failed, one at a time finds out
@@ -44,21 +44,16 @@ func (o *Outbox) leave(g *gate, worked bool) {
 	if worked {
 		g.failures, g.until = 0, time.Time{}
 	} else if g.failures++; g.failures >= g.limit {
-		pause := o.opts.backoff(g.failures - g.limit + 1)
+		pause := o.backoff(g.failures - g.limit + 1)
 		g.until = time.Now().Add(pause)
 		time.AfterFunc(pause, func() { o.locked(o.cond.Broadcast) })
 	}
 	o.cond.Broadcast()
 }
 
-// backoff is how long to wait after so many failures in a row: a random part of a bound that doubles, so that
-// many nodes that lost the same cloud do not all come back to it in the same moment.
-func (opts *Options) backoff(failures int) time.Duration {
-	bound := opts.MaxBackoff
-	if shift := max(failures-1, 0); opts.MinBackoff <= bound>>shift { // so that the shift does not overflow
-		bound = opts.MinBackoff << shift
-	}
-	return 1 + rand.N(bound)
+// backoff is how long to wait after so many failures in a row.
+func (o *Outbox) backoff(failures int) time.Duration {
+	return retry.Backoff(failures, o.opts.MinBackoff, o.opts.MaxBackoff)
 }
 
 // pause waits for d, or until Wake, and reports whether to go on: false when Run has gone beyond the phase.
@@ -82,27 +77,6 @@ func (o *Outbox) pauseUntil(d time.Duration, in phase, done func() bool) bool {
 // maxUnknownPause is the longest pause after an attempt whose outcome is not known. SQS knows a message again for five minutes, and
 // several tries must fit into them.
 const maxUnknownPause = 20 * time.Second
-
-// isUnknown reports whether the target may have taken the entry although the call failed.
-func isUnknown(err error) bool {
-	var u interface{ Unknown() bool }
-	return errors.As(err, &u) && u.Unknown()
-}
-
-// levelOf is how much it matters that err keeps coming: what only a person can end is an ERROR.
-func levelOf(err error) slog.Level {
-	var o interface{ Operator() bool }
-	if errors.As(err, &o) && o.Operator() {
-		return slog.LevelError
-	}
-	return slog.LevelWarn
-}
-
-// isPermanent reports whether trying again is of no use.
-func isPermanent(err error) bool {
-	var p interface{ Permanent() bool }
-	return errors.As(err, &p) && p.Permanent()
-}
 
 // isStale reports whether the payload is of no use any more.
 func isStale(err error) bool {

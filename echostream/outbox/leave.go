@@ -59,7 +59,7 @@ func (o *Outbox) removeAll() {
 			failures = 0
 			continue
 		}
-		o.pause(o.opts.backoff(failures), sending)
+		o.pause(o.backoff(failures), sending)
 	}
 }
 

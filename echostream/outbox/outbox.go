@@ -156,7 +156,7 @@ type Options struct {
 	Reserve int64
 
 	// MinBackoff and MaxBackoff bound the pauses between attempts, which double after each failure and
-	// are then shortened at random (full jitter). By default, 1 s and 5 min.
+	// are then shortened at random by up to half. By default, 1 s and 5 min.
 	MinBackoff, MaxBackoff time.Duration
 	// Grace is how long calls of Send and Audit may go on after Run's context ended. By default, 5 s.
 	Grace time.Duration

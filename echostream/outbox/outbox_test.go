@@ -451,13 +451,6 @@ func TestBackoffDoublesAndWakeCutsItShort(t *testing.T) {
 	})
 }
 
-func TestLongPausesDoNotOverflow(t *testing.T) {
-	opts := Options{MinBackoff: time.Hour, MaxBackoff: 3 * time.Hour}
-	for failures := range 100 {
-		assert.LessOrEqual(t, opts.backoff(failures), 3*time.Hour)
-	}
-}
-
 func TestManyLanesProbeABrokenTarget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, disktest.New(1), "a")

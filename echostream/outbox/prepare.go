@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
 const (
@@ -142,10 +143,10 @@ func (o *Outbox) prepare(p *preparation) {
 	}
 	p.payload, p.err = o.callPrepare(p.entry)
 	o.locked(func() {
-		o.leave(g, p.err == nil || isPermanent(p.err))
+		o.leave(g, p.err == nil || retry.IsPermanent(p.err))
 		if p.err != nil {
 			o.discard(p)
-			if isPermanent(p.err) && p.entry.state == due {
+			if retry.IsPermanent(p.err) && p.entry.state == due {
 				p.entry.attempts++
 				o.setAside(p.entry, failure{Reason: "cannot be prepared", Error: p.err.Error(), damaged: errors.As(p.err, new(damagedError))})
 			}
@@ -179,7 +180,7 @@ func (o *Outbox) callPrepare(e *entry) (payload any, err error) {
 
 // readable counts how often the disk could not read e's file: one that it never can must not hold up its lane for ever.
 func (o *Outbox) readable(e *entry, err error) error {
-	if !errors.Is(err, syscall.EIO) || isPermanent(err) {
+	if !errors.Is(err, syscall.EIO) || retry.IsPermanent(err) {
 		return err
 	}
 	o.mu.Lock()

@@ -108,7 +108,7 @@ func (o *Outbox) askTargets() {
 		if err != nil {
 			failures++
 			o.targeting.Hit(time.Now(), slog.LevelWarn, "The targets cannot be told"+goesOn, err).To(o.opts.Log)
-			o.pause(o.opts.backoff(failures), sending)
+			o.pause(o.backoff(failures), sending)
 			o.locked(func() { o.retarget = true })
 			continue
 		}

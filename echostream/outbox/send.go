@@ -51,13 +51,13 @@ func (o *Outbox) runStream(s *stream) {
 			failures = 0
 			continue
 		}
-		if slices.ContainsFunc(failed, isUnknown) {
+		if slices.ContainsFunc(failed, retry.IsUnknown) {
 			unknown = time.Now()
 		}
 		if failures++; len(failed) < len(b) {
 			failures = 1
 		}
-		pause := o.opts.backoff(failures)
+		pause := o.backoff(failures)
 		if time.Since(unknown) < unknownFor {
 			pause = min(pause, maxUnknownPause)
 		}
@@ -184,7 +184,7 @@ func (o *Outbox) finish(s *stream, b []*preparation, results []error) (settled [
 		case err == nil:
 			e.settle(t)
 			t.acknowledged = time.Now()
-		case isPermanent(err):
+		case retry.IsPermanent(err):
 			e.attempts++
 			e.settle(t)
 			e.refused = append(e.refused, Refusal{t.name, err.Error()})
@@ -220,8 +220,8 @@ func (o *Outbox) finish(s *stream, b []*preparation, results []error) (settled [
 	if b[0].err != nil {
 		what = "Preparing files fails"
 	}
-	first := b[slices.IndexFunc(results, func(err error) bool { return err != nil && !isPermanent(err) })].entry
-	return settled, failed, t.trouble.Hit(time.Now(), levelOf(failed[0]), what+goesOn, failed[0], "target", t.name, "trackingId", first.id.String(), "name", first.name)
+	first := b[slices.IndexFunc(results, func(err error) bool { return err != nil && !retry.IsPermanent(err) })].entry
+	return settled, failed, t.trouble.Hit(time.Now(), retry.LevelOf(failed[0]), what+goesOn, failed[0], "target", t.name, "trackingId", first.id.String(), "name", first.name)
 }
 
 // discardDistant forgets the payloads that no other stream will need soon.
@@ -274,7 +274,7 @@ func (o *Outbox) noteProgress(s *stream, entries []*entry) {
 		settled := func() bool {
 			return !slices.ContainsFunc(entries, func(e *entry) bool { return e.inProgress() || e.toNote() })
 		}
-		if !o.pauseUntil(o.opts.backoff(failures), sending, settled) {
+		if !o.pauseUntil(o.backoff(failures), sending, settled) {
 			return
 		}
 	}

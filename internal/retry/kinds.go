@@ -1,6 +1,9 @@
 package retry
 
-import "errors"
+import (
+	"errors"
+	"log/slog"
+)
 
 // What kind of error it is says a method of it: its package need not be known.
 
@@ -27,4 +30,12 @@ func IsUnknown(err error) bool {
 func IsStale(err error) bool {
 	var e interface{ Stale() bool }
 	return errors.As(err, &e) && e.Stale()
+}
+
+// LevelOf is how much it matters that err keeps coming: what only a person can end is an ERROR.
+func LevelOf(err error) slog.Level {
+	if NeedsOperator(err) {
+		return slog.LevelError
+	}
+	return slog.LevelWarn
 }
