@@ -74,7 +74,7 @@ func attributes(ctx context.Context, n *node.Node, c Config, e outbox.Entry, ope
 // keys are those of a message, which has its content or the URL of it.
 func keys(c Config) node.Keys {
 	return node.Keys{
-		Each:     [][]string{{"name"}, {"contentLength"}, {"contentType"}, {"modificationDateTime"}, {c.Message.ContentField, c.Message.URLField}},
+		Each:     (&echofile.Composer{ContentField: c.Message.ContentField, URLField: c.Message.URLField}).Keys(),
 		Optional: []string{"metadata"},
 		Advice:   "look at the config's message.contentField and message.urlField",
 	}

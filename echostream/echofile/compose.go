@@ -75,6 +75,12 @@ func IsKey(key string) bool {
 	return false
 }
 
+// Keys are those of the messages: of the keys in one list, each has one. Beside them there is metadata, which other senders may not have.
+func (c *Composer) Keys() [][]string {
+	content := []string{orDefault(c.ContentField, DefaultContentField), orDefault(c.URLField, DefaultURLField)}
+	return [][]string{{keyName}, {keyLength}, {keyType}, {keyModified}, content}
+}
+
 // Compose makes the message of e, whose bytes open reads from their start: with an upload to bulk data storage where it takes one. An
 // error is permanent ([echostream.IsPermanent]) if the file can never be sent so; all else is transient.
 func (c *Composer) Compose(ctx context.Context, e outbox.Entry, open func() (disk.File, error), from Origin) (Message, error) {

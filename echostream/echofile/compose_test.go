@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -208,6 +209,9 @@ func TestConfiguredFields(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(made.Body), &m))
 		assert.Contains(t, m, key)
 		assert.Len(t, m, 6)
+		for _, keys := range c.Keys() {
+			assert.True(t, slices.ContainsFunc(keys, func(k string) bool { _, ok := m[k]; return ok }), keys)
+		}
 	}
 }
 
