@@ -126,6 +126,9 @@ func (s *session) dispatch(line string) {
 // execute returns the reply to the command that has begun; "" if it is answered by itself.
 func (s *session) execute(name, arg string) string {
 	s.note(name, arg)
+	if s.secure {
+		s.sinceTLS++
+	}
 	if !s.budget.spend(time.Now()) {
 		select {
 		case <-time.After(budgetPause):
@@ -147,6 +150,9 @@ func (s *session) execute(name, arg string) string {
 		}
 	}
 	if !known {
+		if f, ok := foreign(name, arg); ok {
+			s.faulty(f, "", false)
+		}
 		if s.junk++; s.junk > maxJunk {
 			return s.dismiss("Too many unknown commands; goodbye.")
 		}

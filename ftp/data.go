@@ -65,7 +65,7 @@ func (s *session) handlePasv(string) string {
 	host, err := s.srv.public.resolve(ctx, local)
 	if err != nil {
 		if errors.Is(err, errIPv6) { // else it has been said, once for all
-			s.log.Warn("no address for PASV", "error", err)
+			s.warn(faultNoIPv4, "no address for PASV", "error", err)
 		}
 		return reply(425, "Use EPSV; there is no IPv4 address to tell.")
 	}
@@ -90,7 +90,7 @@ func (s *session) openPassive(host [4]byte) string {
 	s.closeData() // its port may be the only one
 	r, err := s.srv.ports.Reserve(s, s.remote, s.srv.opts.AllowForeignDataAddress)
 	if err != nil {
-		s.log.Warn("no passive port", "error", err)
+		s.warn(faultNoPort, "no passive port", "error", err)
 		return reply(425, "No passive port is free; try again later.")
 	}
 	d := &dataChannel{s: s, source: r, port: s.srv.publicPort(r.Port()), host: host}
@@ -110,7 +110,7 @@ func (s *session) openPassive(host [4]byte) string {
 func (s *session) handlePort(arg string) string {
 	c := s.current()
 	if !s.srv.opts.ActiveMode {
-		s.log.Warn("active mode was refused; the device must use passive mode, or set ftp.activeMode")
+		s.warn(faultActive, "active mode was refused; the device must use passive mode, or set ftp.activeMode")
 		return reply(502, "Active mode is off here; use passive mode (PASV or EPSV).")
 	}
 	if s.epsvAll {
@@ -126,7 +126,7 @@ func (s *session) handlePort(arg string) string {
 	}
 	// Anything else could be used to attack others in the server's name (RFC 2577).
 	if to.Addr() != s.remote || to.Port() < firstFreePort {
-		s.log.Warn("data connection to a foreign address or a low port refused", "to", to)
+		s.warn(faultBounce, "data connection to a foreign address or a low port refused", "to", to)
 		return reply(504, "Data connections go to your own address only, and to no port below 1024.")
 	}
 	s.closeData()
@@ -191,7 +191,7 @@ func (d *dataChannel) reply(verb string) (int, string) {
 // open waits for the connection, and makes it a TLS one if the client asked for that. It is called when the command has been
 // accepted. The 150 comes before the client's connection, which some clients make only when they have read it (RFC 959: "about
 // to open data connection"). It comes behind ours, since a client that has read it waits for ours for ever, and behind the client's where
-// one was refused (noteStranger): the client is to read the 425, and not to send into the connection that was closed.
+// one was refused (see missing): the client is to read the 425, and not to send into the connection that was closed.
 func (d *dataChannel) open(c *command) (net.Conn, error) {
 	if !d.usable() {
 		return nil, net.ErrClosed // aborted
@@ -209,13 +209,10 @@ func (d *dataChannel) open(c *command) (net.Conn, error) {
 	close(accepted)
 	switch {
 	case errors.Is(err, errNoTLS):
-		d.s.log.Warn("TLS did not begin on a data connection", "verb", c.verb, "error", err)
+		d.s.warn(faultDataTLS, "TLS did not begin on a data connection", "verb", c.verb, "error", err)
 		return nil, err
 	case err != nil:
-		d.noteStranger()
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			d.s.log.Warn("no data connection came: the passive port does not get through to this node", "port", d.port)
-		}
+		d.missing(err)
 		return nil, err
 	}
 	d.used = true
@@ -278,16 +275,31 @@ func (d *dataChannel) adopt(conn *dataConn) bool {
 	return true
 }
 
-// noteStranger tells an operator why the client's connection did not come: a NAT may have given it another address.
-func (d *dataChannel) noteStranger() {
+// missing tells an operator why the connection did not come: the passive port is not let through, or a NAT has given the client another address.
+func (d *dataChannel) missing(err error) {
 	r, ok := d.source.(*passive.Reservation)
 	if !ok {
+		d.s.faulty(faultDial, err.Error(), false)
 		return
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		d.s.warn(faultNoData, "no data connection came: the passive port does not get through to this node", "port", d.port)
+	} else { // the client has given up
+		d.s.faulty(faultNoData, "", false)
+	}
 	if from := r.Stranger(); from.IsValid() {
-		d.s.log.Warn("no data connection came from the client's address, but one from another was refused; "+
+		d.s.warn(faultStranger, "no data connection came from the client's address, but one from another was refused; "+
 			"if a NAT gives the client two addresses, turn checkDataAddress off", "from", from)
 	}
+}
+
+// missed reports whether the client was told a port, and no connection has come to it.
+func (d *dataChannel) missed() bool {
+	if d == nil {
+		return false
+	}
+	r, ok := d.source.(*passive.Reservation)
+	return ok && !r.Came()
 }
 
 // Close ends the waiting for a connection. One that was accepted is closed by itself, so that TLS can say that it ends.

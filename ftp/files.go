@@ -105,7 +105,7 @@ func (s *session) handleTransfer(arg string) string {
 		c.declared, s.declared = s.declared, -1
 	}
 	if s.mustProtect() && !s.protected {
-		s.log.Warn("a transfer without TLS was refused; the device must encrypt data connections too (PROT P)")
+		s.warn(faultPlainData, "a transfer without TLS was refused; the device must encrypt data connections too (PROT P)")
 		return reply(521, "Data connections must be encrypted; send PBSZ 0 and PROT P first.")
 	}
 	if !s.data.usable() { // else an upload would begin that cannot come
@@ -120,6 +120,7 @@ func (s *session) handleTransfer(arg string) string {
 		defer s.recovered()
 		data.done()
 		code, text := s.translate(c, r)
+		s.transferEnded(c, r.Err, code, text)
 		if c.upload != nil {
 			s.acknowledge(c, code, text)
 		} else {
@@ -371,6 +372,7 @@ func (s *session) openDownload(name string) (io.ReadCloser, error) {
 			return nil, err
 		}
 	}
+	s.begun(c)
 	return &download{s: s, c: c, file: f}, nil
 }
 
@@ -381,6 +383,13 @@ func (d *download) Read(p []byte) (int, error) {
 }
 
 func (d *download) Close() error { return d.file.Close() }
+
+// begun says that the file of a transfer is open.
+func (s *session) begun(c *command) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.began = true
+}
 
 func (s *session) count(c *command, n int) {
 	s.mu.Lock()

@@ -16,6 +16,7 @@ const (
 )
 
 func (s *session) handleUser(arg string) string {
+	s.claimed = arg
 	switch {
 	case arg == "":
 		return reply(501, "Send a name with USER.")
@@ -23,6 +24,7 @@ func (s *session) handleUser(arg string) string {
 		return s.refusePlain()
 	case len(s.srv.users) == 0:
 		// Nobody's password is wrong: the device is to come again.
+		s.faulty(faultNoUsers, "", false)
 		return s.dismiss("No user is known here yet; try again later.")
 	case s.account != nil: // as this user: handleAnyUser
 		return reply(331, "Any password will do.")
@@ -36,7 +38,7 @@ func (s *session) mustSecure() bool {
 }
 
 func (s *session) refusePlain() string {
-	s.log.Warn("a log-in without TLS was refused; the device must use explicit FTPS")
+	s.warn(faultPlainLogin, "a log-in without TLS was refused; the device must use explicit FTPS")
 	return reply(530, "TLS is required; send AUTH TLS first.")
 }
 
@@ -57,7 +59,7 @@ func (s *session) handlePass(password string) string {
 	if err != nil {
 		// Nothing is known of the password: it is not a failure, and the device is to come again.
 		if errors.Is(err, secret.ErrBusy) {
-			s.log.Warn("a log-in was told to come again: too many of its address wait for theirs")
+			s.warn(faultBusy, "a log-in was told to come again: too many of its address wait for theirs")
 		}
 		return s.dismiss("Too many log-ins at once; try again later.")
 	}
@@ -68,6 +70,7 @@ func (s *session) handlePass(password string) string {
 	dir, err := s.srv.opts.Backend.Login(name, s.remote)
 	if err != nil {
 		s.log.With("user", loggable(name)).Error("a user's directory cannot be opened", "error", err)
+		s.faulty(faultBackend, "", true)
 		return s.refused(err)
 	}
 	s.srv.guard.Succeeded(name, s.remote)
@@ -117,6 +120,7 @@ func (s *session) refuseLogin(ctx context.Context, name string, right bool) stri
 	default:
 		log.Warn("login failed", attrs...)
 	}
+	s.faulty(faultLogin, "", true)
 	wait := time.NewTimer(delay)
 	defer wait.Stop()
 	select {

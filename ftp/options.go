@@ -86,8 +86,13 @@ type Options struct {
 	Banner string       // By default, "ftpnode ready."
 	Log    *slog.Logger // By default, nothing is logged
 
-	guard  guard.Options // for tests
-	memory int64         // for tests; by default, what the process may use
+	// Attempted is called for each session, and each connection, that has come to nothing. The log has a line about each, but it tells of those
+	// that repeat with a number only. By default, nobody is told.
+	Attempted func(Attempt)
+
+	guard   guard.Options // for tests
+	memory  int64         // for tests; by default, what the process may use
+	silence time.Duration // for tests: a client of an implicit port that leaves earlier without a word has only looked. By default, 5 s
 }
 
 const (
@@ -98,6 +103,7 @@ const (
 	defaultMaxConnections = 200
 	defaultMaxPerAddress  = 20
 	defaultBanner         = "ftpnode ready."
+	defaultSilence        = 5 * time.Second // longer than a health check waits
 	maxDataConnectionWait = 30 * time.Second
 )
 
@@ -162,6 +168,9 @@ func (o *Options) complete() error {
 		if *n.value < 0 {
 			problem("%s %d: expected a number above 0", n.name, *n.value)
 		}
+	}
+	if o.silence == 0 {
+		o.silence = defaultSilence
 	}
 	if o.memory == 0 {
 		o.memory = memlimit.Bytes()

@@ -176,7 +176,12 @@ func (s *Server) forced() bool {
 func (s *Server) welcome(conn net.Conn) {
 	remote := addrOf(conn.RemoteAddr())
 	if reason := s.refusal(remote); reason != "" {
-		s.opts.Log.Debug("connection refused", "remote", remote, "reason", reason)
+		log := s.lines.Logger(guard.Network(remote)).Info
+		if s.guard.Banned(remote) {
+			log = s.opts.Log.Debug // it was told when it was banned
+		}
+		log("connection refused", "remote", remote, "reason", reason)
+		s.attempted(Attempt{From: remote, Tried: "a connection, which was refused: " + reason})
 		if s.opts.TLS != TLSImplicit { // else the client would take it for a broken TLS
 			conn.SetWriteDeadline(time.Now().Add(time.Second))
 			fmt.Fprintf(conn, "421 %s\r\n", reason)

@@ -24,6 +24,7 @@ const (
 	maxLine      = 4000 // bytes of a command with its line end
 	lineQueue    = 16   // commands that wait for the one under way, before the client's TCP has to
 	writeTimeout = 30 * time.Second
+	tlsRecord    = 22              // the first byte of a TLS handshake (RFC 8446, 5.1)
 	lingerTime   = 2 * time.Second // for the client to read the last reply
 )
 
@@ -54,6 +55,7 @@ type session struct {
 	mu       sync.Mutex
 	cur      *command // under way
 	data     *dataChannel
+	outcome  outcome
 	closing  bool // no more commands
 	draining bool // closing after the command under way
 	reason   string
@@ -69,7 +71,9 @@ type state struct {
 	upgraded     net.Conn // by the AUTH under way
 	protected    bool     // PROT P
 	epsvAll      bool
-	user         string // as in USER
+	user         string // as in USER, until PASS
+	claimed      string // as in the last USER
+	sinceTLS     int    // commands since TLS began
 	failures     int    // of logins
 	early, junk  int    // commands before the login; unknown ones in a row
 	budget       budget
@@ -93,6 +97,8 @@ type command struct {
 	// Guarded by session.mu.
 	err     error // why the session made it fail
 	aborted bool
+	began   bool    // its file is open
+	noted   bool    // session.outcome tells why it failed
 	bytes   int64   // transferred
 	waits   bool    // an upload: its name is a temporary one
 	upload  *upload // that was committed: its reply acknowledges it
@@ -131,6 +137,7 @@ func (s *session) run() {
 		defer s.mu.Unlock()
 		s.log.Debug("session ended", "reason", s.reason, "duration", time.Since(s.started).Round(time.Millisecond))
 	}()
+	defer s.report()
 	defer s.tcp.Close()
 
 	s.login = time.AfterFunc(s.srv.opts.LoginTimeout, func() { s.bye(true, 421, "Too long without a login; goodbye.") })
@@ -181,6 +188,9 @@ func (s *session) read() {
 	r := bufio.NewReaderSize(s.conn, maxLine)
 	late := false // lines that came long before they are looked at say nothing about a reply that went out meanwhile
 	var t telnet
+	if first, _ := r.Peek(1); len(first) > 0 && first[0] == tlsRecord && s.srv.opts.TLS != TLSImplicit {
+		s.faulty(faultImplicit, "", false)
+	}
 	for {
 		line, err := r.ReadSlice('\n')
 		switch {
@@ -230,8 +240,12 @@ func (s *session) read() {
 
 // hangUp notes that the client has gone.
 func (s *session) hangUp(err error) {
-	if errors.Is(err, io.EOF) {
+	var op *net.OpError
+	switch {
+	case errors.Is(err, io.EOF):
 		s.tcp.CloseNotified()
+	case errors.As(err, &op) && distrusts(op): // some clients look at the certificate when TLS has begun
+		s.faulty(faultUntrusted, err.Error(), false)
 	}
 	s.mu.Lock()
 	if s.reason == "" {
@@ -338,6 +352,7 @@ func (s *session) startTLS() error {
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
+		s.handshakeFailed(conn, err)
 		return err
 	}
 	s.writing.Lock()

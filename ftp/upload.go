@@ -51,11 +51,12 @@ func (s *session) openUpload(name string, appending bool) (engine.Upload, error)
 	file, err := s.files.Create(name, how)
 	if err != nil {
 		if answer := (*Error)(nil); errors.As(err, &answer) && answer.Code == 452 {
-			s.log.Warn("upload refused: the node is full", "error", err)
+			s.warn(faultFull, "upload refused: the node is full", "error", err)
 		}
 		return nil, err
 	}
 	u.file, u.evidence = file, s.tcp.Upload()
+	s.begun(c)
 	return u, nil
 }
 

@@ -259,8 +259,16 @@ type Reservation struct {
 
 	mu     sync.Mutex
 	conn   chan net.Conn // of 1
+	came   bool
 	closed bool
 	done   chan struct{} // closed by Close
+}
+
+// Came reports whether the connection has come.
+func (r *Reservation) Came() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.came
 }
 
 // Port is where the connection is expected.
@@ -338,6 +346,7 @@ func (r *Reservation) release() {
 func (r *Reservation) deliver(c net.Conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.came = true
 	if r.closed {
 		c.Close()
 		return
