@@ -384,7 +384,7 @@ func TestErrorsCarryTheirReply(t *testing.T) {
 type faulty struct{ *memory }
 
 func (b faulty) Login(string, netip.Addr) (Session, error) {
-	return brokenSession{memorySession{b.memory}}, nil
+	return brokenSession{memorySession(b)}, nil
 }
 
 type brokenSession struct{ memorySession }
