@@ -104,6 +104,15 @@ func TestPublicNameWhileDNSIsDown(t *testing.T) {
 	})
 }
 
+// TestPublicNameIsLookedUpAtTheStart: a slip in the name is told before the first transfer fails.
+func TestPublicNameIsLookedUpAtTheStart(t *testing.T) {
+	n := start(t, func(o *Options, _ *drop.Options) { o.PublicAddress = "no-such-host.invalid" })
+	require.Eventually(t, func() bool {
+		return strings.Contains(n.log.String(), "the public address cannot be looked up; PASV is refused")
+	}, 10*time.Second, 10*time.Millisecond)
+	require.Contains(t, n.log.String(), "no-such-host.invalid")
+}
+
 // TestPasvWhileDNSIsDown: clients are told the last address, and the log is told once.
 func TestPasvWhileDNSIsDown(t *testing.T) {
 	n := start(t, func(o *Options, _ *drop.Options) { o.PublicAddress = "no-such-host.invalid" })

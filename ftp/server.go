@@ -115,6 +115,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	keeping, stopKeeping := context.WithCancel(ctx)
 	defer stopKeeping()
 	s.wg.Go(func() { s.guard.Keep(keeping) })
+	s.wg.Go(func() { _, _ = s.public.resolve(keeping, netip.Addr{}) }) // that it cannot be looked up is told at the start
 	telling, stopTelling := context.WithCancel(context.WithoutCancel(ctx))
 	var told sync.WaitGroup
 	told.Go(func() { s.lines.Run(telling) })

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -86,7 +88,7 @@ func serveFTP(ctx context.Context, n *node.Node, c Config, w *watch) error {
 	if d != nil {
 		watching.Go(func() { _ = d.Run(ctx) }) // it returns nil
 	}
-	checkPorts(n.Ports(), c.FTP.PassivePorts, n.Log)
+	checkPorts(n.Ports(), listener.Addr(), c, n.Log)
 	outlives, mounted := n.Stored()
 	mode, why := acknowledge(c.Files.Acknowledge, outlives, mounted)
 	checkAcknowledge(mode, outlives, mounted, n.Log)
@@ -203,13 +205,26 @@ func usableUsers(users []UserConfig, log *slog.Logger) (usable []ftp.User, direc
 	return usable, directories
 }
 
-// checkPorts warns of passive ports that no client can reach: its uploads would hang at random.
-func checkPorts(public map[int]int, passive nodeconfig.Ports, log *slog.Logger) {
-	if len(public) == 0 {
-		return
+// checkPorts tells of passive ports that no client can reach, since its uploads would hang at random: those that other servers of the node have,
+// and those that are not published.
+func checkPorts(public map[int]int, control net.Addr, c Config, log *slog.Logger) {
+	passive := c.FTP.PassivePorts
+	taken := map[string]int{"the port of the status page": c.Status.Port}
+	if a, ok := control.(*net.TCPAddr); ok {
+		taken["the FTP port"] = a.Port
+	}
+	for _, what := range slices.Sorted(maps.Keys(taken)) {
+		if port := taken[what]; passive.First <= port && port <= passive.Last {
+			p := nodeconfig.Problem{Level: slog.LevelError, Key: "ftp.passivePorts", Value: strconv.Quote(passive.String()),
+				Rule: fmt.Sprintf("%s, %d, is in it", what, port), Write: "write ports that nothing else has", Effect: "Transfers use the other ports"}
+			if passive.First == passive.Last {
+				p.Effect = "Transfers in passive mode fail"
+			}
+			p.Log(log)
+		}
 	}
 	var missing []string
-	for port := passive.First; port <= passive.Last; port++ {
+	for port := passive.First; port <= passive.Last && len(public) > 0; port++ {
 		if public[port] == 0 {
 			missing = append(missing, fmt.Sprint(port))
 		}

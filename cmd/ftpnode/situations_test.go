@@ -2,6 +2,8 @@ package main
 
 import (
 	"io"
+	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
+	"github.com/ftpnode/ftpnode/echostream/node/nodeconfig"
+	"github.com/ftpnode/ftpnode/internal/nodelog"
 )
 
 // Each situation gives one clear line, and when its cause goes away delivery goes on by itself.
@@ -197,6 +201,23 @@ func TestHealthcheckImplicitTLS(t *testing.T) {
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: testConfig(t, `"tls": "implicit"`)}}).start()
 	_, err := r.healthcheck(r.env["FTPNODE_DATA"], r.address())
 	require.NoError(t, err)
+}
+
+// Ports that other servers of the node have are told when FTP is served.
+func TestPassivePortsThatAreTaken(t *testing.T) {
+	control := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 2121}
+	for ports, want := range map[nodeconfig.Ports]string{
+		{First: 30000, Last: 30009}: "",
+		{First: 2122, Last: 8442}:   "",
+		{First: 2100, Last: 2121}: `[ERROR] invalid config: ftp.passivePorts is "2100-2121": the FTP port, 2121, is in it; write ports that nothing else has. ` +
+			"Transfers use the other ports. key=ftp.passivePorts value=2100-2121\n",
+		{First: 8443, Last: 8443}: `[ERROR] invalid config: ftp.passivePorts is "8443": the port of the status page, 8443, is in it; write ports that nothing else has. ` +
+			"Transfers in passive mode fail. key=ftp.passivePorts value=8443\n",
+	} {
+		var log strings.Builder
+		checkPorts(nil, control, Config{FTP: FTPConfig{PassivePorts: ports}, Status: StatusConfig{Port: 8443}}, slog.New(nodelog.NewHandler(&log, nil, nil)))
+		assert.Equal(t, want, log.String())
+	}
 }
 
 func TestPassivePortsThatAreNotPublished(t *testing.T) {

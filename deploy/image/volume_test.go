@@ -156,7 +156,7 @@ func TestVolumeOfSomebodyElse(t *testing.T) {
 	require.NoError(t, os.Chmod(dir, 0o755)) // root's
 	n := newNode(t, cloud, site, nodeOptions{volume: dir, more: often})
 	must(t, "start", n.container)
-	n.waitLog("[ERROR] the data volume cannot be used", "permission denied")
+	n.waitLog("[ERROR] the data volume cannot be used", "permission denied", "chown -R 65532:65532 the directory that is mounted at /data")
 	n.waitHealth("unhealthy")
 	require.NoError(t, os.Chmod(dir, 0o777))
 	f := noise("now.bin", 1_000)

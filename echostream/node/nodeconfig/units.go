@@ -16,8 +16,13 @@ type Ports struct {
 	Last  int `json:"last"`
 }
 
-// String writes the range as a config does: "30000-30009".
-func (p Ports) String() string { return fmt.Sprintf("%d-%d", p.First, p.Last) }
+// String writes the range as a config does: "30000-30009", "40000".
+func (p Ports) String() string {
+	if p.First == p.Last {
+		return strconv.Itoa(p.First)
+	}
+	return fmt.Sprintf("%d-%d", p.First, p.Last)
+}
 
 // unit is a kind of quantity that a config writes as text, so that JSON Schema cannot bound it.
 type unit struct {
