@@ -59,8 +59,8 @@ func (o *Outbox) callAudit(batch []*entry) []error {
 	o.locked(func() {
 		for i, e := range batch {
 			var payload any
-			if e.prep != nil && e.prep.isDone() {
-				payload = e.prep.payload
+			if p := o.preparing.all[e]; p != nil && p.isDone() {
+				payload = p.payload
 			}
 			handed[i] = o.prepared(e, payload)
 		}
@@ -126,7 +126,7 @@ func (o *Outbox) markNoted(batch []*entry) {
 		if e.toNote() {
 			e.noted = true
 			o.unsettled--
-			o.discard(e.prep) // the audit may be out for weeks
+			o.discard(o.preparing.all[e]) // the audit may be out for weeks
 		}
 	}
 	o.cond.Broadcast()

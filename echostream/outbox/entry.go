@@ -45,7 +45,6 @@ type entry struct {
 	tentative  *tentative
 	replaces   *entry // leaves before this one does
 	replacedBy *entry
-	prep       *preparation
 	exit       *exit    // how it leaves, if its state is leaving
 	segment    *segment // where its latest line stands
 }

@@ -1,7 +1,6 @@
 package outbox
 
 import (
-	"errors"
 	"time"
 
 	"github.com/ftpnode/ftpnode/internal/retry"
@@ -78,12 +77,7 @@ func (o *Outbox) pauseUntil(d time.Duration, in phase, done func() bool) bool {
 // several tries must fit into them.
 const maxUnknownPause = 20 * time.Second
 
-// isStale reports whether the payload is of no use any more.
-func isStale(err error) bool {
-	var s interface{ Stale() bool }
-	return errors.As(err, &s) && s.Stale()
-}
-
+// locked calls do with the lock held.
 func (o *Outbox) locked(do func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -1,15 +1,16 @@
 package outbox
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -238,73 +239,77 @@ func (j *journal) close() error {
 	return errors.Join(errs...)
 }
 
-// segmentText is what a segment holds.
-type segmentText struct {
-	header header
-	torn   bool // no usable header: made, and never used
-	size   int64
-	file   disk.File
-}
-
 // chunk is how much of a segment is in memory at a time, if no line is longer.
 const chunk = 256 << 10
 
-// lines parses what stands behind the header.
-func (t segmentText) lines() iter.Seq2[parsed, error] {
-	return func(yield func(parsed, error) bool) {
-		buffer, rest, header := make([]byte, min(chunk, t.size+1)), 0, !t.torn
-		for at, ended := int64(0), false; !ended; {
-			n, err := t.file.ReadAt(buffer[rest:], at)
-			if ended = errors.Is(err, io.EOF); err != nil && !ended {
-				yield(parsed{}, fmt.Errorf("reading the journal: %w", err))
-				return
-			}
-			at += int64(n)
-			data := buffer[:rest+n]
-			whole := data
-			if !ended {
-				whole = data[:bytes.LastIndexByte(data, '\n')+1]
-			}
-			rest = len(data) - len(whole)
-			if header && len(whole) > 0 {
-				whole, header = whole[bytes.IndexByte(whole, '\n')+1:], false
-			}
-			for _, p := range parseLines(whole) {
-				if !yield(p, nil) {
-					return
-				}
-			}
-			copy(buffer, data[len(data)-rest:])
-			if rest == len(buffer) { // one long line
-				buffer = append(buffer, make([]byte, len(buffer))...)
-			}
-		}
+// readHeader reads the first line. torn: there is none that can be used, so the segment was made and never used. Only a newer format and a
+// disk that cannot be read are errors.
+func (s *segment) readHeader() (next uint64, torn bool, err error) {
+	info, err := s.file.Stat()
+	if err != nil {
+		return 0, false, err
 	}
+	s.size = info.Size()
+	first, err := bufio.NewReader(io.NewSectionReader(s.file, 0, s.size)).ReadBytes('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, false, fmt.Errorf("reading the journal: %w", err)
+	}
+	var h struct { // no more of it: a newer format may have the rest otherwise
+		Format int    `json:"format"`
+		Next   uint64 `json:"next"`
+	}
+	data, err := lineJSON(first)
+	if err != nil || json.Unmarshal(data, &h) != nil {
+		return 0, true, nil
+	}
+	if h.Format > format {
+		return 0, false, newerError(s.name, h.Format)
+	}
+	return h.Next, false, nil
 }
 
-// readSegment reads a segment as it is. Only a newer format and a disk that cannot be read are errors.
-func readSegment(f disk.File, name string) (segmentText, error) {
-	var t segmentText
-	info, err := f.Stat()
-	if err != nil {
-		return t, err
+// read hands over the lines, the header as one that has what they have in common: nil for a damaged one, which a power cut leaves at the end.
+func (s *segment) read(take func(line *journalLine, bytes int64)) error {
+	buffer, rest := make([]byte, min(chunk, s.size+1)), 0
+	for at, ended := int64(0), false; !ended; {
+		n, err := s.file.ReadAt(buffer[rest:], at)
+		if ended = errors.Is(err, io.EOF); err != nil && !ended {
+			return fmt.Errorf("reading the journal: %w", err)
+		}
+		at += int64(n)
+		data := buffer[:rest+n]
+		whole := data
+		if !ended {
+			whole = data[:bytes.LastIndexByte(data, '\n')+1]
+		}
+		rest = len(data) - len(whole)
+		texts := slices.Collect(bytes.Lines(whole))
+		for i, line := range parseLines(texts) {
+			take(line, int64(len(texts[i])))
+		}
+		copy(buffer, data[len(whole):])
+		if rest == len(buffer) { // one long line
+			buffer = append(buffer, make([]byte, len(buffer))...)
+		}
 	}
-	t.size, t.file = info.Size(), f
-	head := make([]byte, min(t.size, 4096)) // a header is shorter
-	if _, err = f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
-		return t, fmt.Errorf("reading the journal: %w", err)
+	return nil
+}
+
+// parseLines parses lines on all processors: there may be 100,000.
+func parseLines(texts [][]byte) []*journalLine {
+	lines := make([]*journalLine, len(texts))
+	var wg sync.WaitGroup
+	share := len(texts)/runtime.GOMAXPROCS(0) + 1
+	for start := 0; start < len(texts); start += share {
+		wg.Go(func() {
+			for i := start; i < min(start+share, len(texts)); i++ {
+				line := &journalLine{}
+				if data, err := lineJSON(texts[i]); err == nil && json.Unmarshal(data, line) == nil {
+					lines[i] = line
+				}
+			}
+		})
 	}
-	first, _, _ := bytes.Cut(head, []byte("\n"))
-	data, err := lineJSON(first)
-	if err == nil {
-		err = json.Unmarshal(data, &t.header)
-	}
-	if err != nil {
-		t.torn = true
-		return t, nil
-	}
-	if t.header.Format > format {
-		return t, newerError(name, t.header.Format)
-	}
-	return t, nil
+	wg.Wait()
+	return lines
 }

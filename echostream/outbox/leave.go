@@ -270,7 +270,7 @@ func (o *Outbox) forget(e *entry) {
 		o.unlinkKey(e)
 	}
 	e.state = left
-	o.discard(e.prep)
+	o.discard(o.preparing.all[e])
 	delete(o.entries, e.id)
 	o.bytes -= e.size
 	o.journal.place(e, nil, 0)

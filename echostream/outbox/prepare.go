@@ -37,7 +37,7 @@ type preparation struct {
 // preparing is what all preparations share.
 type preparing struct {
 	gates  [2]gate // of small and of large files
-	all    map[*preparation]bool
+	all    map[*entry]*preparation
 	weight int64
 }
 
@@ -65,15 +65,14 @@ func weightOf(payload any, size int64) int64 {
 
 // want returns e's preparation, which it starts if need be; nil if there is no room for another.
 func (o *Outbox) want(e *entry) *preparation {
-	p := e.prep
+	p := o.preparing.all[e]
 	if p == nil {
 		weight := estimate(e.size)
 		if !o.makeRoom(weight) {
 			return nil
 		}
 		p = &preparation{entry: e, done: make(chan struct{}), weight: weight}
-		e.prep = p
-		o.preparing.all[p] = true
+		o.preparing.all[e] = p
 		o.preparing.weight += weight
 		o.streams.Add(1)
 		go o.prepare(p)
@@ -97,7 +96,7 @@ func (o *Outbox) makeRoom(weight int64) bool {
 		return len(p.all) == 0 || p.weight+weight <= o.opts.Memory && len(p.all) < maxPrepared
 	}
 	for class := range p.gates {
-		for one := range p.all {
+		for _, one := range p.all {
 			if fits() {
 				return true
 			}
@@ -120,14 +119,11 @@ func (p *preparation) isDone() bool {
 
 // discard forgets a preparation. Who uses it may go on.
 func (o *Outbox) discard(p *preparation) {
-	if p == nil || !o.preparing.all[p] {
+	if p == nil || o.preparing.all[p.entry] != p {
 		return
 	}
-	delete(o.preparing.all, p)
+	delete(o.preparing.all, p.entry)
 	o.preparing.weight -= p.weight
-	if p.entry.prep == p {
-		p.entry.prep = nil
-	}
 	o.cond.Broadcast()
 }
 
@@ -153,7 +149,7 @@ func (o *Outbox) prepare(p *preparation) {
 			return
 		}
 		weight := weightOf(p.payload, p.entry.size)
-		if o.preparing.all[p] {
+		if o.preparing.all[p.entry] == p {
 			o.preparing.weight += weight - p.weight
 		}
 		p.weight = weight

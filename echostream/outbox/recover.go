@@ -1,18 +1,14 @@
 package outbox
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
@@ -31,7 +27,7 @@ func Open(opts Options) (*Outbox, error) {
 		lanes: map[string]*lane{}, targets: map[string]*target{},
 	}
 	o.cond.L, o.work.L = &o.mu, &o.mu
-	o.preparing = preparing{gates: [2]gate{{limit: opts.Workers}, {limit: opts.Workers}}, all: map[*preparation]bool{}}
+	o.preparing = preparing{gates: [2]gate{{limit: opts.Workers}, {limit: opts.Workers}}, all: map[*entry]*preparation{}}
 	o.dirSync = newShared(func(*struct{}) error { return opts.FS.SyncDir(opts.Dir) })
 	o.reserve = &reserve{fs: opts.FS, dir: opts.Dir, size: opts.Reserve}
 	o.journal = newJournal(opts.FS, opts.Dir, o.header, &o.mu)
@@ -186,43 +182,36 @@ func (r *recovery) readSegment(name string) error {
 		return err
 	}
 	r.journal.addSegment(s)
-	text, err := readSegment(s.file, s.name)
+	next, torn, err := s.readHeader()
 	if err != nil {
 		return err
 	}
-	s.size = text.size
-	if text.header.Next > 0 {
-		r.sawSeq(text.header.Next - 1)
-	}
-	r.moved = max(r.moved, text.header.Moved)
-	for _, l := range text.header.Late {
-		r.noteLate(l)
-	}
+	r.sawSeq(max(next, 1) - 1)
 	bad := 0
-	for p, err := range text.lines() {
-		if err != nil {
-			return err
-		}
-		if p.bad {
+	err = s.read(func(line *journalLine, bytes int64) {
+		if line == nil {
 			bad++
-			continue
+			return
 		}
-		r.moved = max(r.moved, p.line.Moved)
-		for _, l := range p.line.Late {
+		r.moved = max(r.moved, line.Moved)
+		for _, l := range line.Late {
 			r.noteLate(l)
 		}
-		if p.line.Move != nil {
-			r.sawSeq(p.line.Move.ID)
-			r.moves = append(r.moves, *p.line.Move)
+		if line.Move != nil {
+			r.sawSeq(line.Move.ID)
+			r.moves = append(r.moves, *line.Move)
 		}
-		if p.line.ID != "" {
-			r.note(p.line.record, s, int64(p.length))
+		if line.ID != "" {
+			r.note(&line.record, s, bytes)
 		}
-		for _, record := range p.line.All {
-			r.note(record, s, int64(p.length/len(p.line.All)))
+		for i := range line.All {
+			r.note(&line.All[i], s, bytes/int64(len(line.All)))
 		}
+	})
+	if err != nil {
+		return err
 	}
-	if text.torn && s.live == 0 {
+	if torn && s.live == 0 {
 		r.journal.segments = r.journal.segments[:len(r.journal.segments)-1]
 		r.unused = append(r.unused, s)
 		return nil
@@ -235,59 +224,16 @@ func (r *recovery) readSegment(name string) error {
 }
 
 // note takes over a record; the last one of a file counts.
-func (r *recovery) note(record record, s *segment, bytes int64) {
+func (r *recovery) note(record *record, s *segment, bytes int64) {
 	r.sawSeq(max(record.Seq, record.Place))
 	id, _ := parseID(record.ID)
 	e := r.find(record.Seq, id)
 	if e != nil {
-		r.restore(e, &record)
+		r.restore(e, record)
 		r.journal.place(e, s, bytes)
 	} else if record.Withdrawn && record.To != "" { // it has left
 		r.movedTo[path.Dir(record.To)] = true
 	}
-}
-
-// parsed is a line of a segment.
-type parsed struct {
-	line   journalLine
-	length int
-	bad    bool
-}
-
-// parseLines parses lines on all processors: there may be 100,000.
-func parseLines(data []byte) []parsed {
-	start := 0
-	workers := runtime.GOMAXPROCS(0)
-	share := (len(data)-start)/workers + 1
-	parts := make([][]parsed, workers)
-	var wg sync.WaitGroup
-	for i := range parts {
-		if start >= len(data) {
-			break
-		}
-		end := min(start+share, len(data))
-		if n := bytes.IndexByte(data[end:], '\n'); n >= 0 {
-			end += n + 1
-		} else {
-			end = len(data)
-		}
-		part := data[start:end]
-		wg.Go(func() {
-			for line := range bytes.Lines(part) {
-				parts[i] = append(parts[i], parseLine(line))
-			}
-		})
-		start = end
-	}
-	wg.Wait()
-	return slices.Concat(parts...)
-}
-
-func parseLine(text []byte) parsed {
-	p := parsed{length: len(text)}
-	data, err := lineJSON(text)
-	p.bad = err != nil || json.Unmarshal(data, &p.line) != nil
-	return p
 }
 
 // readLoose reads a record file whose file is in the outbox.

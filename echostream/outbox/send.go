@@ -191,7 +191,7 @@ func (o *Outbox) finish(s *stream, b []*preparation, results []error) (settled [
 		default:
 			e.attempts++
 			failed = append(failed, err)
-			if isStale(err) {
+			if retry.IsStale(err) {
 				o.discard(p)
 			}
 			continue

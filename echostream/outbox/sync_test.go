@@ -41,7 +41,7 @@ func TestEverySync(t *testing.T) {
 		"unlink in outbox.(*Outbox).moveBack ahead of syncdir in outbox.(*recovery).syncDirs":                                      "what has a name at its target, too, was moved there, and syncSources comes before that",
 		"unlink in outbox.(*Outbox).removeFile ahead of syncdir in outbox.(*recovery).repair":                                      "where a file is new to outbox/, syncDirs comes between; and a removal that comes undone is made again",
 		"unlink in outbox.(*Outbox).removeFile ahead of syncdir in outbox.(*Outbox).storeAside":                                    "two entries: one is set aside, another removed",
-		"unlink in outbox.(*recovery).removeSecondNames ahead of syncdir in outbox.(*recovery).repair":                             "a file has two names only after a power cut, which has left both: the one in outbox/ is durable",
+		"unlink in outbox.(*recovery).removeSecond ahead of syncdir in outbox.(*recovery).repair":                                  "a file has two names only after a power cut, which has left both: the one in outbox/ is durable",
 	}}
 	disktest.InOrder(t, func(t *testing.T) {
 		disktest.EverySync(t, opts, crashScenario, func() disktest.Scenario { return quietWorld().scenario() }, ownerScenario,

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -572,4 +573,22 @@ func TestEveryFaultOfTheTentative(t *testing.T) {
 			Recover: w.again, Check: w.check,
 		}
 	})
+}
+
+// A header with many late records is long, and read all the same.
+func TestLongHeader(t *testing.T) {
+	r := newRig(t, disktest.New(1), "t").open()
+	for _, name := range numbered("f", 200) {
+		l := lateOf("user/" + name)
+		l.ID, l.At = strings.Repeat("0", 29)+name[1:], time.Now()
+		r.noteLate(l)
+	}
+	r.put("x")
+	r.run().empty()
+	for range 2 {
+		given := r.lastSeq
+		r.open()
+		require.Len(t, r.late, 200)
+		require.Equal(t, given, r.lastSeq, "no number is given twice")
+	}
 }
