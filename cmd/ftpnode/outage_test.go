@@ -15,6 +15,7 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/node"
 	"github.com/ftpnode/ftpnode/ftp/drop"
 	"github.com/ftpnode/ftpnode/internal/outagetest"
+	"github.com/ftpnode/ftpnode/internal/race"
 )
 
 const day = 24 * time.Hour
@@ -60,7 +61,7 @@ func interrupt(t *testing.T, s *drop.Session, name string) {
 
 // weeks is how long the node is offline. The race detector sees in the first what it sees in all.
 func weeks() int {
-	if underRace {
+	if race.Enabled {
 		return 1
 	}
 	return 3

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 	"github.com/ftpnode/ftpnode/internal/outagetest"
+	"github.com/ftpnode/ftpnode/internal/race"
 )
 
 const day = 24 * time.Hour
@@ -101,6 +102,9 @@ func TestLongOutages(t *testing.T) {
 			line:  "[WARNING] the node is stopped in EchoStream",
 		},
 	} {
+		if race.Enabled {
+			c.lasts /= 4 // the race detector sees in an hour what it sees in a day
+		}
 		t.Run(name, func(t *testing.T) {
 			outage(t, func(r *outagetest.Rig) {
 				r.Upload("before.txt", 10)
@@ -125,7 +129,7 @@ func TestLongOutages(t *testing.T) {
 				r.WantGoroutines(before)
 				r.WantFewLines()
 				assert.NotEmpty(t, r.Log.Find(c.line), "%s", r.Log)
-				if name != "the API" { // whose absence keeps nothing here
+				if name != "the API" && !race.Enabled { // whose absence keeps nothing here
 					r.WantReminders(c.lasts)
 				}
 
@@ -284,9 +288,17 @@ func failGetNode(r *outagetest.Rig) {
 	r.Cloud.Fault(echotest.Fault{Service: echotest.AppSync, Operation: "GetNode", Kind: echotest.ServerError, Count: 4})
 }
 
+// times is n, or a part of it for the race detector.
+func times(n int) int {
+	if race.Enabled {
+		return n / 5
+	}
+	return n
+}
+
 // After an outage, one lost reply doubled a file in 11 of 60 runs: the node's own pause was longer than SQS knows a message again.
 func TestOneLostReplyAfterAnOutage(t *testing.T) {
-	for range 20 {
+	for range times(20) {
 		outage(t, func(r *outagetest.Rig) {
 			r.Network.NoSQS.Store(true)
 			r.Upload("a.csv", 100)

@@ -33,7 +33,8 @@ var ErrUsage = errors.New("it cannot run")
 
 // EchoStream grants a container 30 s after SIGTERM; the node takes less than 10.
 const (
-	flushTime = 2 * time.Second // for requests under way, once the bridge has returned
+	serveTime = 7 * time.Second // for the bridge
+	flushTime = 2 * time.Second // for requests under way, once the bridge has returned or had its time
 	stopTime  = 9500 * time.Millisecond
 )
 
@@ -175,10 +176,9 @@ func run[C any](ctx context.Context, b Bridge[C], opts Options, m machine) error
 	l.report = &reporter[C]{life: l, version: b.Version, since: time.Now()}
 	l.site = &site{node: n, source: l.report, secret: opts.Getenv("PASSWORD"), pace: opts.Pace, changed: make(chan struct{})}
 	release, err := l.open(ctx, m)
-	defer release()
-	if err == nil {
-		l.run(ctx)
-	}
+	if err != nil || l.run(ctx) {
+		defer release()
+	} // else something still uses what is open; it goes with the process
 	var left []any
 	if n.Outbox != nil {
 		left = []any{"waiting", n.Outbox.Stats().Entries}
@@ -256,8 +256,8 @@ func (l *life[C]) answer(ctx context.Context) {
 	})
 }
 
-// run does the node's work until ctx ends. Then it stops from the front to the back, within stopTime.
-func (l *life[C]) run(ctx context.Context) {
+// run does the node's work until ctx ends. Then it stops from the front to the back, within stopTime, and reports whether all has ended.
+func (l *life[C]) run(ctx context.Context) (ended bool) {
 	d := &definitions{
 		read: l.client.Definition, got: l.got, failed: l.missed, waits: l.deliverer.waits, idle: l.idle,
 		log: l.Log, pace: l.pace, again: make(chan struct{}, 1),
@@ -298,11 +298,14 @@ func (l *life[C]) run(ctx context.Context) {
 	if l.listener != nil {
 		l.listener.Close()
 	}
+	defer time.AfterFunc(serveTime, stopBack).Stop()
 	deadline := time.NewTimer(stopTime)
 	defer deadline.Stop()
 	select {
 	case <-done:
+		return true
 	case <-deadline.C:
 		l.Log.Warn(l.bridge.Name + " stops although something still runs; nothing that was acknowledged is lost")
+		return false
 	}
 }

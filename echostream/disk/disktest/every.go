@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"github.com/ftpnode/ftpnode/internal/race"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -94,7 +95,7 @@ func tries(op, total int) bool {
 	switch {
 	case *onlyOp >= 0:
 		return op == *onlyOp
-	case underRace && *seeds == 0:
+	case race.Enabled && *seeds == 0:
 		return op%max(1, total/raceOps) == 0
 	}
 	return true

@@ -1,5 +1,0 @@
-//go:build race
-
-package disktest
-
-const underRace = true
