@@ -20,7 +20,6 @@ import (
 	"crypto/tls"
 	"embed"
 	"errors"
-	"html/template"
 	"log/slog"
 	"net"
 	"net/http"
@@ -160,12 +159,10 @@ func (c *boundedConn) Close() error {
 	return c.Conn.Close()
 }
 
-//go:embed page.html page.css page.js
+//go:embed page.css page.js
 var files embed.FS
 
-var pages = template.Must(template.New("page.html").Funcs(functions).ParseFS(files, "page.html"))
-
-// view is what the template gets.
+// view is what a page shows.
 type view struct {
 	status.Report
 	LoggedIn bool
@@ -232,7 +229,7 @@ func (p *Page) sentAgain(r status.Report, id string) string {
 
 func (p *Page) render(w http.ResponseWriter, code int, v view) {
 	var b strings.Builder
-	if err := pages.Execute(&b, v); err != nil {
+	if err := v.document().Render(&b); err != nil {
 		p.log.Error("the status page cannot be made", "error", err)
 		http.Error(w, "the page cannot be made", http.StatusInternalServerError)
 		return

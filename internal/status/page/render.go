@@ -2,28 +2,11 @@ package page
 
 import (
 	"fmt"
-	"html/template"
 	"net/http"
 	"time"
 
 	"github.com/ftpnode/ftpnode/internal/status"
 )
-
-var functions = template.FuncMap{
-	"visible": status.Visible,
-	"size":    status.Size,
-	"plain":   plain,
-	"lasted":  lasted,
-	"symbol":  symbol,
-	"stamp":   stamp,
-	"ago":     func(t, now time.Time) string { return status.Age(now.Sub(t)) + " ago" },
-}
-
-// stamp is a time in the node's zone, which page.js turns into the reader's.
-func stamp(t, now time.Time) template.HTML {
-	text := fmt.Sprintf(`<time datetime="%s">%s</time>`, t.UTC().Format(time.RFC3339), status.Clock(t, now)+now.Format(" MST"))
-	return template.HTML(text) // digits and the zone's name: nothing from outside
-}
 
 // plain is what a cause means, and what is to be done, for people who do not run networks.
 func plain(c status.Cause) string {
