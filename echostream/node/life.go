@@ -30,7 +30,8 @@ type life[C any] struct {
 	report *reporter[C]
 	site   *site
 
-	inbox inbox
+	inbox    inbox
+	received received
 
 	known     chan struct{} // closed with the first definition of EchoStream
 	knownOnce sync.Once

@@ -78,7 +78,10 @@ func (r *reporter[C]) Report() status.Report {
 		Program: l.bridge.Name, Node: l.Name, Tenant: l.env.Tenant, Version: r.version, Since: r.since, At: time.Now(),
 		Acknowledge: "stored", Recent: r.recent.List(), Sent: r.recent.Sent(), Disk: status.Disk{Dir: l.Dir, Error: r.probe.check(l.Volume)},
 	}
-	if l.deliverer.waits() {
+	switch {
+	case l.bridge.Compose == nil:
+		report.Acknowledge = ""
+	case l.deliverer.waits():
 		report.Acknowledge = "delivered"
 	}
 	r.mu.Lock()
@@ -86,6 +89,9 @@ func (r *reporter[C]) Report() status.Report {
 	r.mu.Unlock()
 	if d := l.Definition(); d != nil {
 		report.Cloud.Kept, report.Cloud.Stopped = d.Kept, d.Stopped
+		if report.Receives = l.bridge.Receive != nil; report.Receives {
+			report.Sources = l.received.of(d.Sources)
+		}
 	}
 	r.waiting(&report)
 	r.failed(&report)

@@ -132,6 +132,18 @@ func TestExisting(t *testing.T) {
 	}
 }
 
+func TestStatus(t *testing.T) {
+	r := nodetest.New(t, bridge())
+	r.Start()
+	r.Feed(4)
+	r.Delivered()
+	text, err := r.Command("status")
+	require.NoError(t, err)
+	assert.Regexp(t, `^Receiving\n`, text)
+	assert.Regexp(t, `Source +press: 2 messages since the start`, text)
+	assert.Regexp(t, `Source +scanner: 2 messages since the start`, text)
+}
+
 // A file cannot have the name of a folder, nor the other way round: these messages are at fault, and the others go on.
 func TestNamesThatCannotBe(t *testing.T) {
 	r := nodetest.New(t, bridge())

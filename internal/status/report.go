@@ -50,11 +50,14 @@ type Report struct {
 	Sends   bool     `json:"sends"` // to targets; a node may only receive
 	Waiting Waiting  `json:"waiting"`
 	Targets []Target `json:"targets"`
-	Failed  []Failed `json:"failed"`
-	Recent  []File   `json:"recent"` // delivered last, the newest first
-	Sent    Sent     `json:"sent"`
-	Bridge  Bridge   `json:"bridge"`
-	Disk    Disk     `json:"disk"`
+	// Receives reports whether the node receives; Sources are the edges it receives from.
+	Receives bool       `json:"receives,omitempty"`
+	Sources  []Incoming `json:"sources,omitempty"`
+	Failed   []Failed   `json:"failed"`
+	Recent   []File     `json:"recent"` // delivered last, the newest first
+	Sent     Sent       `json:"sent"`
+	Bridge   Bridge     `json:"bridge"`
+	Disk     Disk       `json:"disk"`
 }
 
 // Cloud is how the node does with EchoStream.
@@ -102,6 +105,14 @@ type Target struct {
 	Oldest           *File     `json:"oldest,omitempty"`
 	LastAcknowledged time.Time `json:"lastAcknowledged,omitzero"`
 	Error            Trouble   `json:"error,omitzero"` // what keeps it from taking files
+}
+
+// Incoming is one edge that messages come from.
+type Incoming struct {
+	Name     string    `json:"name"`
+	Messages int64     `json:"messages"`       // handled since the start
+	Last     time.Time `json:"last,omitzero"`  // when the last of them was
+	Error    Trouble   `json:"error,omitzero"` // why the one that came last could not be handled
 }
 
 // File is a file on its way, or delivered.
@@ -305,6 +316,8 @@ func (r *Report) why() (Cause, string) {
 		return NodeStopped, "the node is stopped in EchoStream; start it there"
 	case r.Sends && len(r.Targets) == 0:
 		return NoEdge, "the node has no edge in EchoStream to send to; draw one there"
+	case r.Receives && len(r.Sources) == 0:
+		return NoEdge, "the node has no edge in EchoStream to receive from; draw one there"
 	}
 	for _, t := range r.Targets {
 		if t.Error.Person {
@@ -348,16 +361,34 @@ func (r *Report) summary() Summary {
 			s.Title += ", and " + count(moving, "file waits", "files wait")
 		}
 	case waits:
+	case why == "" && r.stuck() != nil:
+		in := r.stuck()
+		s.Title, s.Since, s.Why = "A message waits", in.Error.Since, fmt.Sprintf("from %q: %s", in.Name, in.Error.Text)
 	case r.Cloud.Read.IsZero() && r.Cloud.Error.Text == "":
 		s.State, s.Title = Starting, "The node starts"
+	case why != "" && !r.Sends && r.Receives:
+		s.Title = "Nothing is received"
 	case why != "":
 		s.Title = "Nothing waits"
 	case moving > 0:
 		s.State, s.Title = OK, count(moving, "file is", "files are")+" on the way"
 	default:
 		s.State, s.Title = OK, "All delivered"
+		if !r.Sends && r.Receives {
+			s.Title = "Receiving"
+		}
 	}
 	return s
+}
+
+// stuck is the first source whose last message could not be handled.
+func (r *Report) stuck() *Incoming {
+	for i := range r.Sources {
+		if r.Sources[i].Error.Text != "" {
+			return &r.Sources[i]
+		}
+	}
+	return nil
 }
 
 // count is a number with its noun.

@@ -31,6 +31,11 @@ func TestTheFirstLineSaysItAll(t *testing.T) {
 	set := func(change func(r *status.Report)) func(*statustest.Node) {
 		return func(n *statustest.Node) { n.Set(change) }
 	}
+	receives := func(sources ...status.Incoming) func(*statustest.Node) {
+		return set(func(r *status.Report) {
+			r.Sends, r.Receives, r.Targets, r.Recent, r.Sources = false, true, nil, nil, sources
+		})
+	}
 	for name, c := range map[string]struct {
 		node  func(*statustest.Node)
 		line  string
@@ -74,6 +79,10 @@ func TestTheFirstLineSaysItAll(t *testing.T) {
 		"failed, and others wait": {func(n *statustest.Node) {
 			n.Fail("a.pdf", "too large").Fail("b.pdf", "x").Wait(12, "").Set(func(r *status.Report) { r.Cloud.Error = down })
 		}, "2 files need help, and 12 files wait since 09:14:02: a.pdf: too large; the others: EchoStream cannot be reached: dial tcp: lookup api.example.com: no such host", status.Help, ""},
+		"receives": {receives(status.Incoming{Name: "erp", Messages: 3, Last: ago(time.Minute)}), "Receiving", status.OK, ""},
+		"a message cannot be handled": {receives(status.Incoming{Name: "erp", Error: status.Trouble{Text: "no space left on device", Since: ago(time.Minute)}}),
+			`A message waits since 09:25:30: from "erp": no space left on device`, status.Waits, ""},
+		"nothing to receive from": {receives(), "Nothing is received: the node has no edge in EchoStream to receive from; draw one there", status.Waits, ""},
 		"starting": {set(func(r *status.Report) { r.Cloud = status.Cloud{}; r.Recent = nil }),
 			"The node starts: EchoStream has not answered yet", status.Starting, ""},
 		"read-only volume": {set(func(r *status.Report) {
@@ -147,6 +156,24 @@ func command(t *testing.T, dir string, args ...string) (string, error) {
 	var out bytes.Buffer
 	err := status.Command(t.Context(), dir, args, &out)
 	return out.String(), err
+}
+
+func TestTextOfSources(t *testing.T) {
+	node := statustest.New().Set(func(r *status.Report) {
+		r.Sends, r.Receives, r.Targets = false, true, nil
+		r.Sources = []status.Incoming{
+			{Name: "erp", Messages: 1, Last: ago(time.Minute)},
+			{Name: "mes", Error: status.Trouble{Text: "not now", Since: ago(time.Hour)}},
+		}
+	})
+	var text strings.Builder
+	r := status.ReportOf(node)
+	require.NoError(t, r.Text(&text))
+	assert.Contains(t, text.String(), `
+Source       erp: 1 message since the start; the last 09:25:30 (1m ago)
+Source       mes: no message since the start
+             one cannot be handled since 08:26:30 (1h00m ago): not now
+`)
 }
 
 func TestCommands(t *testing.T) {

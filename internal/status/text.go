@@ -47,6 +47,9 @@ func (r *Report) Text(w io.Writer) error {
 	for _, target := range r.Targets {
 		t.target(target)
 	}
+	for _, source := range r.Sources {
+		t.source(source)
+	}
 	if r.Waiting.Held > 0 {
 		t.row("Held", "%s under temporary names, until the client renames them", count(r.Waiting.Held, "file", "files"))
 	}
@@ -112,6 +115,17 @@ func (t *text) cloud(c Cloud) {
 	}
 	if c.Stopped {
 		t.more("the node is stopped: it takes files, and sends none until it is started in EchoStream")
+	}
+}
+
+func (t *text) source(in Incoming) {
+	if in.Messages == 0 {
+		t.row("Source", "%s: no message since the start", Visible(in.Name))
+	} else {
+		t.row("Source", "%s: %s since the start; the last %s", Visible(in.Name), count(int(in.Messages), "message", "messages"), t.since(in.Last))
+	}
+	if in.Error.Text != "" {
+		t.more("one cannot be handled since %s: %s", t.since(in.Error.Since), in.Error.Text)
 	}
 }
 

@@ -94,12 +94,18 @@ func (r *Rig) take() *process {
 	return p
 }
 
-// Healthy asks the program whether the node works, as Docker does.
-func (r *Rig) Healthy() bool {
+// Command runs the program with arguments, such as "status", while the node may run, and returns what it prints.
+func (r *Rig) Command(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), waitFor)
 	defer cancel()
-	out, err := r.command(ctx, "healthcheck").CombinedOutput()
+	out, err := r.command(ctx, args...).CombinedOutput()
 	r.checkSecrets(string(out))
+	return string(out), err
+}
+
+// Healthy asks the program whether the node works, as Docker does.
+func (r *Rig) Healthy() bool {
+	_, err := r.Command("healthcheck")
 	return err == nil
 }
 
