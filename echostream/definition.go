@@ -43,7 +43,7 @@ type Definition struct {
 	LoggingLevel *slog.Level `json:"loggingLevel,omitempty"`
 	Ports        []Port      `json:"ports,omitempty"`
 	Mounts       []Mount     `json:"mounts,omitempty"`
-	// Kept says that the definition comes from [LoadDefinition] and may be out of date: edges that it does not name may have
+	// Kept says that the definition was kept from an earlier run, as package node does, and may be out of date: edges that it does not name may have
 	// been drawn, and the node may have been stopped. Nothing is sent by it ([ErrKept]). That of [Client.Definition] never is.
 	Kept bool `json:"-"`
 }

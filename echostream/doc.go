@@ -59,7 +59,8 @@
 //		return store(ctx, m.ID, m.Body)
 //	})
 //
-// A managed node's log handler is [NewLogHandler]. The standard AWS variables (AWS_ENDPOINT_URL and its kin, HTTPS_PROXY,
-// SSL_CERT_FILE, AWS_CA_BUNDLE) are honoured, so that the same program runs against an emulator; package echotest is one for
-// tests.
+// This is the client alone. A program that is a node takes its life from package node: log, definition, config, volume, queue, health.
+//
+// The standard AWS variables (AWS_ENDPOINT_URL and its kin, HTTPS_PROXY, SSL_CERT_FILE, AWS_CA_BUNDLE) are honoured, so that the same
+// program runs against an emulator; package echotest is one for tests.
 package echostream

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/deploy"
 	"github.com/ftpnode/ftpnode/echostream/node"
+	"github.com/ftpnode/ftpnode/ftp"
 )
 
 // release is set by the image's build (-ldflags -X main.release=…), which knows no version control.
@@ -32,7 +33,7 @@ func bridge() node.Bridge[Config] {
 		Name: "ftpnode", Version: release, MessageType: "echo.file", Format: format,
 		Schema: deploy.ConfigSchema(), Check: checkConfig,
 		Address: func(getenv func(string) string) string { return cmp.Or(getenv("FTPNODE_FTP_ADDR"), ":2121") },
-		Health:  greets,
+		Health:  ftp.Probe,
 		Serve:   serve, Refuse: serve, Waits: waits,
 		Compose: compose, Attributes: attributes, Keys: keys,
 		KeyOf:   keyOf,

@@ -18,12 +18,12 @@
 //
 // At its top stand, beside what the bridge keeps there:
 //
-//	lock        locked while a node runs
-//	format      the version of what is kept, see Bridge.Format
-//	definition  the last good definition, encrypted under PASSWORD
-//	status.socket  where the node's own commands ask it
-//	outbox/     what waits, see package outbox
-//	failed/     what no edge will ever take
+//	lock           locked while a node runs
+//	format         the version of what is kept, see Bridge.Format
+//	definition     the last good definition, encrypted under PASSWORD
+//	status.socket  where the program's own commands ask the node
+//	outbox/        what waits, see package outbox
+//	failed/        what no edge will ever take
 //
 // # Environment and exit codes
 //

@@ -47,7 +47,7 @@ func (n *Node) Definition() *echostream.Definition { return n.definition.Load() 
 // Now is the time by EchoStream's clock, whatever the machine's is set to: see [echostream.Client.Now].
 func (n *Node) Now() time.Time { return n.client.Now() }
 
-// Stopping is closed when the node is told to stop. Serve's context ends with it, but also when the config changes.
+// Stopping returns the context of the node's life: it ends when the node is told to stop. That of Serve ends also when the config changes.
 func (n *Node) Stopping() context.Context { return n.stopping }
 
 // Ready returns why nothing can be delivered now, as far as that is known: no definition yet, stopped, no edge, or the error of the last

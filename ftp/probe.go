@@ -1,4 +1,4 @@
-package main
+package ftp
 
 import (
 	"bufio"
@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// greets returns nil if FTP at the address says that it is ready.
-func greets(ctx context.Context, address string) error {
+// Probe returns nil if a server at the address says that it is ready: with a greeting of 220, in plain text or over implicit TLS.
+func Probe(ctx context.Context, address string) error {
 	greeting, err := greetingOf(ctx, address, false)
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
