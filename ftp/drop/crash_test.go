@@ -26,6 +26,18 @@ func TestEveryCrash(t *testing.T) {
 	})
 }
 
+// TestEveryCrashWhereFilesAreDelivered is of a Drop that acknowledges what is delivered.
+func TestEveryCrashWhereFilesAreDelivered(t *testing.T) {
+	disktest.InOrder(t, func(t *testing.T) {
+		opts := crashOptions()
+		opts.MinOps = 60
+		disktest.EveryCrash(t, opts, func() disktest.Scenario {
+			l := &life{files: map[string]*upload{}, retry: 1, delivered: time.Minute}
+			return l.scenario(l.runDelivered)
+		})
+	})
+}
+
 func TestEveryFault(t *testing.T) {
 	disktest.InOrder(t, func(t *testing.T) {
 		disktest.EveryFault(t, crashOptions(), func() disktest.Scenario {
@@ -53,12 +65,15 @@ type life struct {
 	foreign string
 	taken   bool
 	retry   time.Duration // of the outbox: how long is left to chance, so that only the shortest lets operations come in one order
-	made    string        // a folder that was made, and its reply read
+	// delivered is Options.Delivered.
+	delivered time.Duration
+	made      string // a folder that was made, and its reply read
 
 	mu      sync.Mutex
 	fs      *disktest.FS // of this life
 	away    bool         // nothing can be sent
 	arrived []arrival
+	early   []string // names of files that were acknowledged before they were delivered
 }
 
 // arrival is a message that was received. One with an id that was received before is dropped, as SQS does.
@@ -147,7 +162,7 @@ func (l *life) with(fsys *disktest.FS, client func(*Drop, *Session) error) error
 	if err != nil {
 		return err
 	}
-	d, err := Open(Options{FS: fsys, Outbox: box, Describe: describe})
+	d, err := Open(Options{FS: fsys, Outbox: box, Describe: describe, Delivered: l.delivered})
 	var u *UserDir
 	if err == nil {
 		u, err = d.User("u", "u")
@@ -189,6 +204,15 @@ func (l *life) ack(f *upload) {
 	f.acked = l.acks
 }
 
+// mustHaveArrived notes an error if a file that was acknowledged was to be delivered before, and was not.
+func (l *life) mustHaveArrived(name, content string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.delivered > 0 && !ignored([]string{"*.tmp", ".*"}, name[1:]) && !slices.ContainsFunc(l.arrived, func(a arrival) bool { return a.content == content }) {
+		l.early = append(l.early, name)
+	}
+}
+
 // send sends content, and notes the 226.
 func (l *life) send(s *Session, name, content string, w Start) error {
 	var replaced []*upload
@@ -203,6 +227,7 @@ func (l *life) send(s *Session, name, content string, w Start) error {
 		return err
 	}
 	l.ack(f)
+	l.mustHaveArrived(name, content)
 	for _, r := range replaced {
 		r.dead = r.acked > 0
 	}
@@ -294,6 +319,7 @@ func (l *life) renameAll(rename func() error, files map[string]string) error {
 	for content := range files {
 		f := l.files[content]
 		f.names = f.names[len(f.names)-1:]
+		l.mustHaveArrived(f.names[0], content)
 	}
 	for _, f := range released {
 		f.acked, f.moves = l.acks, false
@@ -348,6 +374,18 @@ func (l *life) run(fsys *disktest.FS) error {
 		do(l.part(s, "/h", long("version 3"), 700))
 		do(l.part(s, "/h", long("version 4"), 100))
 		return errors.Join(errs...)
+	})
+}
+
+// runDelivered is a first life where files are acknowledged when they are delivered.
+func (l *life) runDelivered(fsys *disktest.FS) error {
+	return l.with(fsys, func(_ *Drop, s *Session) error {
+		return errors.Join(
+			l.send(s, "/a", long("first"), Start{}),
+			l.send(s, "/b.tmp", long("temporary"), Start{}),
+			l.rename(s, long("temporary"), "/b"),
+			l.folder(s),
+			l.send(s, "/c", long("last"), Start{}))
 	})
 }
 
@@ -488,6 +526,9 @@ func (l *life) check(fsys *disktest.FS) error {
 	names, copies, order := map[string]string{}, map[string]int{}, map[string]int{}
 	var errs []error
 	wrongf := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(l.early) > 0 {
+		wrongf("acknowledged before they were delivered: %q", l.early)
+	}
 	foreign := 0
 	for i, a := range l.arrived {
 		switch {
