@@ -285,3 +285,16 @@ func TestVerdictsOnWhatWasDelivered(t *testing.T) {
 		require.ErrorIs(r, r.s.Rename("/d.tmp", "/d"), ErrIncomplete, "a held file can be taken back")
 	})
 }
+
+// The rename of another program's file cannot be undone, and undoes nothing of an older version of its name.
+func TestRenameOfAFoundFileThatIsNotDelivered(t *testing.T) {
+	bubble(t, waiting, func(r *rig) {
+		r.sink.setAway(true)
+		require.ErrorIs(r, r.begin("/first", Start{}, "first").Commit(), ErrNotDelivered, "it holds up what is behind it")
+		write(r, r.fs, "drop/scanner/x.part", "x")
+		require.ErrorIs(r, r.s.Rename("/x.part", "/x"), ErrNotDelivered)
+		r.sink.setAway(false)
+		r.pass(time.Minute)
+		r.wantSent("scanner:first=first", "scanner:x=x")
+	})
+}

@@ -116,12 +116,7 @@ func (s *Session) beginRename(p, q string) (awaitedRename, error) {
 	case there.dir != nil:
 		return none, fs.ErrExist
 	}
-	var renamed awaitedRename
-	if here.changeable() {
-		renamed, err = s.renameEntry(here.entry, q)
-	} else {
-		renamed, err = s.renameFound(p, q)
-	}
+	renamed, err := s.renameTo(here, p, q)
 	if err != nil {
 		return none, err
 	}
@@ -138,69 +133,43 @@ func (s *Session) isAwaited(q string) bool {
 	return s.d.awaitsDelivery(ignored(s.d.opts.Ignore, s.rel(q)))
 }
 
-// renameFound takes the file of another program at p into the outbox as q.
-func (s *Session) renameFound(p, q string) (awaitedRename, error) {
+// renameTo gives what stands at p, an entry that is not due or a file of another program, the path q.
+func (s *Session) renameTo(here nameState, p, q string) (renamed awaitedRename, err error) {
 	d := s.d
 	awaited := s.isAwaited(q)
 	if awaited {
 		if err := d.ready(); err != nil {
-			return awaitedRename{}, err
+			return renamed, err
 		}
-	}
-	if err := d.uploads.removeKept(q); err != nil {
-		return awaitedRename{}, err
-	}
-	e, err := s.takeFound(p, q, nil)
-	if err != nil {
-		return awaitedRename{}, err
-	}
-	s.forget(p)
-	s.remember(q, e)
-	if !awaited {
-		return awaitedRename{}, nil
-	}
-	return awaitedRename{s: s, id: e.ID, to: q}, nil
-}
-
-// renameEntry gives the entry e, which is not due, the path q.
-func (s *Session) renameEntry(e outbox.Entry, q string) (awaitedRename, error) {
-	d := s.d
-	none := awaitedRename{}
-	awaited := s.isAwaited(q)
-	if awaited {
-		if err := d.ready(); err != nil {
-			return none, err
-		}
-		if id, ok := s.sameSentBefore(e, q); ok {
-			err := asDue(d.box.Withdraw(e.ID, ""))
-			if err == nil {
-				s.forget(e.Key)
-			}
+		if id, ok := s.sameSentBefore(here, q); ok {
+			err := asDue(d.box.Withdraw(here.entry.ID, ""))
+			s.forget(p)
 			return awaitedRename{s: s, id: id, to: q}, err
 		}
 	}
 	// An interrupted upload of the new name is void, and must not come back for a client to resume it.
 	if err := d.uploads.removeKept(q); err != nil {
-		return none, err
+		return renamed, err
 	}
-	renamed, err := s.editName(e, q)
-	if err != nil {
-		return none, err
+	var e, before outbox.Entry
+	if here.changeable() {
+		before = here.entry
+		e, err = s.editName(before, q)
+	} else {
+		e, err = s.takeFound(p, q, false)
 	}
-	s.forget(e.Key)
-	s.remember(q, renamed)
-	if !awaited {
-		return none, nil
+	if err != nil || !awaited {
+		return renamed, err
 	}
-	return awaitedRename{s: s, id: e.ID, before: e, from: e.Key, to: q}, nil
+	return awaitedRename{s: s, id: e.ID, before: before, from: p, to: q}, nil
 }
 
 // sameSentBefore finds the file that a client sends again, by a temporary name, since it was not told what became of it.
-func (s *Session) sameSentBefore(e outbox.Entry, q string) (id string, ok bool) {
-	if e.Checksum == nil {
+func (s *Session) sameSentBefore(here nameState, q string) (id string, ok bool) {
+	if !here.changeable() || here.entry.Checksum == nil {
 		return "", false
 	}
-	return s.d.box.Same(q, e.Size, *e.Checksum)
+	return s.d.box.Same(q, here.entry.Size, *here.entry.Checksum)
 }
 
 // editName gives the entry e, which is not due, the name of the path q.
@@ -209,7 +178,7 @@ func (s *Session) editName(e outbox.Entry, q string) (outbox.Entry, error) {
 	if err := s.d.box.Edit([]outbox.Edit{edit}, nil); err != nil {
 		return e, asDue(err)
 	}
-	was := e.Name
+	was, key := e.Name, e.Key
 	e.Name, e.Key = *edit.Name, *edit.Key
 	if edit.Yield != nil {
 		e.Yield = *edit.Yield
@@ -219,6 +188,8 @@ func (s *Session) editName(e outbox.Entry, q string) (outbox.Entry, error) {
 	} else {
 		s.log.Info("a finished file was renamed", "trackingId", e.ID, "name", was, "to", e.Name, "remote", s.remote)
 	}
+	s.forget(key)
+	s.remember(q, e)
 	return e, nil
 }
 
@@ -285,7 +256,7 @@ func (s *Session) renameAwaited(p, q string) (awaited []awaitedRename, err error
 		if !held(e) || !s.isAwaited(to) {
 			continue
 		}
-		r, err := s.renameEntry(e, to)
+		r, err := s.renameTo(nameState{entry: e, waits: true}, e.Key, to)
 		if err != nil {
 			return awaited, err
 		}

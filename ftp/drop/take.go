@@ -15,25 +15,23 @@ import (
 )
 
 // takeFound takes the file of another program at p, whose name is locked, into the outbox as q, for a client that wants to change
-// it. suspended, if not nil, is called before it may be sent.
-func (s *Session) takeFound(p, q string, suspended func(outbox.Entry) error) (outbox.Entry, error) {
+// it. It is not sent before the outbox's Resume, if it is suspended.
+func (s *Session) takeFound(p, q string, suspended bool) (outbox.Entry, error) {
 	d := s.d
 	if err := d.syncFound(p); err != nil {
 		return outbox.Entry{}, err
 	}
 	item := s.item(q)
-	item.Path, item.Suspended = path.Join(dropDir, p), suspended != nil
+	item.Path, item.Suspended = path.Join(dropDir, p), suspended
 	e, err := d.putOne(item)
 	if err != nil {
 		return e, err
 	}
 	d.found.forget(p)
+	s.forget(p)
+	s.remember(q, e)
 	d.accepted(s.u.name, s.remote, e)
-	if suspended != nil {
-		err = suspended(e)
-		d.box.Resume(e.ID)
-	}
-	return e, err
+	return e, nil
 }
 
 // syncFound makes the bytes of a file of another program durable.

@@ -142,12 +142,9 @@ func (u *Upload) claim() (old *Upload, fill func() error, err error) {
 		fill, err = u.copy(here, here.entry)
 	case here.found != nil:
 		var e outbox.Entry
-		e, err = u.s.takeFound(p, p, func(e outbox.Entry) error {
+		if e, err = u.s.takeFound(p, p, true); err == nil {
 			fill, err = u.copy(here, e)
-			return err
-		})
-		if e.ID != "" {
-			u.s.remember(p, e)
+			d.box.Resume(e.ID)
 		}
 	case here.waits:
 		err = ErrDue
