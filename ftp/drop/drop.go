@@ -172,7 +172,7 @@ func (d *Drop) Run(ctx context.Context) error {
 // a single file that cannot be taken is logged, and tried again by Run.
 func (d *Drop) TakeOver(ctx context.Context) error { return d.watcher.takeQuiet(ctx) }
 
-// Usage tells what the volume holds.
+// Usage returns what the volume holds.
 func (d *Drop) Usage() Usage { return d.ledger.usage() }
 
 // User makes dir below the drop directory, if need be, and returns it as the user's. dir is one clean path
@@ -261,7 +261,7 @@ func (d *Drop) sweep() {
 	})
 }
 
-// asDue tells an entry that cannot be changed any more, or that has left, by ErrDue.
+// asDue returns ErrDue for the error of an entry that cannot be changed any more, or has left; else err.
 func asDue(err error) error {
 	if errors.Is(err, outbox.ErrDue) || errors.Is(err, fs.ErrNotExist) {
 		return ErrDue

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// The errors that a caller tells apart. Beside them an error may wrap fs.ErrNotExist, fs.ErrExist (a file or directory of that name is there),
+// The errors that a caller branches on. Beside them an error may wrap fs.ErrNotExist, fs.ErrExist (a file or directory of that name is there),
 // syscall.ENOTEMPTY or syscall.ENOTDIR. Any other is trouble with the disk, which may pass. The texts name the file as the client named it and no path of the volume.
 //
 // The first group passes by itself: the client can try again later. The second one is only of Options.Delivered.
@@ -45,7 +45,7 @@ var (
 )
 
 // named says which file of the client err is about, without the path of the volume that the
-// disk's errors hold, and tells a full disk by ErrFull.
+// disk's errors hold, and makes a full disk ErrFull.
 func named(name string, err error) error {
 	if err == nil {
 		return nil

@@ -239,7 +239,7 @@ func (x *foundFiles) moveOne(p, q string) {
 	x.scheduleLocked(f.due) // its name may have been a temporary one
 }
 
-// unchanged tells which files of other programs have been as they are since before a time, and since when.
+// unchanged returns the files that have not changed since before a time, and since when.
 func (x *foundFiles) unchanged(before time.Time) map[string]time.Time {
 	x.mu.Lock()
 	defer x.mu.Unlock()

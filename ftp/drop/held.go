@@ -16,7 +16,7 @@ const (
 	countHeldEvery = 10 * time.Second // at most, at the limit
 )
 
-// heldLong tells of files that are held too long.
+// heldLong counts and logs files that are held too long.
 type heldLong struct {
 	mu      sync.Mutex
 	counted time.Time // last

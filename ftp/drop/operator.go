@@ -35,7 +35,7 @@ func (d *Drop) Interrupted() ([]Interrupted, error) {
 	return list, err
 }
 
-// keptID tells an interrupted upload from all others, and from what it was before it was resumed.
+// keptID identifies an interrupted upload as it is: resumed and interrupted again, it has another one.
 func keptID(p string, fi fs.FileInfo) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d %d %s", fi.Size(), disk.ChangeTime(fi).UnixNano(), p))
 	return hex.EncodeToString(sum[:8])

@@ -55,7 +55,7 @@ func (r awaitedRename) await(ctx context.Context) error {
 	return err
 }
 
-// undo gives the entry, which was not sent, its temporary name back.
+// undo renames the entry, which was not sent, back to its temporary name.
 func (r awaitedRename) undo(why error) error {
 	s, d, e := r.s, r.s.d, r.before
 	defer d.names.lock(r.from, r.to)()
@@ -133,7 +133,7 @@ func (s *Session) isAwaited(q string) bool {
 	return s.d.awaitsDelivery(ignored(s.d.opts.Ignore, s.rel(q)))
 }
 
-// renameTo gives what stands at p, an entry that is not due or a file of another program, the path q.
+// renameTo renames what stands at p, an entry that is not due or a file of another program, to q.
 func (s *Session) renameTo(here nameState, p, q string) (renamed awaitedRename, err error) {
 	d := s.d
 	awaited := s.isAwaited(q)
@@ -172,7 +172,7 @@ func (s *Session) sameSentBefore(here nameState, q string) (id string, ok bool) 
 	return s.d.box.Same(q, here.entry.Size, *here.entry.Checksum)
 }
 
-// editName gives the entry e, which is not due, the name of the path q.
+// editName renames the entry e, which is not due, to q.
 func (s *Session) editName(e outbox.Entry, q string) (outbox.Entry, error) {
 	edit := s.edit(e, q)
 	if err := s.d.box.Edit([]outbox.Edit{edit}, nil); err != nil {

@@ -226,7 +226,7 @@ func (x *folderTree) roomBelow(dir string, limit int) bool {
 	return n < limit
 }
 
-// describe is what the volume tells of the folder dir at the start: one with the permissions that the node gives its own is taken for one
+// describe returns what the volume knows of the folder dir at the start: one with the permissions that the node gives its own is taken for one
 // that a client made. If nothing can be told, none did.
 func (x *folderTree) describe(dir string) *folder {
 	if x.starting {

@@ -19,7 +19,7 @@ import (
 // Start says how an upload begins.
 type Start struct {
 	// Offset is where the first byte goes, at most at the end of what is there; what stands behind it is cut off.
-	// By default, a new file is begun.
+	// By default, the upload starts a new file.
 	Offset int64
 	// Append adds to the end of what is there; something must be. With an Offset, the Offset counts.
 	Append bool
@@ -272,7 +272,7 @@ func (u *Upload) takeOver(old *Upload) (bool, error) {
 	return true, nil
 }
 
-// handOver gives u's file to another upload, unless u has ended.
+// handOver moves u's file to another upload, unless u has ended.
 func (u *Upload) handOver(to *Upload) (offset int64, err error) {
 	u.mu.Lock() // waits for its Write or Commit
 	defer u.mu.Unlock()
@@ -453,7 +453,7 @@ func (u *Upload) moveBack() error {
 }
 
 // Interrupt ends the upload unfinished: it is kept for resuming and never delivered. reason, for the log,
-// says why (required). The error tells that it could not be kept; there is nothing more to do about it.
+// says why (required). The error says that it could not be kept; there is nothing more to do about it.
 // On an Upload that has ended already it does nothing.
 func (u *Upload) Interrupt(reason error) error {
 	u.mu.Lock()

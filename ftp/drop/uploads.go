@@ -167,7 +167,7 @@ func (a *uploads) makeKeptDirs(p string) error {
 }
 
 // removeOpen removes what uploads under way left when the process ended. A killed process's files could be
-// trusted, those from before a power cut cannot, and nothing tells which it was.
+// trusted, those from before a power cut cannot, and the two look the same.
 func (a *uploads) removeOpen() (int, error) {
 	entries, err := a.fs.ReadDir(openDir)
 	if err != nil {
@@ -205,7 +205,7 @@ func (a *uploads) eachKept(dir string, visit func(p string, fi fs.FileInfo)) err
 	return nil
 }
 
-// sweep removes the interrupted uploads below dir that are so old, tells of each, and removes directories that are empty. It
+// sweep removes the interrupted uploads below dir that are so old, calls tell for each, and removes directories that are empty. It
 // reports whether dir is.
 func (a *uploads) sweep(dir string, age time.Duration, tell func(p string, fi fs.FileInfo, err error)) bool {
 	entries, err := a.fs.ReadDir(kept(dir))

@@ -60,7 +60,7 @@ func (a *users) byPath(p string) (of *UserDir) {
 	return of
 }
 
-// owner tells whose file p is, and its name in that user's directory. A directory that is
+// owner returns whose file p is, and its name in that user's directory. A directory that is
 // no user's (any more) counts as that of the user of its name: what was acknowledged is delivered, unless that looks
 // temporary.
 func (a *users) owner(p string) (user, name string) {
@@ -76,7 +76,7 @@ func (a *users) owner(p string) (user, name string) {
 // temporary reports whether the name of the file at p is a temporary one.
 // Only the directory of a user whom [Drop.User] has told of does not count. Else all of the path does: a directory that looks
 // temporary is one in which another program gathers what it renames when it is complete. That of a user who is not
-// configured any more looks the same, and nothing tells the two apart: if it has such a name, what is left in it waits,
+// configured any more looks the same, and the two cannot be distinguished: if it has such a name, what is left in it waits,
 // until it is renamed or the user is back.
 func (d *Drop) temporary(p string) bool {
 	name := p

@@ -43,7 +43,7 @@ func (u *Upload) Interrupted(reason string) {
 	})
 }
 
-// Doubtful says that nothing tells whether the client has read it. The file is held for five minutes, durably. If the same user and address
+// Doubtful says that nobody knows whether the client has read it. The file is held for five minutes, durably. If the same user and address
 // upload its name again meanwhile, and the doubtful bytes are the beginning of the new ones, the new file replaces it; if they are not, it
 // goes before the new one.
 func (u *Upload) Doubtful(reason string) {

@@ -49,7 +49,7 @@ func (d *Drop) at(p string) (nameState, error) {
 	return here, err
 }
 
-// setEntry takes over the newest version in the outbox, unless its client was told nothing of it, and must not find it as if it had been.
+// setEntry sets the newest version in the outbox, unless its client was told nothing of it, and must not find it as if it had been.
 func (s *nameState) setEntry(e outbox.Entry, ok bool) {
 	if ok && !e.Tentative {
 		s.entry, s.waits = e, true
@@ -124,7 +124,7 @@ func entryInfo(e outbox.Entry) fs.FileInfo {
 	return &info{path.Base(e.Key), e.Size, e.ModTime.Unix(), mode, false}
 }
 
-// unfinishedInfo tells of one byte less than came: see shownSizes.
+// unfinishedInfo describes an upload with one byte less than came: see shownSizes.
 func unfinishedInfo(name string, size int64, mtime time.Time) fs.FileInfo {
 	return &info{name, shownSize(size), mtime.Unix(), filePerm, true}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
-// watcher takes what other programs put into the drop directory, at once as far as the system tells of it, and at each
+// watcher takes what other programs put into the drop directory, at once as far as the system reports it, and at each
 // rescan. Uploads need neither.
 type watcher struct {
 	d    *Drop
@@ -131,7 +131,7 @@ func (w *watcher) remakeTops() {
 	}
 }
 
-// events tells what happens in the directories that it follows. Without a watcher, it never does.
+// events receives what happens in the directories that it follows; nothing if they cannot be watched.
 type events struct {
 	d       *Drop
 	watcher *fsnotify.Watcher
