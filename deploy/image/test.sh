@@ -6,8 +6,8 @@ if [ "${1:-}" != inside ]; then
     exec deploy/image/engine.sh "$PWD/deploy/image/test.sh" inside
 fi
 missing=()
-for client in curl lftp; do command -v "$client" >/dev/null || missing+=("$client"); done
-[ ${#missing[@]} -eq 0 ] || fail "install these FTP clients, which the test drives: ${missing[*]}"
+for client in curl lftp ip iptables; do command -v "$client" >/dev/null || missing+=("$client"); done
+[ ${#missing[@]} -eq 0 ] || fail "install these programs, which the test drives: ${missing[*]}"
 
 FTPNODE_IMAGE=ftpnode-test-$$-$RANDOM # two runs on one engine do not meet
 export FTPNODE_IMAGE
@@ -20,4 +20,4 @@ deploy/image/build.sh
 echo "software bill of materials: $(deploy/image/sbom.sh | grep -c '"bom-ref"') components"
 deploy/image/vulncheck.sh
 # What it does is mostly waiting.
-go test -count=1 -timeout=10m -parallel=4 -v -tags image ./deploy/image
+go test -count=1 -timeout=20m -parallel=4 -v -tags image ./deploy/image
