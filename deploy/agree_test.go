@@ -180,7 +180,7 @@ func terraformType(t *testing.T) facts {
 	m, err := readModule("terraform")
 	require.NoError(t, err)
 	const resource = "echostream_managed_node_type.this"
-	values := map[string]any{"image_uri": image}
+	values := map[string]any{"image_uri": image, "data_mount": true}
 	return gather(t, m.attribute(t, resource, "port_requirements", values), m.attribute(t, resource, "mount_requirements", values), "container_port")
 }
 
@@ -189,7 +189,7 @@ func terraformNode(t *testing.T) facts {
 	m, err := readModule("terraform")
 	require.NoError(t, err)
 	const resource = "echostream_managed_node.this"
-	values := map[string]any{"image_uri": image, "node": map[string]any{"name": "plant-7-ftp"}}
+	values := map[string]any{"image_uri": image, "data_mount": true, "node": map[string]any{"name": "plant-7-ftp"}}
 	ports := m.attribute(t, resource, "ports", values)
 	for _, p := range ports.([]any) {
 		assert.Equal(t, p.(map[string]any)["container_port"], p.(map[string]any)["host_port"])
@@ -200,7 +200,14 @@ func terraformNode(t *testing.T) facts {
 func variables(t *testing.T) facts {
 	t.Helper()
 	v := decode(t, readFile(t, "register.variables.json")).(map[string]any)
-	return gather(t, v["portRequirements"], v["mountRequirements"], "containerPort")
+	text := readFile(t, "register.graphql")
+	_, requirement, ok := strings.Cut(text, "| .mountRequirements = [")
+	require.True(t, ok, "register.graphql no longer tells how to ask for a mount")
+	_, target, _ := strings.Cut(requirement, `target: "`)
+	target, _, _ = strings.Cut(target, `"`)
+	require.Contains(t, text, `"target": "`+target+`"`, "that of the node")
+	require.Empty(t, v["mountRequirements"])
+	return gather(t, v["portRequirements"], []any{map[string]any{"target": target}}, "containerPort")
 }
 
 func gather(t *testing.T, ports, mounts any, key string) facts {
@@ -221,7 +228,7 @@ func TestRegistrationsAgree(t *testing.T) {
 	m, err := readModule("terraform")
 	require.NoError(t, err)
 	const resource = "echostream_managed_node_type.this"
-	values := map[string]any{"image_uri": image}
+	values := map[string]any{"image_uri": image, "data_mount": false}
 	for attribute, variable := range map[string]string{"name": "name", "description": "description", "readme": "readme", "send_message_type": "sendMessageType"} {
 		assert.Equal(t, m.attribute(t, resource, attribute, values), v[variable], attribute)
 	}

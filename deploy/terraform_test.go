@@ -177,6 +177,8 @@ func TestTerraformVariables(t *testing.T) {
 		want   string // of the message, "" is none
 	}{
 		{"the defaults", nil, ""},
+		{"a mount", map[string]any{"data_mount": true}, ""},
+		{"nothing about the mount", map[string]any{"data_mount": nil}, "A new type: false"},
 		{"a public image", map[string]any{"image_uri": "public.ecr.aws/abc/ftpnode:1.0.0"}, ""},
 		{"an image elsewhere", map[string]any{"image_uri": "docker.io/ftpnode/ftpnode:1.0.0"}, "Amazon ECR"},
 		{"an image without a tag", map[string]any{"image_uri": "123456789012.dkr.ecr.us-east-1.amazonaws.com/ftpnode"}, "Amazon ECR"},
@@ -203,7 +205,7 @@ func TestTerraformVariables(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			values := map[string]any{"image_uri": image}
+			values := map[string]any{"image_uri": image, "data_mount": false}
 			for name, value := range tt.values {
 				values[name] = value
 			}
@@ -224,7 +226,7 @@ func TestTerraformNode(t *testing.T) {
 	const node = "echostream_managed_node.this"
 	values := func(more map[string]any) map[string]any {
 		values := map[string]any{
-			"image_uri": image, "passive_ports": "40000-40001", "app": map[string]any{"name": "plant-7"},
+			"image_uri": image, "data_mount": true, "passive_ports": "40000-40001", "app": map[string]any{"name": "plant-7"},
 			"node":        map[string]any{"name": "plant-7-ftp", "ftp_port": 2100},
 			"node_config": map[string]any{"ftp": map[string]any{"users": []any{map[string]any{"name": "a", "password": "b"}}}, "bulk": map[string]any{"accelerate": true}},
 		}
@@ -278,7 +280,7 @@ func TestTemplateFits(t *testing.T) {
 	require.Positive(t, limit)
 	m, err := readModule("terraform")
 	require.NoError(t, err)
-	template := m.attribute(t, "echostream_managed_node_type.this", "config_template", map[string]any{"image_uri": image}).(string)
+	template := m.attribute(t, "echostream_managed_node_type.this", "config_template", map[string]any{"image_uri": image, "data_mount": false}).(string)
 	assert.LessOrEqual(t, len(template), limit)
 	assert.JSONEq(t, readFile(t, "config.template.json"), template)
 }

@@ -5,7 +5,7 @@ locals {
   data_path = "/data"
 
   # Without a mount the node's files go with its container, and it answers 226 when a file is delivered.
-  data_mounts = var.data_mount ? [local.data_path] : []
+  data_mounts = var.data_mount == true ? [local.data_path] : []
 
   # Each port is mapped one by one, so each has to be named here.
   passive_ports = range(

@@ -20,5 +20,5 @@ output "node" {
 
 output "volume" {
   description = "The Docker volume on the app's host that holds the node's files, null without a node or a mount."
-  value       = var.node == null || !var.data_mount ? null : coalesce(var.node.volume, "${var.node.name}-data")
+  value       = var.node == null || var.data_mount != true ? null : coalesce(var.node.volume, "${var.node.name}-data")
 }

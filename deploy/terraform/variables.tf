@@ -52,9 +52,14 @@ variable "passive_ports" {
 }
 
 variable "data_mount" {
-  description = "Whether nodes of the type have a mount for their files. With one, a named volume, 226 means: stored on the volume. The Managed App that EchoStream has released (0.3.0) cannot start a node with a mount: try it on a scratch machine first (README.md), or set this to false. Then 226 means: delivered. It cannot be changed for a type that exists: give a new name."
+  description = "Whether nodes of the type have a mount for their files; to be set. false: every Managed App starts them, and 226 means: delivered. true: a named volume, and 226 means: stored on it; the Managed App that EchoStream has released (0.3.0) cannot start such a node, so try it on a scratch machine first (README.md). It cannot be changed for a type that exists: give a new name."
   type        = bool
-  default     = true
+  default     = null
+
+  validation {
+    condition     = var.data_mount != null
+    error_message = "Set data_mount. A new type: false, which every Managed App can start. A type that was made before this had to be set has a mount: true keeps it as it is."
+  }
 }
 
 variable "send_message_type" {

@@ -65,21 +65,13 @@ func stripEach(o *object) *object {
 	return kept
 }
 
-// ftpPort and dataPath are the image's; a test holds them against the Dockerfile and the program.
-const (
-	ftpPort  = 2121
-	dataPath = "/data"
-)
+// ftpPort is the image's; a test holds it against the Dockerfile and the program.
+const ftpPort = 2121
 
 type port struct {
 	ContainerPort int    `json:"containerPort"`
 	Description   string `json:"description"`
 	Protocol      string `json:"protocol"`
-}
-
-type mount struct {
-	Description string `json:"description"`
-	Target      string `json:"target"`
 }
 
 // variables are those of CreateManagedNodeType in register.graphql. What is the tenant's own is
@@ -106,7 +98,7 @@ func variables(schema *object, template, readme []byte) ([]byte, error) {
 		"configTemplate":    string(template),
 		"readme":            string(readme),
 		"portRequirements":  ports,
-		"mountRequirements": []mount{{"Files that are being received, that wait to be sent, or that failed. Give it a source, the name of a volume: without one, each change of the node destroys what waits.", dataPath}},
+		"mountRequirements": []any{}, // the Managed App that EchoStream has released starts no node with a mount
 	})
 	return b.Bytes(), err
 }

@@ -56,10 +56,11 @@ resource "echostream_load_balancer_node" "files" {
 module "ftpnode" {
   source = "../.."
 
-  image_uri = "${module.repository.repository_url}:${var.tag}"
-  app       = { name = "plant-7" }
-  node      = { name = "plant-7-ftp" }
-  targets   = [echostream_load_balancer_node.files.name]
+  image_uri  = "${module.repository.repository_url}:${var.tag}"
+  data_mount = false # every Managed App starts it; 226 means: delivered. See ../../../README.md
+  app        = { name = "plant-7" }
+  node       = { name = "plant-7-ftp" }
+  targets    = [echostream_load_balancer_node.files.name]
 
   node_config = {
     ftp = {
@@ -69,6 +70,6 @@ module "ftpnode" {
   }
 }
 
-output "volume" {
-  value = module.ftpnode.volume
+output "node" {
+  value = module.ftpnode.node
 }

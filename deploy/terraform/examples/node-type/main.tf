@@ -24,7 +24,8 @@ variable "image_uri" {
 module "ftpnode" {
   source = "../.."
 
-  image_uri = var.image_uri
+  image_uri  = var.image_uri
+  data_mount = false # every Managed App starts it; 226 means: delivered. See ../../../README.md
 }
 
 output "node_type" {
