@@ -329,7 +329,9 @@ func (c *client) resume(ctx context.Context) {
 	name := fmt.Sprintf("resumed-%06d.bin", c.number)
 	f, content := c.sized(fmt.Sprintf("%s resume #%d", c.name, c.number), name, 50_000+c.random.IntN(600_000))
 	if s := c.connect(ctx); s != nil {
-		_, _ = s.put("STOR "+name, content, 1+c.random.IntN(len(content)-1))
+		f.content, f.cut = content, 1+c.random.IntN(len(content)-1)
+		r, _ := s.put("STOR "+name, content, f.cut)
+		f.died = r.from
 		c.hangUp()
 	}
 	for range tries {
@@ -388,7 +390,9 @@ func (c *client) die(ctx context.Context) {
 	if c.random.IntN(4) == 0 {
 		cut = len(content)
 	}
+	f.content, f.cut = content, cut
 	r, err := s.put("STOR "+f.names[0], content, cut)
+	f.died = r.from
 	if r.whole && errors.Is(err, errCut) {
 		f.wholes++
 	}

@@ -93,9 +93,9 @@ func (s *session) close() { s.conn.Close() }
 
 // result is what a client knows of an upload.
 type result struct {
-	code  int  // the last reply that was read whole; 0 if the connection ended before it
-	whole bool // all bytes were sent: the node may have finished the file
-	from  time.Time
+	code  int       // the last reply that was read whole; 0 if the connection ended before it
+	whole bool      // all bytes were sent: the node may have finished the file
+	from  time.Time // before the end of the data
 	to    time.Time // it was finished between from and to, if code is 226
 }
 
@@ -149,6 +149,9 @@ func (s *session) put(command string, content []byte, cut int) (r result, err er
 	}
 	if cut >= 0 {
 		r.whole = cut >= len(content) && len(rest) == 0
+		if len(rest) == 0 {
+			r.from = time.Now()
+		}
 		if s.kernel {
 			s.close() // the descriptor that was opened first
 		}

@@ -42,6 +42,7 @@ type test struct {
 	users   []string
 
 	kills   int
+	ends    []time.Time    // of the node
 	moments map[moment]int // how many of the kills came when
 	verdict *verdict
 }
@@ -160,7 +161,7 @@ func (t *test) run(ctx context.Context) (violations []string, err error) {
 	}
 	closeCloud() // all is decoded now
 	t.verdict = evidence{
-		files: t.ledger.files, edges: targets, arrivals: t.cloud.arrivals, audits: t.cloud.audits, overtook: t.cloud.overtook,
+		files: t.ledger.files, edges: targets, arrivals: t.cloud.arrivals, audits: t.cloud.audits, overtook: t.cloud.overtook, ends: t.ends,
 	}.verify()
 	return slices.Concat(t.ledger.violations, t.node.violations(), t.verdict.violations), ctx.Err()
 }
@@ -173,8 +174,8 @@ func (t *test) summary() string {
 	}
 	slices.Sort(moments)
 	v := t.verdict
-	return fmt.Sprintf("kills=%d files=%d acknowledged=%d delivered=%d duplicates=%d truncated=%d late-copies=%d overtaken=%d moments=%s",
-		t.kills, len(t.ledger.files), v.acknowledged, v.delivered, v.duplicates, v.truncated, v.copies, len(t.cloud.overtook), strings.Join(moments, ","))
+	return fmt.Sprintf("kills=%d files=%d acknowledged=%d delivered=%d duplicates=%d truncated=%d died-together=%d late-copies=%d overtaken=%d moments=%s",
+		t.kills, len(t.ledger.files), v.acknowledged, v.delivered, v.duplicates, v.truncated, v.pieces, v.copies, len(t.cloud.overtook), strings.Join(moments, ","))
 }
 
 // startClients has all of them work. stop asks them to end what they are doing, and has them give up after a time.
@@ -246,6 +247,7 @@ func (t *test) live(ctx context.Context, plan plan) error {
 		t.trigger.disarm()
 		p.kill()
 		<-p.exited
+		t.ends = append(t.ends, time.Now())
 		return ctx.Err()
 	}
 }

@@ -152,6 +152,16 @@ func (c *verifyCase) copyOf(i int, change func(*arrival)) {
 	}
 }
 
+// diedAt has a piece of b arrive, whose client died in the middle of it, and a node that was ended so long after that.
+func (c *verifyCase) diedAt(after time.Duration) {
+	c.b.content, c.b.size, c.b.cut, c.b.died = []byte("whole"), 5, 2, c.a.from
+	c.ends = []time.Time{c.a.from.Add(after)}
+	c.copyOf(1, func(a *arrival) {
+		a.size, a.sha256, a.trackingID, a.dedupID = 2, sumOf([]byte("wh")), "id-piece", "id-piece"
+	})
+	c.audits["id-piece"] = []echotest.AuditRecord{{TrackingID: "id-piece", Attributes: map[string]any{"name": "b", "sha256": sumOf([]byte("wh"))}}}
+}
+
 func TestVerify(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*verifyCase)
@@ -171,6 +181,9 @@ func TestVerify(t *testing.T) {
 				a.size, a.sha256, a.trackingID, a.dedupID = 2, sumOf([]byte("wh")), "id-piece", "id-piece"
 			})
 		}, "truncated"},
+		"a piece whose client and node died in one moment": {func(c *verifyCase) { c.diedAt(100 * time.Millisecond) }, ""},
+		"a piece whose node died before":                   {func(c *verifyCase) { c.diedAt(-time.Millisecond) }, "truncated"},
+		"a piece whose node died later":                    {func(c *verifyCase) { c.diedAt(2 * time.Second) }, "truncated"},
 		"lost on one edge": {func(c *verifyCase) { c.arrivals["two"] = c.arrivals["two"][:1] },
 			`lost: x upload: \["b"\].* has not reached two`},
 		"not acknowledged and not there": {func(c *verifyCase) {

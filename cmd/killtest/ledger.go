@@ -22,6 +22,10 @@ type file struct {
 	// pieces of content may have been uploaded, too, since the client ended that many uploads by itself, with a 226: see noteShortened.
 	content []byte
 	pieces  int
+	// Its client died after so many bytes of it, as far as it knows at this time. A node that is ended in that very moment, before it
+	// could take the piece back, does not know afterwards that nobody has read the 226.
+	cut  int
+	died time.Time
 	// late: it was answered 451 although it was sent whole: it may be delivered all the same, and an upload that comes after that joins it.
 	late  bool
 	acked bool // its 226 was read (and that of its renaming, if it was uploaded under a temporary name)

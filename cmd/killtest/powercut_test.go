@@ -37,7 +37,7 @@ func TestMain(m *testing.M) { powercut.Main(m) }
 func TestPowerCut(t *testing.T) {
 	binary, err := program.Node(t.Context(), t.TempDir())
 	require.NoError(t, err)
-	o := options{node: binary, clients: 5, seed: *seed}
+	o := options{node: binary, clients: 5, mode: "stored", seed: *seed}
 	if o.seed == 0 {
 		o.seed = rand.Uint64N(1_000_000_000) + 1
 	}
@@ -118,7 +118,7 @@ func (c *powerCut) run() {
 	}
 	closeCloud() // all is decoded now
 	c.verdict = evidence{
-		files: c.ledger.files, edges: targets, arrivals: c.cloud.arrivals, audits: c.cloud.audits, overtook: c.cloud.overtook,
+		files: c.ledger.files, edges: targets, arrivals: c.cloud.arrivals, audits: c.cloud.audits, overtook: c.cloud.overtook, ends: c.ends,
 	}.verify()
 	c.verdict.violations = append(append(c.verdict.violations, c.ledger.violations...), c.node.violations()...)
 }
@@ -157,6 +157,7 @@ func (c *powerCut) live(plan plan, syncs bool, seed uint64) {
 	c.trigger.epoch.Add(1)
 	c.cloud.power.Unlock()
 	c.volume.Cut()
+	c.ends = append(c.ends, time.Now())
 	p.kill()
 	<-p.exited
 	stop()

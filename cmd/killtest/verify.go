@@ -19,6 +19,7 @@ type evidence struct {
 	arrivals map[string][]arrival // by edge, in order
 	audits   map[string][]echotest.AuditRecord
 	overtook map[overtaking]bool
+	ends     []time.Time // of the node: kills, or cuts of its power
 }
 
 // verdict is what follows from it.
@@ -26,6 +27,7 @@ type verdict struct {
 	acknowledged, delivered int // files
 	copies                  int // that came late enough to be allowed, on all edges
 	duplicates, truncated   int // that must not have come
+	pieces                  int // of files whose client and node died in one moment
 	violations              []string
 }
 
@@ -48,7 +50,13 @@ func (e evidence) verify() *verdict {
 			if bySum[a.sha256] != nil || a.err != nil {
 				continue
 			}
-			if f := e.piece(a); f != nil {
+			f := e.piece(a)
+			if f == nil {
+				if f = e.diedTogether(a); f != nil {
+					v.pieces++
+				}
+			}
+			if f != nil {
 				bySum[a.sha256] = f
 				e.files = append(e.files, f)
 			}
@@ -79,6 +87,22 @@ func (e evidence) piece(a arrival) *file {
 		if f.pieces > 0 && a.size < f.size && slices.Contains(f.names, a.name) && a.sha256 == sumOf(f.content[:a.size]) {
 			f.pieces--
 			return &file{what: f.what + " that its client ended early itself", names: f.names, size: a.size, sha256: a.sha256, wholes: 1}
+		}
+	}
+	return nil
+}
+
+// atOnce is within what time a node takes back what a client that died has left, on a busy machine.
+const atOnce = time.Second
+
+// diedTogether is the upload of a piece that arrived since the node was ended before it could take it back.
+func (e evidence) diedTogether(a arrival) *file {
+	for _, f := range e.files {
+		if f.died.IsZero() || a.size != int64(f.cut) || !slices.Contains(f.names, a.name) || a.sha256 != sumOf(f.content[:f.cut]) {
+			continue
+		}
+		if slices.ContainsFunc(e.ends, func(end time.Time) bool { return end.After(f.died) && end.Sub(f.died) < atOnce }) {
+			return &file{what: f.what + " whose client and node died in one moment", names: f.names, size: a.size, sha256: a.sha256, wholes: 1}
 		}
 	}
 	return nil
