@@ -17,7 +17,7 @@ import (
 var (
 	onlyOp     = flag.Int("crash.op", -1, "EveryCrash and EveryFault: only the operation with this `index`")
 	onlyPolicy = flag.String("crash.seed", "", "EveryCrash: only this `policy`: none, all, kill or a seed")
-	twoNames   = flag.Bool("crash.twonames", false, "a power cut can leave a renamed file under both names: see FS.SetTwoNames")
+	twoNames   = flag.Bool("crash.twonames", true, "a power cut can leave a renamed file under both names: see FS.SetTwoNames")
 	seeds      = flag.Int("crash.seeds", 0, "EveryCrash: this `number` of mixtures for each operation")
 )
 
