@@ -91,3 +91,36 @@ func TestVerdictsOfSessions(t *testing.T) {
 		}
 	}
 }
+
+// TestDeviceThatComesBack holds that an upload in doubt goes when its device sends the whole file, if it was the beginning of it.
+func TestDeviceThatComesBack(t *testing.T) {
+	whole := noise(70_000)
+	for name, c := range map[string]struct {
+		doubtful []byte
+		want     []int // sizes of what waits
+	}{
+		"a piece of it": {whole[:50_000], []int{70_000}},
+		"another file":  {noise(50_001)[1:], []int{50_000, 70_000}},
+		"the whole":     {whole, []int{70_000, 70_000}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := start(t, nil)
+			dying := n.login(t)
+			dying.store("x", c.doubtful)
+			require.NoError(t, dying.conn.(*net.TCPConn).SetLinger(0))
+			require.NoError(t, dying.conn.Close())
+			require.False(t, n.sent(t, "x"))
+			require.Contains(t, n.log.String(), "an acknowledged upload is in doubt")
+
+			again := n.login(t)
+			again.store("x", whole)
+			again.do(221, "QUIT")
+			var sizes []int
+			for e := range n.box.Entries() {
+				sizes = append(sizes, int(e.Size))
+			}
+			require.ElementsMatch(t, c.want, sizes)
+			n.requireFile(t, "x", whole)
+		})
+	}
+}

@@ -35,6 +35,8 @@ type world struct {
 	retry, longest time.Duration
 	// faulty: the disk fails, for a while. What fails at the start is tried again, as the node does.
 	faulty bool
+	// delivered is how long clients wait for their files to be delivered. By default, they do not.
+	delivered time.Duration
 
 	mu      sync.Mutex
 	fs      *disktest.FS // of this life
@@ -258,7 +260,7 @@ func (w *world) start(fsys *disktest.FS) (*nodeLife, error) {
 	}
 	n.drop, err = drop.Open(drop.Options{
 		FS: fsys, Outbox: n.box, Describe: describer("node"), MinFree: -1,
-		PartialExpiry: expiry, Rescan: expiry / 2,
+		PartialExpiry: expiry, Rescan: expiry / 2, Delivered: w.delivered,
 	})
 	var user *drop.UserDir
 	if err == nil {

@@ -19,11 +19,11 @@ import (
 
 const size = 64 << 10 // of a whole file
 
-// upload is a client: the end it comes to, the name, and "TLS" or "plain". What it does is over in less than a minute.
+// upload is a client: the node's address, the end it comes to, the name, and "TLS" or "plain". What it does is over in less than a minute.
 func upload(args []string) error {
-	end, name, secure := args[0], args[1], args[2] == "TLS"
+	address, end, name, secure := args[0], args[1], args[2], args[3] == "TLS"
 	config := &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(4)}
-	raw, err := net.DialTimeout("tcp", nodeAddress+":2121", time.Minute)
+	raw, err := net.DialTimeout("tcp", address+":2121", time.Minute)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func upload(args []string) error {
 			return err
 		}
 		// An earlier upload showed that this client sends close_notify.
-		if err := send(do, config, "habit-"+name, secure, size, true); err != nil {
+		if err := send(do, address, config, "habit-"+name, secure, size, true); err != nil {
 			return err
 		}
 		if _, err := do(226, ""); err != nil {
@@ -71,7 +71,7 @@ func upload(args []string) error {
 	if !whole {
 		bytes = rand.IntN(size)
 	}
-	if err := send(do, config, name, secure, bytes, end != "killed"); err != nil {
+	if err := send(do, address, config, name, secure, bytes, end != "killed"); err != nil {
 		return err
 	}
 	if whole {
@@ -112,7 +112,7 @@ func upload(args []string) error {
 }
 
 // send sends data, and ends it unless the process is to die.
-func send(do func(int, string) (string, error), config *tls.Config, name string, secure bool, bytes int, ends bool) error {
+func send(do func(int, string) (string, error), address string, config *tls.Config, name string, secure bool, bytes int, ends bool) error {
 	line, err := do(229, "EPSV")
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func send(do func(int, string) (string, error), config *tls.Config, name string,
 	if _, err := fmt.Sscanf(line[strings.Index(line, "(")+1:], "|||%d|)", &port); err != nil {
 		return err
 	}
-	data, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", nodeAddress, port), time.Minute)
+	data, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", address, port), time.Minute)
 	if err != nil {
 		return err
 	}

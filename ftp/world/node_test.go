@@ -65,6 +65,7 @@ func serve(dir, sync string) error {
 	s, err := ftp.New(ftp.Options{
 		Listener: listener, Backend: newMaildrop(files, nil), Log: log, TLS: ftp.TLSOptional, CertificateFS: volume, Settle: settle,
 		Users:          []ftp.User{{Name: "dock", Password: "pass"}},
+		PassivePorts:   ftp.PortRange{First: passivePort, Last: passivePort + passivePorts - 1},
 		MaxConnections: 10_000, MaxConnectionsPerAddress: 10_000, StallTimeout: stall,
 	})
 	if err != nil {
