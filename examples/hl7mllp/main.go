@@ -2,7 +2,7 @@
 //
 // A sender that reads MSA|AA may forget its message: it will arrive, once it was read so, in the order of its sender (MSH-3 and
 // MSH-4). Where the node's volume does not outlive its container, AA says that EchoStream has the message. MSA|AE says that the
-// message is at fault, MSA|AR that it cannot be taken now and should be sent again; both say why. Who sends a message again after a
+// message is at fault, MSA|AR that it cannot be taken now and should be sent again; both say why (HL7's original mode). Who sends a message again after a
 // reply that never came may have it delivered twice, with the same control id.
 //
 // The node listens at HL7MLLP_ADDR, by default :2575. Certificate and key for TLS are PEM files on the volume.
@@ -34,6 +34,7 @@ import (
 
 const (
 	spool     = "mllp"           // on the volume: messages on their way into the outbox
+	tlsTime   = 30 * time.Second // for a sender to agree on TLS
 	frameTime = time.Minute      // for a frame, once it has begun
 	replyTime = 10 * time.Second // for a sender to take its reply
 )
@@ -71,10 +72,12 @@ func serve(ctx context.Context, n *node.Node, c Config) error {
 			return err
 		}
 	}
+	var sessions sync.WaitGroup
+	defer sessions.Wait() // a session of the last config must not meet those of the next
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	defer context.AfterFunc(ctx, func() { listener.Close() })()
 	n.Log.Info("MLLP is served", "address", listener.Addr(), "tls", c.TLS.Certificate != "", "stored", stored(n, c))
-	var sessions sync.WaitGroup
-	defer sessions.Wait()
 	free := make(chan struct{}, c.MaxConnections)
 	for {
 		select {
@@ -136,11 +139,19 @@ func session(ctx context.Context, n *node.Node, c Config, conn net.Conn) (err er
 		}
 	}()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })()
+	if secure, ok := conn.(*tls.Conn); ok {
+		agreeing, cancel := context.WithTimeout(ctx, tlsTime)
+		defer cancel()
+		if err := secure.HandshakeContext(agreeing); err != nil {
+			return err
+		}
+	}
 	r := bufio.NewReader(conn)
 	for ctx.Err() == nil {
 		raw, err := readFrame(r, echostream.MaxMessageSize, func() {
-			if ctx.Err() == nil {
-				_ = conn.SetReadDeadline(time.Now().Add(frameTime))
+			_ = conn.SetReadDeadline(time.Now().Add(frameTime))
+			if ctx.Err() != nil { // it has replaced the one that ends the session
+				_ = conn.SetReadDeadline(time.Now())
 			}
 		})
 		if err == io.EOF {
