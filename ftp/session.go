@@ -186,7 +186,8 @@ func (s *session) read() {
 	defer close(s.gone)
 	defer s.recovered()
 	r := bufio.NewReaderSize(s.conn, maxLine)
-	late := false // lines that came long before they are looked at say nothing about a reply that went out meanwhile
+	// Lines that came long before they are looked at, while others waited, say nothing about a reply that went out meanwhile.
+	old := uint64(0) // the bytes up to here came before
 	var t telnet
 	if first, _ := r.Peek(1); len(first) > 0 && first[0] == tlsRecord && s.srv.opts.TLS != TLSImplicit {
 		s.faulty(faultImplicit, "", false)
@@ -204,21 +205,20 @@ func (s *session) read() {
 		}
 		text := t.single(commandLine(line))
 		verb, _ := parse(text)
-		if !late || verb == "ABOR" {
+		if s.tcp.Taken()-uint64(r.Buffered()) > old || verb == "ABOR" {
 			s.tcp.Line(verb)
 		}
 		select {
 		case s.lines <- text:
 		default:
-			late = true
 			select {
 			case s.lines <- text:
+				old = s.tcp.Arrived()
 			case <-s.done:
 				s.linger(r)
 				return
 			}
 		}
-		late = late && r.Buffered() > 0
 		if verb == "AUTH" {
 			// What came along with AUTH was not encrypted, and must not be taken for what comes after.
 			if r.Buffered() > 0 && s.srv.tls != nil {

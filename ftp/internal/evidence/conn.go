@@ -43,6 +43,7 @@ type Conn struct {
 	tcp  *net.TCPConn // nil: not TCP
 	look func(*net.TCPConn) status
 
+	taken   atomic.Uint64 // raw bytes read
 	written atomic.Uint64 // raw bytes
 	greeted atomic.Uint64 // position of the end of the first write
 	failure atomic.Value  // syscall.Errno of the first write that failed, 0 for other errors
@@ -90,12 +91,19 @@ func (c *Conn) LoggedIn(user string, addr netip.Addr) {
 // Read reads raw bytes. The counter is read first thing when it returns.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	c.taken.Add(uint64(n))
 	st := c.status()
 	if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
 		c.arrived(st, err)
 	}
 	return n, err
 }
+
+// Taken is how many raw bytes were read.
+func (c *Conn) Taken() uint64 { return c.taken.Load() }
+
+// Arrived is how many raw bytes have arrived, read or not, as far as the kernel says.
+func (c *Conn) Arrived() uint64 { return max(c.status().received, c.Taken()) }
 
 // Write writes raw bytes.
 func (c *Conn) Write(p []byte) (int, error) {
