@@ -148,7 +148,7 @@ func (c *listing) RemoteAddr() net.Addr { return here }
 
 func (c *listing) Write(p []byte) (int, error) {
 	var err error
-	if c.l.run.verb == "MLSD" {
+	if c.l.run.verb == "MLSD" && len(c.l.s.hidden) > 0 {
 		_, err = c.buffer.WriteString(c.l.s.shown(string(p)))
 	} else {
 		_, err = c.buffer.Write(p)
