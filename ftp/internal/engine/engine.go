@@ -99,7 +99,7 @@ func (s *Session) Hide(facts []string) { s.hidden = facts }
 
 // Do runs a command that needs no data connection: SIZE, MDTM, PWD, MKD, RMD, DELE, MLST, or STAT of a path. part, if it is not nil, gets the lines of STAT and MLST.
 func (s *Session) Do(verb, arg string, part func(code int, line string)) Reply {
-	if verb == "MLST" {
+	if verb == "MLST" && part != nil {
 		part = s.named(arg, part)
 	}
 	ended := make(chan Reply, 1)
@@ -119,7 +119,7 @@ func (s *Session) named(name string, part func(int, string)) func(int, string) {
 }
 
 // Transfer begins STOR, APPE, RETR, LIST, NLST or MLSD. open is called for the data connection when the command has been accepted; done,
-// when all has ended: the connection and what Files opened are closed. They are called by other goroutines.
+// when all has ended: the connection and what Files opened are closed. Other goroutines call them, or this one does before it returns.
 func (s *Session) Transfer(verb, arg string, open func() (net.Conn, error), done func(Reply)) {
 	name := s.Abs(arg)
 	switch verb {

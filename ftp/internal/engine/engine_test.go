@@ -344,6 +344,30 @@ func TestParser(t *testing.T) {
 	}
 }
 
+// TestWall holds that nothing else in this module knows the library.
+func TestWall(t *testing.T) {
+	root := filepath.Join("..", "..", "..")
+	require.FileExists(t, filepath.Join(root, "go.mod"))
+	own, err := filepath.Abs(".")
+	require.NoError(t, err)
+	files := 0
+	require.NoError(t, filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(name) != ".go" {
+			return err
+		}
+		files++
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		dir, err := filepath.Abs(filepath.Dir(name))
+		require.NoError(t, err)
+		if strings.Contains(string(text), `"github.com/fclairamb/ftpserverlib"`) {
+			require.Equal(t, own, dir, name)
+		}
+		return nil
+	}))
+	require.Greater(t, files, 100)
+}
+
 // TestWorkaroundsHaveTests holds that each test that the package comment names is there.
 func TestWorkaroundsHaveTests(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
