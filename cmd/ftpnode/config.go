@@ -111,6 +111,9 @@ func checkConfig(c *Config, r *nodeconfig.Report) {
 	}
 	c.Files.Ignore = ignore
 	checkFields(&c.Message, r)
+	if p := c.FTP.PassivePorts; c.Status.Port > 0 && c.Status.Port >= p.First && c.Status.Port <= p.Last {
+		r.Reject("status.port", &c.Status.Port, "it is one of ftp.passivePorts", "write a port outside of them")
+	}
 }
 
 // checkUsers leaves out the users that clash with one before them or whose directory is not one. Of those that are left out, the ones stay in LeftOut

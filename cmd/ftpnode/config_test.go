@@ -222,6 +222,8 @@ ERROR message.urlField is "a": it is the same as contentField; write another one
 			`ERROR status.port is there without password; write both or neither. There is no status page.`},
 		{"a password without a port", `{"ftp": {` + oneUser + `}, "status": {"password": "hunter2hunter2"}}`, nil,
 			`ERROR status.password is there without port; write both or neither. There is no status page.`},
+		{"a page on a passive port", `{"ftp": {` + oneUser + `}, "status": {"port": 30005, "password": "hunter2hunter2"}}`, func(c *Config) { c.Status.Password = "hunter2hunter2" },
+			`ERROR status.port is 30005: it is one of ftp.passivePorts; write a port outside of them. There is no status page.`},
 		{"a section of another spelling", `{"ftp": {` + oneUser + `}, "Files": {"settle": "5s"}}`, nil,
 			`WARN Files is an unknown key; perhaps files is meant. It is ignored.`},
 		{"a key for others", `{"ftp": {` + oneUser + `}, "smtp_relay": {"password": "hunter2hunter2"}}`, nil,

@@ -23,9 +23,37 @@ type leftID struct {
 	err error // nil: it was delivered
 }
 
-// Entries lists what waits, in its order.
+// Entries lists what waits, in its order. Whoever stops early has not made the rest: there may be 200,000. What leaves meanwhile may be listed or not.
 func (o *Outbox) Entries() iter.Seq[Entry] {
-	return slices.Values(o.list(func(*entry) bool { return true }))
+	type placed struct {
+		place, seq uint64
+		*entry
+	}
+	return func(yield func(Entry) bool) {
+		var all []placed
+		o.locked(func() {
+			all = make([]placed, 0, len(o.entries))
+			for _, e := range o.entries {
+				all = append(all, placed{e.place, e.seq, e})
+			}
+		})
+		slices.SortFunc(all, func(a, b placed) int { return cmp.Or(cmp.Compare(a.place, b.place), cmp.Compare(a.seq, b.seq)) })
+		for some := range slices.Chunk(all, 1000) {
+			var list []Entry
+			o.locked(func() {
+				for _, p := range some {
+					if p.state != left && !p.hidden() {
+						list = append(list, o.public(p.entry))
+					}
+				}
+			})
+			for _, e := range list {
+				if !yield(e) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Below lists all entries whose key is below the directory dir, all versions of them, in their order; for "", all that have a key.
