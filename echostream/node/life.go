@@ -151,6 +151,7 @@ func (l *life[C]) apply(definition *echostream.Definition) {
 		definition: definition, messageType: l.bridge.MessageType, composer: composerOf(l.bridge, l.Node, l.config),
 		waits: l.bridge.Waits != nil && l.bridge.Waits(l.Node, l.config),
 	})
+	l.report.use(l.config)
 	if l.bridge.Page != nil {
 		l.site.use(l.bridge.Page(l.config))
 	}

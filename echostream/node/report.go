@@ -29,10 +29,18 @@ type reporter[C any] struct {
 	recent  status.Recent
 	probe   probe
 
-	mu      sync.Mutex
+	mu      sync.Mutex // never held while the disk or the cloud is waited for
+	config  C
 	read    time.Time      // when the definition was read last
 	cloud   status.Trouble // since then
 	retried time.Time
+}
+
+// use notes the config of now.
+func (r *reporter[C]) use(config C) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.config = config
 }
 
 // got notes that EchoStream has given a definition.
@@ -94,8 +102,11 @@ func (r *reporter[C]) Report() status.Report {
 		}
 	}
 	r.waiting(&report)
-	r.failed(&report)
 	r.devices(&report)
+	if report.Disk.Error.Text == noAnswer {
+		return report // without what would wait for the disk, too
+	}
+	r.failed(&report)
 	if free, err := l.Volume.Free(); err == nil {
 		report.Disk.Free = int64(free)
 		report.Disk.Full = report.Disk.Free < report.Bridge.MinFree
@@ -162,10 +173,10 @@ func (r *reporter[C]) failed(report *status.Report) {
 // devices tells what the bridge does.
 func (r *reporter[C]) devices(report *status.Report) {
 	l := r.life
-	l.mu.Lock()
-	config := l.config
-	l.mu.Unlock()
-	if l.bridge.Devices != nil {
+	r.mu.Lock()
+	config := r.config
+	r.mu.Unlock()
+	if l.bridge.Devices != nil && report.Disk.Error.Text != noAnswer {
 		report.Bridge = l.bridge.Devices(l.Node, config)
 	}
 	if why := l.front.refuses(); why != "" {
@@ -255,6 +266,7 @@ type probe struct {
 const (
 	probeEvery = 5 * time.Second
 	probeWaits = 3 * time.Second // then the disk does not answer
+	noAnswer   = "the disk does not answer"
 )
 
 // check writes a file, unless that was done just now.
@@ -274,7 +286,7 @@ func (p *probe) check(volume disk.FS) status.Trouble {
 		defer p.mu.Unlock()
 		return p.result
 	case <-timer.C:
-		return status.Trouble{Text: "the disk does not answer", Since: began, Person: true}
+		return status.Trouble{Text: noAnswer, Since: began, Person: true}
 	}
 }
 
