@@ -78,7 +78,7 @@ func serveFTP(ctx context.Context, n *node.Node, c Config, w *watch) error {
 			n.Log.Error("a user's directory cannot be made; the user cannot log in until it can", "user", u.Name, "directory", directories[u.Name], "error", err)
 		}
 	}
-	server, err := newServer(n, c, listener, users, watched{files, &w.devices})
+	server, err := newServer(n, c, listener, users, watched{files, &w.devices}, w.tried)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func orNone[T int64 | time.Duration](value T) T {
 }
 
 // newServer makes the FTP server. A certificate whose files cannot be used is the server's to do without.
-func newServer(n *node.Node, config Config, listener net.Listener, users []ftp.User, files ftp.Backend) (*ftp.Server, error) {
+func newServer(n *node.Node, config Config, listener net.Listener, users []ftp.User, files ftp.Backend, tried func(ftp.Attempt)) (*ftp.Server, error) {
 	c := config.FTP
 	return ftp.New(ftp.Options{
 		Listener:                listener,
@@ -187,6 +187,7 @@ func newServer(n *node.Node, config Config, listener net.Listener, users []ftp.U
 		TrustHangups:             c.TrustHangups,
 		Banner:                   c.Banner,
 		Log:                      n.Log,
+		Attempted:                tried,
 	})
 }
 

@@ -37,6 +37,11 @@ func (w *watch) now() (*drop.Drop, []string) {
 	return w.drop, w.users
 }
 
+// tried notes what a device tried in vain.
+func (w *watch) tried(a ftp.Attempt) {
+	w.devices.Tried(node.Attempt{From: addressText(a.From), User: a.User, Tried: a.Tried, Advice: a.Advice})
+}
+
 func (w *watch) tell(n *node.Node, c Config) node.Devices {
 	d, users := w.now()
 	told := node.Devices{Senders: w.devices.Senders(users), Attempts: w.devices.Attempts(), MinFree: int64(c.Files.MinFree)}

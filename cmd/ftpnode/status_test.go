@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/tls"
 	"fmt"
 	"html"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -362,6 +364,49 @@ func TestStatusTellsOfDevices(t *testing.T) {
 	r.arrived("", 2)
 	_, err = r.run("accept", d.Interrupted[0].ID)
 	assert.ErrorContains(t, err, "no interrupted upload has this id")
+}
+
+// What devices try in vain is told by the status and on the page, with what to change.
+func TestStatusTellsWhatDevicesTried(t *testing.T) {
+	r := newStatusRig(t, echotest.Options{})
+	r.start()
+	r.log.wait(t, "The status page is served")
+	for range 2 {
+		guesser := dialFTP(t, r.address())
+		assert.Equal(t, 530, guesser.login("scanner", "a wrong password"))
+		require.NoError(t, guesser.conn.Close())
+	}
+	c := r.login()
+	c.command(229, "EPSV") // to which no connection comes
+	c.command(221, "QUIT")
+	conn, err := net.Dial("tcp", r.address())
+	require.NoError(t, err)
+	_, err = conn.Write([]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+	require.NoError(t, err)
+	replies := bufio.NewReader(conn)
+	for range 2 { // the greeting, and that there is no such command
+		_, err = replies.ReadString('\n')
+		require.NoError(t, err)
+	}
+	conn.Close()
+	tried := func(d node.Devices, text string) int {
+		for _, a := range d.Attempts {
+			if strings.Contains(a.Tried, text) && a.From == "127.0.0.1" && a.Advice != "" {
+				return a.Count
+			}
+		}
+		return 0
+	}
+	r.find(func(d node.Devices) bool {
+		return tried(d, "a log-in with a wrong name or password") == 2 && tried(d, "no data connection came") == 1 && tried(d, "HTTP on the FTP port") == 1
+	})
+	text, err := r.run("status")
+	require.NoError(t, err)
+	page := r.look()
+	for _, words := range []string{"no data connection came", "let the passive ports (ftp.passivePorts) through", "HTTP on the FTP port"} {
+		assert.Contains(t, text, words)
+		assert.Contains(t, page, words)
+	}
 }
 
 // find waits until the devices do something.
