@@ -43,7 +43,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	before := contents(t, n.volume())
 
 	must(t, "start", n.container)
-	n.waitLog("[ERROR]", "newer ftpnode", "its format is 3, expected at most 2")
+	n.waitLog("[ERROR]", "written by a newer version", "its format is 3, expected at most 2")
 	assert.Contains(t, n.waitHealth("unhealthy"), "FTP at")
 	require.Equal(t, "true", n.inspect("{{.State.Running}}"))
 	n.stop()
