@@ -4,6 +4,8 @@
 // received. The folders in its name are kept; what no file system takes, or would take for something else, is replaced by "_". A message
 // that comes twice is written once. A file whose name is taken replaces what has it or, by the config, is kept beside it as "name (2).txt".
 // While the volume is full, or fails, the message is held, and nothing overtakes it.
+//
+// A crash in the middle of a message that never comes again leaves a hidden file, ".filedrop-" and its id, that nobody misses.
 package main
 
 import (

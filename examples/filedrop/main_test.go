@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ftpnode/ftpnode/echostream/echotest"
 	"github.com/ftpnode/ftpnode/echostream/node/nodetest"
 )
 
@@ -130,6 +131,21 @@ func TestExisting(t *testing.T) {
 			assert.True(t, info.ModTime().Equal(time.Date(2026, 11, 7, 16, 5, 9, 123e6, time.UTC)), info.ModTime())
 		})
 	}
+}
+
+// A message that was stored, and comes again since nobody could say so, is stored once.
+func TestTwiceIsWrittenOnce(t *testing.T) {
+	r := nodetest.New(t, bridge())
+	r.Cloud.Fault(echotest.Fault{Service: echotest.SQS, Operation: "DeleteMessageBatch", Kind: echotest.Down})
+	r.Start()
+	r.Feed(1)
+	r.WaitLog("File received")
+	r.Kill()
+	r.Cloud.ClearFaults()
+	r.Cloud.Clock().Advance(31 * time.Second) // SQS shows it again
+	r.Start()
+	r.Feed(1)
+	r.Delivered()
 }
 
 func TestStatus(t *testing.T) {
