@@ -181,6 +181,25 @@ func TestStrictSideOfWhatCannotBeRead(t *testing.T) {
 	}
 }
 
+// What is wrong with the whole of it leaves the defaults.
+func TestConfigAsAWhole(t *testing.T) {
+	s := compile(t, `{"type": "object", "maxProperties": 1, "properties": {"a": {"type": "integer", "default": 1}, "b": {"type": "integer", "default": 2, "x-strict": 3}}}`)
+	c, problems := nodeconfig.Parse[map[string]int](s, json.RawMessage(`{"a": 7, "b": 8}`), nil)
+	assert.Equal(t, "ERROR config is an object: it is not what is expected here. Its keys have their defaults, or are on the strict side.", lines(problems))
+	assert.Equal(t, map[string]int{"a": 1, "b": 3}, c)
+}
+
+// A schema need not say that a config is an object.
+func TestSchemaWithoutAType(t *testing.T) {
+	s := compile(t, `{"properties": {"a": {"type": "integer", "default": 1}, "b": {"properties": {"c": {"default": "x"}}}}}`)
+	for raw, want := range map[string]map[string]any{
+		``: {"a": 1.0}, `[]`: {"a": 1.0, "b": map[string]any{"c": "x"}}, `{"b": {}}`: {"a": 1.0, "b": map[string]any{"c": "x"}}, `{"b": 7, "d": null, "e": 1}`: {"a": 1.0, "b": 7.0, "e": 1.0},
+	} {
+		c, _ := nodeconfig.Parse[map[string]any](s, json.RawMessage(raw), nil)
+		assert.Equal(t, want, c, raw)
+	}
+}
+
 func TestReport(t *testing.T) {
 	raw := `{"link": {"peers": [{"host": "a"}, {"host": "b", "token": "secret"}, {"host": "c", "token": 7}, {"host": "d", "key": "k-abc"}], "wait": "20s"}, "store": {"ports": "5000"}}`
 	c, problems := nodeconfig.Parse(compile(t, schemaText), json.RawMessage(raw), func(c *config, r *nodeconfig.Report) {

@@ -2,6 +2,7 @@ package nodeconfig
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -25,12 +26,15 @@ func Parse[C any](schema *Schema, raw json.RawMessage, check func(*C, *Report)) 
 	object, ok := doc.(map[string]any)
 	if err != nil || !ok {
 		r.Add(Problem{Level: slog.LevelError, Key: "config", Rule: "is not a JSON object", Effect: allDefaults})
-		object, _ = standIn(schema.root).(map[string]any)
+		object = map[string]any{}
+		if all, ok := standIn(schema.root).(map[string]any); ok {
+			object = all
+		}
 	}
 	r.root = object
-	r.read(schema.root, "", "", object)
+	valid, _ := r.read(schema.root, "", "", object)
 	var config C
-	if err := decode(complete(schema.root, object), &config); err != nil {
+	if err := decode(complete(schema.root, valid), &config); err != nil {
 		// The schema lets through only what fits, so this is a fault of the bridge; not one to stop the node for.
 		r.Add(Problem{Level: slog.LevelError, Key: "config", Rule: "cannot be read (" + err.Error() + ")", Effect: allDefaults})
 		config = *new(C)
@@ -175,6 +179,9 @@ func (r *Report) keys(s *jsonschema.Schema, key string, object map[string]any) {
 // guard sets what protects something to the strict side, if it is not there: somebody meant to set it, and wrote another key. It says so.
 func (r *Report) guard(key string) string {
 	strict := keywordsOf(r.schema.at(key)).strict
+	if strict == nil {
+		return ""
+	}
 	object, path := r.root, strings.Split(key, ".")
 	for _, part := range path[:len(path)-1] {
 		if object[part] == nil {
@@ -183,7 +190,7 @@ func (r *Report) guard(key string) string {
 		object, _ = object[part].(map[string]any)
 	}
 	name := path[len(path)-1]
-	if strict == nil || object == nil || object[name] != nil {
+	if object == nil || object[name] != nil {
 		return ""
 	}
 	object[name] = strict
@@ -212,7 +219,7 @@ func (r *Report) understand(s *jsonschema.Schema, key string, value any) any {
 // reject tells which rule the value at key breaks, and returns what stands in for it: see read.
 func (r *Report) reject(s *jsonschema.Schema, key, element string, value any, rule, write string) (instead any, ok bool) {
 	instead = standIn(s)
-	p := Problem{Level: slog.LevelError, Key: key, Rule: rule, Write: write, Effect: effect(s, instead)}
+	p := Problem{Level: slog.LevelError, Key: cmp.Or(key, "config"), Rule: rule, Write: write, Effect: effect(s, instead)}
 	if verb, _, _ := strings.Cut(rule, " "); verb != "is" && verb != "has" {
 		p.Value = shown(s, value)
 	}

@@ -155,8 +155,12 @@ func complete(s *jsonschema.Schema, value any) any {
 	return value
 }
 
+// isA reports whether s says that its values are of a type.
 func isA(s *jsonschema.Schema, jsonType string) bool {
-	return s.Types != nil && slices.Contains(s.Types.ToStrings(), jsonType)
+	if s.Types == nil {
+		return jsonType == "object" && len(s.Properties) > 0
+	}
+	return slices.Contains(s.Types.ToStrings(), jsonType)
 }
 
 // text writes a value as the config would.
