@@ -90,8 +90,6 @@ func (f *FS) SetCapacity(bytes int64) {
 
 // SetTwoNames sets whether a file that is renamed to another directory can have both names after a power cut, until both
 // directories are synced: see the package comment. The default is that of the flag -crash.twonames.
-//
-// It is off by default only until ftp/drop and echostream/outbox live with it, and then goes.
 func (f *FS) SetTwoNames(on bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
