@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"html"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,9 +42,14 @@ type statusRig struct {
 
 // newStatusRig is newRig with a page. more are further sections of the config.
 func newStatusRig(t *testing.T, opts echotest.Options, more ...string) *statusRig {
+	return newStatusRigFTP(t, opts, "", more...)
+}
+
+// newStatusRigFTP has further keys of the config's section ftp, too.
+func newStatusRigFTP(t *testing.T, opts echotest.Options, ftp string, more ...string) *statusRig {
 	port := freeport.Range(t, 1)
 	section := fmt.Sprintf(`"status": {"port": %d, "password": %q}`, port, pagePassword)
-	opts.Node.Config = testConfig(t, "", append(more, section)...)
+	opts.Node.Config = testConfig(t, ftp, append(more, section)...)
 	jar, err := cookiejar.New(nil)
 	require.NoError(t, err)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
@@ -366,47 +373,95 @@ func TestStatusTellsOfDevices(t *testing.T) {
 	assert.ErrorContains(t, err, "no interrupted upload has this id")
 }
 
-// What devices try in vain is told by the status and on the page, with what to change.
+// What devices try in vain is told by the status, on the page and in the log, with what to change; it makes no node unhealthy.
 func TestStatusTellsWhatDevicesTried(t *testing.T) {
-	r := newStatusRig(t, echotest.Options{})
-	r.start()
-	r.log.wait(t, "The status page is served")
-	for range 2 {
-		guesser := dialFTP(t, r.address())
-		assert.Equal(t, 530, guesser.login("scanner", "a wrong password"))
-		require.NoError(t, guesser.conn.Close())
-	}
-	c := r.login()
-	c.command(229, "EPSV") // to which no connection comes
-	c.command(221, "QUIT")
-	conn, err := net.Dial("tcp", r.address())
-	require.NoError(t, err)
-	_, err = conn.Write([]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))
-	require.NoError(t, err)
-	replies := bufio.NewReader(conn)
-	for range 2 { // the greeting, and that there is no such command
-		_, err = replies.ReadString('\n')
-		require.NoError(t, err)
-	}
-	conn.Close()
-	tried := func(d node.Devices, text string) int {
-		for _, a := range d.Attempts {
-			if strings.Contains(a.Tried, text) && a.From == "127.0.0.1" && a.Advice != "" {
-				return a.Count
+	for _, c := range []struct {
+		name   string
+		ftp    string // of the config
+		try    func(t *testing.T, address string)
+		tried  string
+		advice string
+	}{
+		{"wrong password", "", func(t *testing.T, address string) {
+			c := dialFTP(t, address)
+			assert.Equal(t, 530, c.login("scanner", "a wrong password"))
+			c.conn.Close()
+		}, "a log-in with a wrong name or password", "compare the device's name and password with ftp.users"},
+		{"passive port closed", "", func(t *testing.T, address string) {
+			c := loginFTP(t, address)
+			c.command(229, "EPSV")
+			c.command(221, "QUIT")
+		}, "no data connection came", "let the passive ports (ftp.passivePorts) through"},
+		{"TLS 1.0", "", func(t *testing.T, address string) {
+			assert.Error(t, authTLS(t, address, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}))
+		}, "TLS with a version before 1.2", "update the device or turn TLS 1.2 on in it"},
+		{"untrusted certificate", "", func(t *testing.T, address string) {
+			assert.Error(t, authTLS(t, address, &tls.Config{ServerName: "localhost", RootCAs: x509.NewCertPool()}))
+		}, "TLS, but the device does not trust the certificate", "let the device accept the node's certificate"},
+		{"plain to a TLS port", `"tls": "implicit"`, func(t *testing.T, address string) {
+			conn, err := net.Dial("tcp", address)
+			require.NoError(t, err)
+			_, err = conn.Write([]byte("USER scanner\r\n"))
+			require.NoError(t, err)
+			_, _ = conn.Read(make([]byte, 100))
+			conn.Close()
+		}, "plain FTP on a port for implicit TLS", "use implicit FTPS in the device"},
+		{"HTTP", "", func(t *testing.T, address string) {
+			conn, err := net.Dial("tcp", address)
+			require.NoError(t, err)
+			_, err = conn.Write([]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+			require.NoError(t, err)
+			replies := bufio.NewReader(conn)
+			for range 2 { // the greeting, and that there is no such command
+				_, err = replies.ReadString('\n')
+				require.NoError(t, err)
 			}
-		}
-		return 0
+			conn.Close()
+		}, "HTTP on the FTP port", "use an FTP client"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newStatusRigFTP(t, echotest.Options{}, c.ftp)
+			r.start()
+			r.log.wait(t, "The status page is served")
+			for range 2 {
+				c.try(t, r.address())
+			}
+			r.find(func(d node.Devices) bool {
+				return slices.ContainsFunc(d.Attempts, func(a node.Attempt) bool {
+					return a.Tried == c.tried && a.From == "127.0.0.1" && a.Count == 2 && strings.Contains(a.Advice, c.advice)
+				})
+			})
+			text, err := r.run("status")
+			require.NoError(t, err)
+			for where, text := range map[string]string{"status": text, "page": r.look()} {
+				assert.Contains(t, text, c.tried, where)
+				assert.Contains(t, text, c.advice, where)
+			}
+			if c.name == "wrong password" { // which is told at once
+				r.log.wait(t, "[WARNING] login failed", "user=scanner")
+			} else {
+				r.log.wait(t, "[INFO] a session ended without a transfer: "+c.tried, c.advice)
+			}
+			_, err = r.healthcheck(r.env["FTPNODE_DATA"], r.address())
+			assert.NoError(t, err)
+		})
 	}
-	r.find(func(d node.Devices) bool {
-		return tried(d, "a log-in with a wrong name or password") == 2 && tried(d, "no data connection came") == 1 && tried(d, "HTTP on the FTP port") == 1
-	})
-	text, err := r.run("status")
+}
+
+// authTLS begins TLS as a device does that speaks it explicitly.
+func authTLS(t *testing.T, address string, config *tls.Config) error {
+	conn, err := net.Dial("tcp", address)
 	require.NoError(t, err)
-	page := r.look()
-	for _, words := range []string{"no data connection came", "let the passive ports (ftp.passivePorts) through", "HTTP on the FTP port"} {
-		assert.Contains(t, text, words)
-		assert.Contains(t, page, words)
-	}
+	defer conn.Close()
+	replies := bufio.NewReader(conn)
+	_, err = replies.ReadString('\n')
+	require.NoError(t, err)
+	_, err = conn.Write([]byte("AUTH TLS\r\n"))
+	require.NoError(t, err)
+	line, err := replies.ReadString('\n')
+	require.NoError(t, err)
+	require.Regexp(t, "^234 ", line)
+	return tls.Client(conn, config).Handshake()
 }
 
 // find waits until the devices do something.
