@@ -34,11 +34,10 @@ func (s *shownSizes) note(c client, dir string, list ...fs.FileInfo) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, fi := range list {
-		i, ok := fi.(*info)
-		p := path.Join(dir, fi.Name())
-		if _, was := s.sizes[p][c]; !was && !(ok && i.unfinished) {
+		if i, ok := fi.(*info); !ok || !i.unfinished {
 			continue
 		}
+		p := path.Join(dir, fi.Name())
 		if len(s.sizes) >= maxShown || s.sizes == nil {
 			s.sizes = map[string]map[client]int64{}
 		}
