@@ -40,7 +40,7 @@ func TestNewBridge(t *testing.T) {
 	run := func(name string, args ...string) string {
 		c := exec.Command(name, args...)
 		c.Dir = dir
-		c.Env = append(os.Environ(), "GOFLAGS=-mod=mod -buildvcs=false", "CI=") // a folder of its own, whatever the caller's flags
+		c.Env = append(os.Environ(), "GOFLAGS=-mod=mod -buildvcs=false") // a folder of its own, whatever the caller's flags
 		out, err := c.CombinedOutput()
 		require.NoError(t, err, "%s %s:\n%s", name, strings.Join(args, " "), out)
 		return string(out)
