@@ -119,7 +119,7 @@ func TestNothingCanBeDelivered(t *testing.T) {
 	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Stopped = false })
 	r.log.wait(t, "the node is started")
 	require.Equal(t, 226, c.put("1", []byte("1")))
-	r.log.reset()
+	r.log.Reset()
 	r.cloud.RemoveEdge("erp")
 	r.log.wait(t, "No targets")
 	require.Equal(t, 450, c.put("x", []byte("x")))

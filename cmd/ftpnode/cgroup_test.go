@@ -176,7 +176,7 @@ func (n *cgroupNode) build() {
 // start runs the program until it serves FTP to its users.
 func (n *cgroupNode) start(env ...string) {
 	n.t.Helper()
-	n.log.reset()
+	n.log.Reset()
 	n.process = exec.Command("sh", "-c", `echo $$ >"$0/cgroup.procs" && exec "$1"`, n.group.Dir, n.program)
 	n.process.Env = append(os.Environ(), "FTPNODE_DATA="+n.dir, "FTPNODE_FTP_ADDR=127.0.0.1:0", "GOMEMLIMIT=")
 	for name, value := range n.cloud.Environment() {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/internal/outagetest"
 )
 
 // ftpClient speaks FTP as a device does: line by line, passive mode.
@@ -104,16 +106,6 @@ func (c *ftpClient) list() string {
 }
 
 // pattern is a reader of n bytes that compress badly enough and are the same each time.
-func pattern(n int64) io.Reader { return io.LimitReader(&patternReader{}, n) }
-
-type patternReader struct{ state uint64 }
-
-func (p *patternReader) Read(b []byte) (int, error) {
-	for i := range b {
-		p.state = p.state*6364136223846793005 + 1442695040888963407
-		b[i] = byte(p.state >> 56)
-	}
-	return len(b), nil
-}
+func pattern(n int64) io.Reader { return outagetest.Pattern(n) }
 
 func mdtm(t time.Time) string { return fmt.Sprint(t.UTC().Format("20060102150405")) }

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/node"
 	"github.com/ftpnode/ftpnode/echostream/node/nodetest"
 	"github.com/ftpnode/ftpnode/internal/freeport"
+	"github.com/ftpnode/ftpnode/internal/logtest"
 )
 
 const testPassword = "a-password-that-no-log-shows"
@@ -107,7 +107,7 @@ func (r *rig) start() *rig {
 // begin runs the node.
 func (r *rig) begin() {
 	require.Nil(r.t, r.stop, "it runs already")
-	r.log.reset()
+	r.log.Reset()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- node.Run(ctx, r.bridge, r.options()) }()
@@ -126,7 +126,7 @@ func (r *rig) begin() {
 func (r *rig) startProcess() *rig {
 	r.t.Helper()
 	require.Nil(r.t, r.stop, "it runs already")
-	r.log.reset()
+	r.log.Reset()
 	program, err := os.Executable()
 	require.NoError(r.t, err)
 	process := exec.Command(program)
@@ -200,7 +200,7 @@ func (r *rig) settled(delivered int) {
 
 // checkLog holds the whole log against what holds for every log.
 func (r *rig) checkLog() {
-	for line := range strings.Lines(r.log.everything()) {
+	for line := range strings.Lines(r.log.Everything()) {
 		assert.Regexp(r.t, `^\[(CRITICAL|DEBUG|ERROR|INFO|WARNING)\] .*\n$`, line)
 		assert.NotRegexp(r.t, `(?i)X-Amz-|Signature|eyJ[A-Za-z0-9_-]{8}`, line, "no presigned URL, no token")
 		assert.NotContains(r.t, line, testPassword)
@@ -242,61 +242,11 @@ func metadataOf(t *testing.T, raw json.RawMessage) metadata {
 }
 
 // logBuffer is the node's standard output.
-type logBuffer struct {
-	mu      sync.Mutex
-	current strings.Builder
-	all     strings.Builder
-}
+type logBuffer struct{ logtest.Buffer }
 
-func (l *logBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all.Write(b)
-	return l.current.Write(b)
-}
-
-// String is what was logged since the last reset.
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.current.String()
-}
-
-func (l *logBuffer) everything() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.all.String()
-}
-
-func (l *logBuffer) reset() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.current.Reset()
-}
-
-// wait waits for a line that holds all of the texts, and gives it.
 func (l *logBuffer) wait(t *testing.T, texts ...string) (line string) {
 	t.Helper()
-	require.Eventually(t, func() bool {
-		found := l.find(texts...)
-		if len(found) > 0 {
-			line = found[0]
-		}
-		return len(found) > 0
-	}, waitFor, tick, "no line with %q in:\n%s", texts, l)
-	return line
+	return l.Wait(t, texts...)
 }
 
-// find gives the lines that hold all of the texts.
-func (l *logBuffer) find(texts ...string) (found []string) {
-	for line := range strings.Lines(l.String()) {
-		holds := true
-		for _, text := range texts {
-			holds = holds && strings.Contains(line, text)
-		}
-		if holds {
-			found = append(found, line)
-		}
-	}
-	return found
-}
+func (l *logBuffer) find(texts ...string) []string { return l.Find(texts...) }

@@ -36,7 +36,7 @@ func TestWrongPassword(t *testing.T) {
 	r.log.wait(t, "FTP is served", "users=1")
 	r.login().store("a.txt", []byte("x"))
 	r.arrived("", 1)
-	assert.NotContains(t, r.log.everything(), right)
+	assert.NotContains(t, r.log.Everything(), right)
 }
 
 func TestBadConfigRunsWhatIsValid(t *testing.T) {

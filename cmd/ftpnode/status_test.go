@@ -503,7 +503,7 @@ func TestPageIsOffByDefault(t *testing.T) {
 		n.Config = strings.TrimSuffix(n.Config, "}") + fmt.Sprintf(`, "status": {"port": %d, "password": %q}}`, port, pagePassword)
 	})
 	r.log.wait(t, "The status page is served", fmt.Sprint(port))
-	assert.NotContains(t, r.log.everything(), pagePassword)
+	assert.NotContains(t, r.log.Everything(), pagePassword)
 	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Config = strings.Replace(n.Config, `"status"`, `"ignored"`, 1) })
 	require.Eventually(t, func() bool {
 		_, err := http.Get(fmt.Sprintf("http://localhost:%d", port))
