@@ -43,7 +43,7 @@ var (
 	faultBackend    = fault{"a log-in to a directory that cannot be opened", "look at the data volume"}
 
 	faultFull    = fault{"an upload, though the node is full", "see why files wait, and files.spoolLimit, files.minFree and files.maxFiles"}
-	faultRefused = fault{"a file that was refused", ""}
+	faultRefused = fault{"a transfer that was refused", ""}
 	faultBroken  = fault{"a transfer that broke", ""}
 
 	faultVersion = fault{"TLS with a version before 1.2", "update the device or turn TLS 1.2 on in it; " +
@@ -98,7 +98,7 @@ func (s *session) transferEnded(c *command, err error, code int, text string) {
 	case err == nil, noted:
 	case stopped:
 		s.faulty(fault{}, "", true)
-	case began:
+	case began, code == 426:
 		s.faulty(faultBroken, cause, isUpload(c.verb)) // of uploads the backend tells
 	default:
 		s.faulty(faultRefused, cause, false)

@@ -187,7 +187,21 @@ func TestAttempts(t *testing.T) {
 		},
 		"a file that is refused": {
 			nil, func(t *testing.T, n *node) { n.login(t).refused(550, "STOR nowhere/x") },
-			"dock", "a file that was refused: STOR: 550 Could not create file: No such file or directory.", "", "a session ended without a transfer: a file that was refused",
+			"dock", "a transfer that was refused: STOR: 550 Could not create file: No such file or directory.", "", "a session ended without a transfer: a transfer that was refused",
+		},
+		"a listing that is aborted": {
+			nil,
+			func(t *testing.T, n *node) {
+				c := n.login(t)
+				for i := range 1000 { // more than the kernel takes
+					c.do(257, "MKD %s", fmt.Sprint(i, strings.Repeat("x", 3900)))
+				}
+				c.passive()
+				c.do(150, "LIST")
+				c.do(426, "ABOR")
+				c.expect(226)
+			},
+			"dock", "a transfer that broke: LIST: 426 Transfer aborted.", "", "a session ended without a transfer: a transfer that broke",
 		},
 		"a full node": {
 			nil,

@@ -191,7 +191,7 @@ func (d *dataChannel) reply(verb string) (int, string) {
 // open waits for the connection, and makes it a TLS one if the client asked for that. It is called when the command has been
 // accepted. The 150 comes before the client's connection, which some clients make only when they have read it (RFC 959: "about
 // to open data connection"). It comes behind ours, since a client that has read it waits for ours for ever, and behind the client's where
-// one was refused (see missing): the client is to read the 425, and not to send into the connection that was closed.
+// one was refused (missing says so): the client is to read the 425, and not to send into the connection that was closed.
 func (d *dataChannel) open(c *command) (net.Conn, error) {
 	if !d.usable() {
 		return nil, net.ErrClosed // aborted
