@@ -74,7 +74,7 @@ func (v view) header() g.Node {
 			h.H1(g.Text(v.Summary.Title), v.at(" since ", v.Summary.Since)),
 		),
 		g.If(len(v.Failed) > 0, h.P(h.Class("plain"), g.Text("See below what was refused and why. Send it again when that is fixed."))),
-		g.If(plain(v.Summary.Cause) != "", h.P(h.Class("plain"), g.Text(plain(v.Summary.Cause)))),
+		g.If(plain(v.Report) != "", h.P(h.Class("plain"), g.Text(plain(v.Report)))),
 		g.Iff(v.Summary.Last != nil, func() g.Node {
 			return h.P(g.Text("Last file delivered: "), v.stamp(v.Summary.Last.Delivered), g.Text(", "), name(v.Summary.Last.Name))
 		}),

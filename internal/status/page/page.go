@@ -264,7 +264,6 @@ func (p *Page) retry(w http.ResponseWriter, r *http.Request) {
 		p.showWith(w, r, http.StatusConflict, view{Bad: true, Notice: "The file cannot be sent again: " + err.Error()})
 		return
 	}
-	p.log.Info("A failed file is sent again: the status page was asked to", "trackingId", id, "remote", remote(r))
 	http.Redirect(w, r, "/?sent="+url.QueryEscape(id), http.StatusSeeOther)
 }
 

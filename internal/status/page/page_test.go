@@ -193,6 +193,20 @@ func TestNamesAreEscaped(t *testing.T) {
 	}
 }
 
+// Where a 226 means delivered, what cannot be delivered is not here: it must not be said to be safe.
+func TestWhereFilesAreMeanwhile(t *testing.T) {
+	away := func(r *status.Report) { r.Cloud.Error = status.Trouble{Text: "no such host"} }
+	for acknowledge, want := range map[string]string{
+		"stored":    "Files are safe here, and are sent as soon as that is over.",
+		"delivered": "devices are told to keep their files",
+	} {
+		s := newSite(t, statustest.New().Set(away).Set(func(r *status.Report) { r.Acknowledge = acknowledge }), nil)
+		_, body := s.do("GET", "/", nil, with(s.login()))
+		assert.Contains(t, body, "No connection to EchoStream: is the internet down?")
+		assert.Contains(t, body, want)
+	}
+}
+
 func TestRetryThatCannotBe(t *testing.T) {
 	s := newSite(t, statustest.New(), nil)
 	response, body := s.do("POST", "/retry", url.Values{"id": {"gone"}}, with(s.login()))

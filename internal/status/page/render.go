@@ -8,25 +8,27 @@ import (
 	"github.com/ftpnode/ftpnode/internal/status"
 )
 
-// plain is what a cause means, and what is to be done, for people who do not run networks.
-func plain(c status.Cause) string {
-	switch c {
-	case status.CloudAway:
-		return "No connection to EchoStream: is the internet down? Files are safe here and are sent as soon as it is back."
-	case status.CloudRefuses:
-		return "EchoStream does not let this node in. Call whoever runs it. Files are safe here."
-	case status.NodeStopped:
-		return "The node is stopped in EchoStream. Files are safe here and are sent when it is started."
-	case status.NoEdge:
-		return "In EchoStream, nothing is connected to this node. Files are safe here and are sent when an edge is drawn."
-	case status.TargetAway:
-		return "A receiver cannot be reached. Files are safe here and are sent as soon as it can."
-	case status.TargetRefuses:
-		return "EchoStream refuses the files. Call whoever runs it. Files are safe here."
-	case status.VolumeBroken:
-		return "The node's disk cannot be written: devices cannot send files. Call whoever runs it."
+// causes are what keeps files, for people who do not run networks.
+var causes = map[status.Cause]string{
+	status.CloudAway:     "No connection to EchoStream: is the internet down?",
+	status.CloudRefuses:  "EchoStream does not let this node in. Call whoever runs it.",
+	status.NodeStopped:   "The node is stopped in EchoStream.",
+	status.NoEdge:        "In EchoStream, nothing is connected to this node.",
+	status.TargetAway:    "A receiver cannot be reached.",
+	status.TargetRefuses: "EchoStream refuses the files. Call whoever runs it.",
+	status.VolumeBroken:  "The node's disk cannot be written: devices cannot send files. Call whoever runs it.",
+}
+
+// plain says what keeps files from being delivered, and where they are meanwhile; "" if nothing does.
+func plain(r status.Report) string {
+	cause := causes[r.Summary.Cause]
+	switch {
+	case cause == "" || r.Summary.Cause == status.VolumeBroken:
+		return cause
+	case r.Acknowledge == "delivered":
+		return cause + " Until that is over, devices are told to keep their files and to send them again later."
 	}
-	return ""
+	return cause + " Files are safe here, and are sent as soon as that is over."
 }
 
 // lasted is how long a file was on its way.
