@@ -41,7 +41,7 @@ func (o *Outbox) nextAudit(failing bool) []*entry {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for o.phase < lastAudit && (len(o.unaudited) == 0 || failing && o.phase == stopping) {
-		o.work.Wait()
+		o.cond.Wait()
 	}
 	if o.phase >= lastAudit && failing {
 		return nil
@@ -59,7 +59,7 @@ func (o *Outbox) callAudit(batch []*entry) []error {
 	o.locked(func() {
 		for i, e := range batch {
 			var payload any
-			if p := o.preparing.all[e]; p != nil && p.isDone() {
+			if p := o.preps[e]; p != nil && p.isDone() {
 				payload = p.payload
 			}
 			handed[i] = o.prepared(e, payload)
@@ -126,7 +126,7 @@ func (o *Outbox) markNoted(batch []*entry) {
 		if e.toNote() {
 			e.noted = true
 			o.unsettled--
-			o.discard(o.preparing.all[e]) // the audit may be out for weeks
+			o.discard(o.preps[e]) // the audit may be out for weeks
 		}
 	}
 	o.cond.Broadcast()

@@ -280,7 +280,7 @@ func (o *Outbox) removeNow(retired ...*entry) {
 	}
 	o.locked(func() {
 		o.leavers = append(append(o.leavers, later...), stuck...)
-		o.work.Broadcast()
+		o.cond.Broadcast()
 	})
 }
 

@@ -17,7 +17,7 @@ import (
 func (o *Outbox) leaveAs(e *entry, how *exit) {
 	o.retire(e, how)
 	o.leavers = append(o.leavers, e)
-	o.work.Broadcast()
+	o.cond.Broadcast()
 }
 
 // retire takes an entry out of the delivery: from here on it is neither sent nor edited.
@@ -75,7 +75,7 @@ func (o *Outbox) nextRemovals(failing bool) (ready []*entry, last bool) {
 				return ready, last
 			}
 		}
-		o.work.Wait()
+		o.cond.Wait()
 	}
 }
 
@@ -270,7 +270,7 @@ func (o *Outbox) forget(e *entry) {
 		o.unlinkKey(e)
 	}
 	e.state = left
-	o.discard(o.preparing.all[e])
+	o.discard(o.preps[e])
 	delete(o.entries, e.id)
 	o.bytes -= e.size
 	o.journal.place(e, nil, 0)
@@ -280,8 +280,7 @@ func (o *Outbox) forget(e *entry) {
 		e.replacedBy.replaces, e.replacedBy = nil, nil
 	}
 	o.noteLeft(e.id, e.exit.outcome())
-	o.cond.Broadcast()
-	o.work.Broadcast() // what replaced it may leave
+	o.cond.Broadcast() // what replaced it may leave
 }
 
 // storeAside moves a file and its record to failed/: the record first, so that a file there always has one. It can be repeated.

@@ -215,8 +215,7 @@ type Outbox struct {
 	// mu guards all that follows, and the entries, lanes, targets and preparations. It is never held over a call of the Deliverer or
 	// work on the disk.
 	mu   sync.Mutex
-	cond sync.Cond // with mu: a pause, a gate, the room for payloads, or an entry that was busy may have changed
-	work sync.Cond // with mu: there may be something to audit, to remove or to note
+	cond sync.Cond // with mu: what anybody waits for may have changed
 
 	running context.Context // Run's
 	calls   context.Context // Run's, and its grace
@@ -243,7 +242,9 @@ type Outbox struct {
 	retarget  bool               // Targets is to be asked again
 	targeting retry.Trouble      // used by askTargets only
 
-	preparing    preparing
+	prepGates    [2]gate // of preparations of small and of large files
+	preps        map[*entry]*preparation
+	prepWeight   int64    // of all preparations
 	unaudited    []*entry // sent
 	auditTrouble retry.Trouble
 	leavers      []*entry // whose files are to go
@@ -266,8 +267,8 @@ func (o *Outbox) Wake() {
 	for _, t := range o.targets {
 		t.gate.until = time.Time{}
 	}
-	for i := range o.preparing.gates {
-		o.preparing.gates[i].until = time.Time{}
+	for i := range o.prepGates {
+		o.prepGates[i].until = time.Time{}
 	}
 	o.cond.Broadcast()
 }

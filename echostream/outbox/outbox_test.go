@@ -187,7 +187,7 @@ func TestBrokenTargetHoldsNoOtherUp(t *testing.T) {
 	assert.Equal(t, 60, r.Stats().Entries)
 	o := r.Outbox
 	o.mu.Lock()
-	flights := len(o.preparing.all)
+	flights := len(o.preps)
 	o.mu.Unlock()
 	assert.LessOrEqual(t, flights, 20, "payloads of entries that wait for b alone are not all kept")
 
@@ -698,7 +698,7 @@ func TestMemoryForPayloadsIsBounded(t *testing.T) {
 	r.run()
 	r.eventually(func() bool {
 		r.Outbox.mu.Lock()
-		weight := r.preparing.weight
+		weight := r.prepWeight
 		r.Outbox.mu.Unlock()
 		assert.LessOrEqual(t, weight, int64(100_000))
 		return len(r.cloud.got("a")) == 60
@@ -708,8 +708,8 @@ func TestMemoryForPayloadsIsBounded(t *testing.T) {
 	mu.Unlock()
 	r.empty()
 	r.Outbox.mu.Lock()
-	assert.Zero(t, r.preparing.weight)
-	assert.Empty(t, r.preparing.all)
+	assert.Zero(t, r.prepWeight)
+	assert.Empty(t, r.preps)
 	r.Outbox.mu.Unlock()
 }
 

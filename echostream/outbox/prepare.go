@@ -34,13 +34,6 @@ type preparation struct {
 	refs    int // streams that wait for it or send it
 }
 
-// preparing is what all preparations share.
-type preparing struct {
-	gates  [2]gate // of small and of large files
-	all    map[*entry]*preparation
-	weight int64
-}
-
 func sizeClass(size int64) int {
 	if size <= small {
 		return 0
@@ -65,15 +58,15 @@ func weightOf(payload any, size int64) int64 {
 
 // want returns e's preparation, which it starts if need be; nil if there is no room for another.
 func (o *Outbox) want(e *entry) *preparation {
-	p := o.preparing.all[e]
+	p := o.preps[e]
 	if p == nil {
 		weight := estimate(e.size)
 		if !o.makeRoom(weight) {
 			return nil
 		}
 		p = &preparation{entry: e, done: make(chan struct{}), weight: weight}
-		o.preparing.all[e] = p
-		o.preparing.weight += weight
+		o.preps[e] = p
+		o.prepWeight += weight
 		o.streams.Add(1)
 		go o.prepare(p)
 	}
@@ -91,12 +84,11 @@ func (o *Outbox) release(all []*preparation) {
 
 // makeRoom gives up payloads that nobody uses until another fits. Those of small files go first: they cost the least to be made again.
 func (o *Outbox) makeRoom(weight int64) bool {
-	p := &o.preparing
 	fits := func() bool {
-		return len(p.all) == 0 || p.weight+weight <= o.opts.Memory && len(p.all) < maxPrepared
+		return len(o.preps) == 0 || o.prepWeight+weight <= o.opts.Memory && len(o.preps) < maxPrepared
 	}
-	for class := range p.gates {
-		for _, one := range p.all {
+	for class := range o.prepGates {
+		for _, one := range o.preps {
 			if fits() {
 				return true
 			}
@@ -119,11 +111,11 @@ func (p *preparation) isDone() bool {
 
 // discard forgets a preparation. Who uses it may go on.
 func (o *Outbox) discard(p *preparation) {
-	if p == nil || o.preparing.all[p.entry] != p {
+	if p == nil || o.preps[p.entry] != p {
 		return
 	}
-	delete(o.preparing.all, p.entry)
-	o.preparing.weight -= p.weight
+	delete(o.preps, p.entry)
+	o.prepWeight -= p.weight
 	o.cond.Broadcast()
 }
 
@@ -131,7 +123,7 @@ func (o *Outbox) discard(p *preparation) {
 func (o *Outbox) prepare(p *preparation) {
 	defer o.streams.Done()
 	defer close(p.done)
-	g := &o.preparing.gates[sizeClass(p.entry.size)]
+	g := &o.prepGates[sizeClass(p.entry.size)]
 	if !o.enter(g, false) {
 		p.err = errStopping
 		o.locked(func() { o.discard(p) })
@@ -149,8 +141,8 @@ func (o *Outbox) prepare(p *preparation) {
 			return
 		}
 		weight := weightOf(p.payload, p.entry.size)
-		if o.preparing.all[p.entry] == p {
-			o.preparing.weight += weight - p.weight
+		if o.preps[p.entry] == p {
+			o.prepWeight += weight - p.weight
 		}
 		p.weight = weight
 	})

@@ -324,6 +324,6 @@ func (o *Outbox) giveUp(void []*arrival) {
 			e.state = left
 			o.journal.place(e, nil, 0)
 		}
-		o.work.Broadcast()
+		o.cond.Broadcast()
 	})
 }

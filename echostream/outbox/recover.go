@@ -26,8 +26,8 @@ func Open(opts Options) (*Outbox, error) {
 		opts: opts, entries: map[trackingID]*entry{}, keys: map[string]map[string]*entry{}, usage: map[string]usage{},
 		lanes: map[string]*lane{}, targets: map[string]*target{},
 	}
-	o.cond.L, o.work.L = &o.mu, &o.mu
-	o.preparing = preparing{gates: [2]gate{{limit: opts.Workers}, {limit: opts.Workers}}, all: map[*entry]*preparation{}}
+	o.cond.L = &o.mu
+	o.prepGates, o.preps = [2]gate{{limit: opts.Workers}, {limit: opts.Workers}}, map[*entry]*preparation{}
 	o.dirSync = newShared(func(*struct{}) error { return opts.FS.SyncDir(opts.Dir) })
 	o.reserve = &reserve{fs: opts.FS, dir: opts.Dir, size: opts.Reserve}
 	o.journal = newJournal(opts.FS, opts.Dir, o.header, &o.mu)

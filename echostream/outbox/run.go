@@ -94,7 +94,6 @@ func (o *Outbox) enterPhase(from, to phase) {
 		o.phase = to
 	}
 	o.cond.Broadcast()
-	o.work.Broadcast()
 }
 
 // askTargets asks for the targets whenever they may have changed, until Run's context ends.

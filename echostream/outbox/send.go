@@ -252,7 +252,7 @@ func (o *Outbox) complete(e *entry) {
 	e.state = sent
 	o.unsettled++
 	o.unaudited = append(o.unaudited, e)
-	o.work.Broadcast()
+	o.cond.Broadcast()
 }
 
 // noteProgress makes what came of a Send durable: for the entries that have more targets to wait for, and, if the stream has more to send or the audit is

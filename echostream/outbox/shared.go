@@ -38,21 +38,32 @@ func (s *shared[T]) add(put func(*T)) *round[T] {
 
 // wait runs the round, or waits until somebody else has.
 func (s *shared[T]) wait(r *round[T]) error {
+	for {
+		mine := s.begin(r)
+		if mine == nil {
+			return r.err
+		}
+		s.end(mine, s.run(&mine.work))
+	}
+}
+
+// begin waits until r is done, and returns nil, or until the next round is to be run by the caller.
+func (s *shared[T]) begin(r *round[T]) (mine *round[T]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !r.done {
-		if s.busy {
-			s.cond.Wait()
-			continue
-		}
-		s.busy = true
-		current := s.next
-		s.next = new(round[T])
-		s.mu.Unlock()
-		err := s.run(&current.work)
-		s.mu.Lock()
-		s.busy, current.done, current.err = false, true, err
-		s.cond.Broadcast()
+	for s.busy && !r.done {
+		s.cond.Wait()
 	}
-	return r.err
+	if r.done {
+		return nil
+	}
+	mine, s.next, s.busy = s.next, new(round[T]), true
+	return mine
+}
+
+func (s *shared[T]) end(mine *round[T], err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mine.done, mine.err, s.busy = true, err, false
+	s.cond.Broadcast()
 }
