@@ -108,7 +108,7 @@
 // goroutine that runs a round alone touches the end of the current segment (type shared has one run at a time).
 //
 // While Run runs there are: a goroutine for each lane and target that has something to send (runStream, at most 64 for a target at a time),
-// which alone changes its back-off and has one batch in flight; one for each payload in the making (prepare); one for audits
-// (auditAll); one for what leaves and for notes (removeAll), which alone removes segments; and Run's own, which asks for the targets. An entry that is busy
+// which alone changes its back-off, has one batch in flight, and notes what came of it; one for each payload in the making (prepare); one for audits
+// (auditAll), which notes what it could not audit; one for what leaves (removeAll), which alone removes segments; and Run's own, which asks for the targets. An entry that is busy
 // belongs to the Edit, Withdraw or Put that has made it so, and is neither sent nor changed by another.
 package outbox
