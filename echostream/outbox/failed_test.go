@@ -292,12 +292,7 @@ func (w *decided) live(fsys *disktest.FS, put bool) (err error) {
 	if err != nil {
 		return err
 	}
-	done := make(chan error, 1)
-	go func() { done <- o.Run(ctx) }()
-	defer func() {
-		cancel()
-		err = errors.Join(err, <-done, o.Close())
-	}()
+	defer func() { err = errors.Join(err, o.Close()) }()
 	for _, name := range []string{"again", "discarded", "fine"} {
 		if put {
 			if err := writeFile(fsys, "drop/"+name, contentOf(name)); err != nil {
@@ -312,6 +307,12 @@ func (w *decided) live(fsys *disktest.FS, put bool) (err error) {
 			w.mu.Unlock()
 		}
 	}
+	done := make(chan error, 1)
+	go func() { done <- o.Run(ctx) }()
+	defer func() {
+		cancel()
+		err = errors.Join(err, <-done)
+	}()
 	empty := func() {
 		for o.Stats().Entries > 0 && ctx.Err() == nil {
 			time.Sleep(20 * time.Microsecond)
@@ -337,6 +338,7 @@ func (w *decided) live(fsys *disktest.FS, put bool) (err error) {
 			if err := o.Retry(f.ID); err != nil {
 				return err
 			}
+			empty() // so that the operations come in one order
 		case "discarded":
 			if err := o.Discard(f.ID); err != nil {
 				return err
