@@ -18,7 +18,8 @@ import (
 type browser struct {
 	t       *testing.T
 	in      *os.File
-	out     *bufio.Reader
+	pipe    *os.File
+	out     *bufio.Reader // of pipe
 	number  int
 	session string
 	events  []reply
@@ -54,7 +55,7 @@ func newBrowser(t *testing.T) *browser {
 	require.NoError(t, cmd.Start())
 	theirIn.Close()
 	theirOut.Close()
-	b := &browser{t: t, in: in, out: bufio.NewReader(out)}
+	b := &browser{t: t, in: in, pipe: out, out: bufio.NewReader(out)}
 	t.Cleanup(func() {
 		in.Close()
 		stop := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
@@ -62,7 +63,6 @@ func newBrowser(t *testing.T) *browser {
 		stop.Stop()
 		out.Close()
 	})
-	require.NoError(t, out.SetReadDeadline(time.Now().Add(2*time.Minute)))
 	var target struct {
 		TargetID string `json:"targetId"`
 	}
@@ -108,6 +108,7 @@ func (b *browser) call(method string, params any, result any) {
 
 func (b *browser) read() (r reply) {
 	b.t.Helper()
+	require.NoError(b.t, b.pipe.SetReadDeadline(time.Now().Add(2*time.Minute)))
 	text, err := b.out.ReadBytes(0)
 	require.NoError(b.t, err, "the browser is gone, or does not answer")
 	require.NoError(b.t, json.Unmarshal(text[:len(text)-1], &r))
