@@ -67,15 +67,18 @@ func TestReceive(t *testing.T) {
 	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Stopped = true })
 	r.log.Wait(t, "stopped in EchoStream")
 	r.log.Wait(t, "no longer receiving", "source=erp")
-	r.cloud.Put("erp", "receiver", "five", "")
+	r.cloud.AddEdge("wms", "receiver") // one whose last poll cannot be under way still
+	r.cloud.Put("wms", "receiver", "five", "")
 	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Stopped = false })
-	want = append(want, "hi erp five")
+	want = append(want, "hi wms five")
 	require.Eventually(t, func() bool { return len(handled()) == len(want) }, waitFor, tick, "%s", r.log)
 	assert.Equal(t, want, handled())
 	require.Eventually(t, func() bool { return len(r.cloud.AuditRecords()) == len(want) }, waitFor, tick, "%s", r.log)
 	r.shutdown()
-	visible, held := r.cloud.Waiting("erp>receiver")
-	assert.Zero(t, visible+held, "all is deleted")
+	for _, edge := range r.cloud.Edges() {
+		visible, held := r.cloud.Waiting(edge)
+		assert.Zero(t, visible+held, "%s: all is deleted", edge)
+	}
 }
 
 // What can never be handled goes where the bridge wants it.
