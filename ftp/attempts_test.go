@@ -196,8 +196,10 @@ func TestAttempts(t *testing.T) {
 				for i := range 1000 { // more than the kernel takes
 					c.do(257, "MKD %s", fmt.Sprint(i, strings.Repeat("x", 3900)))
 				}
-				c.passive()
+				data := c.passive()
 				c.do(150, "LIST")
+				_, err := data.Read(make([]byte, 1)) // it has begun
+				require.NoError(t, err)
 				c.do(426, "ABOR")
 				c.expect(226)
 			},

@@ -284,7 +284,7 @@ func (d *dataChannel) missing(err error) {
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		d.s.warn(faultNoData, "no data connection came: the passive port does not get through to this node", "port", d.port)
-	} else { // the client has given up
+	} else if !r.Came() { // the client has given up
 		d.s.faulty(faultNoData, "", false)
 	}
 	if from := r.Stranger(); from.IsValid() {
