@@ -139,8 +139,12 @@ func (r *reporter[C]) waiting(report *status.Report) {
 	}
 	if report.Waiting.Oldest == nil && stats.Entries > stats.Held { // there is no target, or they wait for their audit
 		report.Waiting.Oldest = &status.File{Accepted: stats.Oldest}
-		for _, f := range r.Find("", 1) {
-			report.Waiting.Oldest = &f
+		for e := range r.life.Outbox.Entries() {
+			if e.Accepted.Equal(stats.Oldest) {
+				f := r.file(e)
+				report.Waiting.Oldest = &f
+				break
+			}
 		}
 	}
 }

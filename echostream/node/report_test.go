@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
 	"github.com/ftpnode/ftpnode/internal/status"
 )
 
@@ -60,5 +62,37 @@ func TestProbe(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(probeEvery)
 		assert.Empty(t, p.check(fsys))
+	})
+}
+
+// A file under a temporary name may wait for its client for months: it is not the one that waits for longest.
+func TestOldestIsNotHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		volume := disktest.New(1)
+		box, err := outbox.Open(outbox.Options{FS: volume, Deliverer: &deliverer{}})
+		require.NoError(t, err)
+		defer box.Close()
+		put := func(item outbox.Item) {
+			item.Path = "x"
+			require.NoError(t, disk.WriteFile(volume, item.Path, []byte("x"), 0o600))
+			_, errs := box.Put(t.Context(), []outbox.Item{item})
+			require.NoError(t, errs[0])
+		}
+		r := reporter[struct{}]{life: &life[struct{}]{Node: &Node{Outbox: box}}}
+		put(outbox.Item{Name: "a.tmp", Wait: outbox.Forever, Yield: true})
+		var report status.Report
+		r.waiting(&report)
+		assert.Nil(t, report.Waiting.Oldest)
+
+		time.Sleep(time.Hour)
+		put(outbox.Item{Name: "b.csv"})
+		at := time.Now()
+		time.Sleep(time.Minute)
+		r.waiting(&report)
+		if assert.NotNil(t, report.Waiting.Oldest) {
+			assert.Equal(t, "b.csv", report.Waiting.Oldest.Name)
+			assert.True(t, report.Waiting.Oldest.Accepted.Equal(at))
+		}
+		assert.Equal(t, 1, report.Waiting.Held)
 	})
 }

@@ -13,7 +13,7 @@ type Stats struct {
 	Bytes     int64         // of those
 	Held      int           // of Entries: those that wait Forever
 	Unaudited int           // of Entries: those that all targets have, and that are to be audited
-	Oldest    time.Time     // when the oldest of Entries was accepted; zero if there is none
+	Oldest    time.Time     // when the oldest of Entries that is not Held was accepted; zero if there is none
 	Failed    int           // files in failed/
 	Targets   []TargetStats // the current ones, in the order of their names
 }
@@ -51,12 +51,14 @@ func (o *Outbox) Stats() Stats {
 	for some := range slices.Chunk(all, 1000) {
 		o.locked(func() {
 			for _, e := range some {
+				if e.isHeld() {
+					stats.Held++
+					continue
+				}
 				oldest = min(oldest, e.accepted)
 				switch {
 				case e.state == sent:
 					stats.Unaudited++
-				case e.isHeld():
-					stats.Held++
 				case e.state == waiting || e.state == due:
 					for i, t := range targets {
 						if e.settledFor(t) {
@@ -72,7 +74,7 @@ func (o *Outbox) Stats() Stats {
 			}
 		})
 	}
-	if len(all) > 0 {
+	if len(all) > stats.Held {
 		stats.Oldest = time.Unix(0, oldest).UTC()
 	}
 	o.locked(func() {
