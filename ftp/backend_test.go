@@ -432,6 +432,35 @@ func TestPanicInBackend(t *testing.T) {
 	require.Contains(t, n.log.String(), "panic in a command")
 }
 
+// unreadable panics when an upload was read by its client.
+type unreadable struct{ *memory }
+
+func (b unreadable) Login(string, netip.Addr) (Session, error) {
+	return unreadableSession{memorySession(b)}, nil
+}
+
+type unreadableSession struct{ memorySession }
+
+func (s unreadableSession) Create(name string, how Start) (Upload, error) {
+	u, err := s.memorySession.Create(name, how)
+	return unreadableUpload{u}, err
+}
+
+type unreadableUpload struct{ Upload }
+
+func (unreadableUpload) Read() { panic("oh") }
+
+// TestPanicInVerdict: behind the reply, too, it ends the session, which does not wait for its transfer for ever.
+func TestPanicInVerdict(t *testing.T) {
+	n := startOver(t, unreadable{newMemory()}, func(o *Options) { o.TrustHangups = true })
+	c := n.login(t)
+	c.upload(226, "STOR x", []byte("x"))
+	c.requireClosed()
+	eventually(t, func() bool { return n.sessionCount() == 0 }, "it has ended")
+	require.Contains(t, n.log.String(), "panic in a session")
+	n.login(t)
+}
+
 // TestPanicInSession: it ends the session, and nothing else.
 func TestPanicInSession(t *testing.T) {
 	n := startOver(t, newMemory(), nil)

@@ -118,6 +118,7 @@ func (s *session) handleTransfer(arg string) string {
 	data := s.data
 	s.engine.Transfer(verb, arg, func() (net.Conn, error) { return data.open(c) }, func(r engine.Reply) {
 		defer s.recovered()
+		defer s.finish(c) // in any case: the session waits for it
 		data.done()
 		code, text := s.translate(c, r)
 		s.transferEnded(c, r.Err, code, text)
@@ -126,7 +127,6 @@ func (s *session) handleTransfer(arg string) string {
 		} else {
 			s.send(reply(code, text))
 		}
-		s.finish(c)
 	})
 	return ""
 }
