@@ -191,11 +191,16 @@ func TestTerraformVariables(t *testing.T) {
 		{"ports that are not", map[string]any{"passive_ports": "65000-65999"}, "between 2122 and 65535"},
 		{"the port of FTP among them", map[string]any{"passive_ports": "2121-2130"}, "between 2122 and 65535"},
 		{"too many ports", map[string]any{"passive_ports": "30000-30500"}, "at most 500"},
+		{"a port for the page", map[string]any{"status_port": 8443}, ""},
+		{"FTP's port for the page", map[string]any{"status_port": 2121}, "which is FTP's"},
+		{"a port for the page that is too low", map[string]any{"status_port": 443}, "from 1024 to 65535"},
 		{"an app", map[string]any{"app": map[string]any{"name": "plant-7"}}, ""},
 		{"an app's name with a dot", map[string]any{"app": map[string]any{"name": "plant.7"}}, "The app's name"},
 		{"a node", map[string]any{"node": map[string]any{"name": "plant-7-ftp"}}, ""},
 		{"a node's name with an underscore", map[string]any{"node": map[string]any{"name": "plant_7"}}, "The node's name"},
 		{"a node on port 21", map[string]any{"node": map[string]any{"name": "abc", "ftp_port": 21}}, "opens no lower port"},
+		{"a page on a port of its own", map[string]any{"node": map[string]any{"name": "abc", "status_port": 8444}}, ""},
+		{"a page on port 443", map[string]any{"node": map[string]any{"name": "abc", "status_port": 443}}, "The node's status_port"},
 		{"a level that is not", map[string]any{"node": map[string]any{"name": "abc", "logging_level": "TRACE"}}, "DEBUG, INFO"},
 		{"a volume", map[string]any{"node": map[string]any{"name": "abc", "volume": "abc.files"}}, ""},
 		{"a path for a volume", map[string]any{"node": map[string]any{"name": "abc", "volume": "/srv/ftp"}}, "not a path"},
@@ -246,6 +251,11 @@ func TestTerraformNode(t *testing.T) {
 		return map[string]any{"container_port": container, "host_address": "0.0.0.0", "host_port": host, "protocol": "tcp"}
 	}
 	assert.Equal(t, []any{port(2121, 2100), port(40000, 40000), port(40001, 40001)}, m.attribute(t, node, "ports", given))
+	paged := values(map[string]any{"status_port": 8443})
+	assert.Equal(t, []any{port(2121, 2100), port(40000, 40000), port(40001, 40001), port(8443, 8443)}, m.attribute(t, node, "ports", paged))
+	assert.Len(t, m.attribute(t, "echostream_managed_node_type.this", "port_requirements", paged), 4)
+	paged["node"] = map[string]any{"name": "plant-7-ftp", "ftp_port": 2100, "status_port": 8444}
+	assert.Contains(t, m.attribute(t, node, "ports", paged), port(8443, 8444))
 	var config map[string]any
 	require.NoError(t, json.Unmarshal([]byte(m.attribute(t, node, "config", given).(string)), &config))
 	assert.Equal(t, "40000-40001", config["ftp"].(map[string]any)["passivePorts"])
@@ -257,12 +267,16 @@ func TestTerraformNode(t *testing.T) {
 		values map[string]any
 		want   []string
 	}{
-		"all well":        {nil, nil},
-		"the same ports":  {map[string]any{"node_config": map[string]any{"ftp": map[string]any{"users": []any{1}, "passivePorts": "40000-40001"}}}, nil},
-		"other ports":     {map[string]any{"node_config": map[string]any{"ftp": map[string]any{"users": []any{1}, "passivePorts": "30000-30009"}}}, []string{"ftp.passivePorts in node_config differs from passive_ports: leave it out of node_config."}},
-		"no app":          {map[string]any{"app": nil}, []string{"A node needs an app: set app as well."}},
-		"no config":       {map[string]any{"node_config": nil}, []string{"A node needs a config with at least one user: set node_config as well."}},
-		"one port, twice": {map[string]any{"node": map[string]any{"name": "abc", "ftp_port": 40001}}, []string{"The node's ftp_port is one of its passive ports."}},
+		"all well":       {nil, nil},
+		"the same ports": {map[string]any{"node_config": map[string]any{"ftp": map[string]any{"users": []any{1}, "passivePorts": "40000-40001"}}}, nil},
+		"other ports":    {map[string]any{"node_config": map[string]any{"ftp": map[string]any{"users": []any{1}, "passivePorts": "30000-30009"}}}, []string{"ftp.passivePorts in node_config differs from passive_ports: leave it out of node_config."}},
+		"no app":         {map[string]any{"app": nil}, []string{"A node needs an app: set app as well."}},
+		"no config":      {map[string]any{"node_config": nil}, []string{"A node needs a config with at least one user: set node_config as well."}},
+		"a page":         {map[string]any{"status_port": 8443, "node_config": map[string]any{"ftp": map[string]any{"users": []any{1}}, "status": map[string]any{"port": 8443}}}, nil},
+		"a page, and the type has no port for it": {map[string]any{"node_config": map[string]any{"ftp": map[string]any{"users": []any{1}}, "status": map[string]any{"port": 8443}}},
+			[]string{"status.port in node_config differs from status_port, the port that the type has for it."}},
+		"the page on a passive port": {map[string]any{"status_port": 40001}, []string{"The status_port is one of the passive ports."}},
+		"one port, twice":            {map[string]any{"node": map[string]any{"name": "abc", "ftp_port": 40001}}, []string{"The node's ftp_port is one of its passive ports."}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			messages, err := m.preconditions(node, values(tt.values))

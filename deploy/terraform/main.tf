@@ -13,6 +13,8 @@ locals {
     tonumber(split("-", var.passive_ports)[1]) + 1,
   )
 
+  status_ports = var.status_port == null ? [] : [var.status_port]
+
   node_config = var.node_config == null ? null : merge(var.node_config, {
     ftp = merge({ passivePorts = var.passive_ports }, var.node_config.ftp)
   })
@@ -47,6 +49,13 @@ resource "echostream_managed_node_type" "this" {
       for port in local.passive_ports : {
         container_port = port
         description    = "FTP data (passive mode): best the same host port; clients are told the one that it is mapped to"
+        protocol       = "tcp"
+      }
+    ],
+    [
+      for port in local.status_ports : {
+        container_port = port
+        description    = "The status page (HTTPS), if the config has status.port"
         protocol       = "tcp"
       }
     ],
@@ -98,6 +107,14 @@ resource "echostream_managed_node" "this" {
         protocol       = "tcp"
       }
     ],
+    [
+      for port in local.status_ports : {
+        container_port = port
+        host_address   = var.node.host_address
+        host_port      = var.node.status_port == null ? port : var.node.status_port
+        protocol       = "tcp"
+      }
+    ],
   )
 
   lifecycle {
@@ -116,6 +133,14 @@ resource "echostream_managed_node" "this" {
     precondition {
       condition     = !contains(local.passive_ports, var.node.ftp_port)
       error_message = "The node's ftp_port is one of its passive ports."
+    }
+    precondition {
+      condition     = var.status_port == null ? true : !contains(local.passive_ports, var.status_port)
+      error_message = "The status_port is one of the passive ports."
+    }
+    precondition {
+      condition     = try(var.node_config.status.port == (var.status_port == null ? 0 : var.status_port), true)
+      error_message = "status.port in node_config differs from status_port, the port that the type has for it."
     }
   }
 }

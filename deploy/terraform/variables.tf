@@ -51,6 +51,17 @@ variable "passive_ports" {
   }
 }
 
+variable "status_port" {
+  description = "The container's port of the status page, as the config's status.port has it, for example 8443. By default, the type has no port for it, and no node of the type can have the page. Like all ports it cannot be changed later."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.status_port == null || try(var.status_port >= 1024 && var.status_port <= 65535 && var.status_port != 2121 && floor(var.status_port) == var.status_port, false)
+    error_message = "The status_port must be a whole number from 1024 to 65535, and not 2121, which is FTP's."
+  }
+}
+
 variable "data_mount" {
   description = "Whether nodes of the type have a mount for their files; to be set. false: every Managed App starts them, and 226 means: delivered. true: a named volume, and 226 means: stored on it; the Managed App that EchoStream has released (0.3.0) cannot start such a node, so try it on a scratch machine first (README.md). It cannot be changed for a type that exists: give a new name."
   type        = bool
@@ -84,13 +95,14 @@ variable "app" {
 }
 
 variable "node" {
-  description = "A managed node to run in the app. By default, none. volume is the Docker volume on the app's host that holds the files, by default <name>-data; ftp_port and the passive ports are opened on host_address."
+  description = "A managed node to run in the app. By default, none. volume is the Docker volume on the app's host that holds the files, by default <name>-data; ftp_port, status_port (by default, the same as the type's) and the passive ports are opened on host_address."
   type = object({
     name          = string
     description   = optional(string)
     ftp_port      = optional(number, 2121)
     host_address  = optional(string, "0.0.0.0")
     logging_level = optional(string, "INFO")
+    status_port   = optional(number)
     volume        = optional(string)
   })
   default = null
@@ -103,6 +115,11 @@ variable "node" {
   validation {
     condition     = var.node == null || try(var.node.ftp_port >= 1024 && var.node.ftp_port <= 65535 && floor(var.node.ftp_port) == var.node.ftp_port, false)
     error_message = "The node's ftp_port must be a whole number from 1024 to 65535: EchoStream opens no lower port."
+  }
+
+  validation {
+    condition     = var.node == null || try(var.node.status_port == null || (var.node.status_port >= 1024 && var.node.status_port <= 65535 && floor(var.node.status_port) == var.node.status_port), false)
+    error_message = "The node's status_port must be a whole number from 1024 to 65535: EchoStream opens no lower port."
   }
 
   validation {

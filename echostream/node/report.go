@@ -211,18 +211,13 @@ func (r *reporter[C]) Retry(id string) error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.retried = time.Now()
-		r.life.Log.Info("A failed file is sent again", "trackingId", id)
 	}
 	return notFound(err, "no failed file has this id; status lists them")
 }
 
 // Discard implements status.Source.
 func (r *reporter[C]) Discard(id string) error {
-	err := r.life.Outbox.Discard(id)
-	if err == nil {
-		r.life.Log.Warn("A failed file is discarded: somebody asked for it", "trackingId", id)
-	}
-	return notFound(err, "no failed file has this id; status lists them")
+	return notFound(r.life.Outbox.Discard(id), "no failed file has this id; status lists them")
 }
 
 // Accept implements status.Source.

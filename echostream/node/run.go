@@ -117,10 +117,27 @@ func Run[C any](ctx context.Context, b Bridge[C], opts Options) error {
 	case command == "version" || command == "--version":
 		fmt.Fprintln(opts.Stdout, b.Version)
 		return nil
+	case command == "help" || command == "-h" || command == "--help":
+		_, err := fmt.Fprintf(opts.Stdout, help, b.Name, m.variable, DefaultDir)
+		return err
 	}
 	return fmt.Errorf("%w with these arguments; usage: %s [healthcheck | %s | version]. Without an argument it runs the node, which its environment describes",
 		ErrUsage, b.Name, status.Usage)
 }
+
+// help takes the program's name, the variable that names the volume, and its default.
+const help = `usage: %s [command]
+
+Without a command it is the node that its environment describes. The commands ask the node that runs on the volume %s (by default %s):
+
+  status               what waits, since when and why, and what needs help
+  status --json        the same for programs
+  retry ID…            send failed files again; retry --all: all of them
+  discard ID…          remove failed files for good
+  accept ID…           send interrupted uploads as they are
+  healthcheck          whether the node does its work, as Docker asks
+  version              which version this program is
+`
 
 // machine is what the environment says of the machine, not of the node.
 type machine struct {
@@ -294,7 +311,7 @@ func (l *life[C]) run(ctx context.Context) (ended bool) {
 	go func() { group.Wait(); close(done) }()
 
 	<-ctx.Done()
-	l.Log.Info(l.bridge.Name + " stops: what is under way may end, what is not delivered is after the next start")
+	l.Log.Info(l.bridge.Name + " stops: what is under way may finish; what waits is delivered after the next start")
 	if l.listener != nil {
 		l.listener.Close()
 	}

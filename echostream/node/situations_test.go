@@ -440,6 +440,11 @@ func TestCommandLine(t *testing.T) {
 	released.Version = "1.2.3"
 	require.NoError(t, run(released, "--version"))
 	assert.Equal(t, "1.2.3\n", out.String())
+	for _, arg := range []string{"help", "-h", "--help"} {
+		require.NoError(t, run(noteBridge(), arg), arg)
+		assert.Contains(t, out.String(), "usage: notenode [command]", arg)
+		assert.Contains(t, out.String(), "NOTENODE_DATA (by default /data)", arg)
+	}
 	err := run(noteBridge(), "sing")
 	require.ErrorIs(t, err, node.ErrUsage)
 	assert.Contains(t, err.Error(), "usage: notenode [healthcheck | status [--json] | retry ID… | retry --all | discard ID… | accept ID… | version]")

@@ -237,15 +237,15 @@ func (d *Drop) putOne(item outbox.Item) (outbox.Entry, error) {
 
 // accepted logs that e will be sent, unless it is held.
 func (d *Drop) accepted(user string, remote netip.Addr, e outbox.Entry) {
-	address := ""
-	if remote.IsValid() {
-		address = remote.String()
-	}
 	level, text := slog.LevelInfo, "File accepted"
 	if held(e) {
 		level, text = slog.LevelDebug, "File held until it is renamed"
 	}
-	d.log.Log(context.Background(), level, text, "trackingId", e.ID, "user", user, "name", e.Name, "bytes", e.Size, "remote", address)
+	attrs := []any{"trackingId", e.ID, "user", user, "name", e.Name, "bytes", e.Size}
+	if remote.IsValid() {
+		attrs = append(attrs, "remote", remote)
+	}
+	d.log.Log(context.Background(), level, text, attrs...)
 }
 
 // sweep removes interrupted uploads that nobody has resumed in time.

@@ -140,6 +140,21 @@ func TestText(t *testing.T) {
 	assert.Equal(t, string(want), text.String())
 }
 
+func TestTextOfANodeThatHasJustStarted(t *testing.T) {
+	node := statustest.New().Set(func(r *status.Report) {
+		r.Targets = []status.Target{{Name: "erp"}}
+		r.Bridge.Senders = []status.Sender{{Name: "a", LastLogin: ago(time.Minute), From: "192.0.2.31"}, {Name: "b"}}
+	})
+	var text strings.Builder
+	r := status.ReportOf(node)
+	require.NoError(t, r.Text(&text))
+	assert.Contains(t, text.String(), `
+Target       erp: nothing waits; no acknowledgement since the start
+User         a: last log-in 09:25:30 (1m ago) from 192.0.2.31, no upload since the start
+User         b: not seen since the start
+`)
+}
+
 // running is a node whose channel is in dir.
 func running(t *testing.T, dir string, node status.Source) {
 	t.Helper()

@@ -81,10 +81,15 @@ func (t *text) clock(at time.Time) string { return Clock(at, t.at) }
 
 // since is a clock and how long ago that was.
 func (t *text) since(at time.Time) string {
-	if at.IsZero() {
-		return "never since the start"
-	}
 	return fmt.Sprintf("%s (%s ago)", t.clock(at), Age(t.at.Sub(at)))
+}
+
+// last says when something was last; at is zero if it was not since the start.
+func (t *text) last(what string, at time.Time) string {
+	if at.IsZero() {
+		return "no " + what + " since the start"
+	}
+	return "last " + what + " " + t.since(at)
 }
 
 func (t *text) health(r *Report) {
@@ -134,7 +139,7 @@ func (t *text) target(g Target) {
 	if g.Files > 0 {
 		waits = fmt.Sprintf("%s (%s)", count(g.Files, "file waits", "files wait"), Size(g.Bytes))
 	}
-	t.row("Target", "%s: %s; last acknowledgement %s", Visible(g.Name), waits, t.since(g.LastAcknowledged))
+	t.row("Target", "%s: %s; %s", Visible(g.Name), waits, t.last("acknowledgement", g.LastAcknowledged))
 	if e := g.Error.Text; e != "" && (g.Oldest == nil || g.Oldest.Error != e) {
 		t.more("error: %s", e)
 	}
@@ -177,7 +182,7 @@ func (t *text) bridge(r *Report) {
 		if s.From != "" {
 			from = " from " + s.From
 		}
-		t.row("User", "%s: last log-in %s%s, last upload %s", Visible(s.Name), t.since(s.LastLogin), from, t.since(s.LastUpload))
+		t.row("User", "%s: %s%s, %s", Visible(s.Name), t.last("log-in", s.LastLogin), from, t.last("upload", s.LastUpload))
 	}
 	for _, u := range b.Uploads {
 		t.row("Receiving", "%s of %s: %s so far, since %s", Visible(u.Name), Visible(u.User), Size(u.Bytes), t.since(u.Since))
