@@ -15,6 +15,7 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/node/nodeconfig"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/internal/redact"
 	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
@@ -29,6 +30,8 @@ type life[C any] struct {
 	front  *front[C]
 	report *reporter[C]
 	site   *site
+
+	secrets *redact.Secrets // of the log and the status
 
 	inbox    inbox
 	received received

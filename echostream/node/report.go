@@ -9,6 +9,7 @@ import (
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/internal/redact"
 	"github.com/ftpnode/ftpnode/internal/status"
 )
 
@@ -81,6 +82,33 @@ func (r *reporter[C]) file(e outbox.Entry) status.File {
 
 // Report implements status.Source.
 func (r *reporter[C]) Report() status.Report {
+	report := r.facts()
+	r.redact(&report)
+	return report
+}
+
+// redact blots out what is secret in the texts of errors, as the log does.
+func (r *reporter[C]) redact(report *status.Report) {
+	texts := []*string{&report.Cloud.Error.Text, &report.Disk.Error.Text, &report.Bridge.Refuses}
+	for i := range report.Sources {
+		texts = append(texts, &report.Sources[i].Error.Text)
+	}
+	for i := range report.Targets {
+		texts = append(texts, &report.Targets[i].Error.Text)
+		if f := report.Targets[i].Oldest; f != nil {
+			texts = append(texts, &f.Error)
+		}
+	}
+	for i := range report.Failed {
+		texts = append(texts, &report.Failed[i].Reason)
+	}
+	for _, text := range texts {
+		*text = redact.Text(r.life.secrets.Redact(*text))
+	}
+}
+
+// facts is Report without redact.
+func (r *reporter[C]) facts() status.Report {
 	l := r.life
 	report := status.Report{
 		Program: l.bridge.Name, Node: l.Name, Tenant: l.env.Tenant, Version: r.version, Since: r.since, At: time.Now(),

@@ -1,6 +1,9 @@
 package node
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"io/fs"
 	"sync/atomic"
 	"testing"
@@ -10,9 +13,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/internal/redact"
 	"github.com/ftpnode/ftpnode/internal/status"
 )
 
@@ -95,4 +100,66 @@ func TestOldestIsNotHeld(t *testing.T) {
 		}
 		assert.Equal(t, 1, report.Waiting.Held)
 	})
+}
+
+// Errors are shown as they are logged: a bridge's own may hold a URL that is as good as a password.
+func TestReportHasNoSecrets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		volume := disktest.New(1)
+		err := errors.New(`Get "https://bulk.example/x?X-Amz-Signature=0123abcd": EOF; the password is s3cret-password`)
+		box, openErr := outbox.Open(outbox.Options{FS: volume, Deliverer: refusing{err}, MinBackoff: time.Hour, MaxBackoff: time.Hour})
+		require.NoError(t, openErr)
+		defer box.Close()
+		for _, name := range []string{"never", "later"} {
+			require.NoError(t, disk.WriteFile(volume, "x", []byte("x"), 0o600))
+			_, errs := box.Put(t.Context(), []outbox.Item{{Path: "x", Name: name, Lane: name}})
+			require.NoError(t, errs[0])
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- box.Run(ctx) }()
+		synctest.Wait()
+
+		l := &life[struct{}]{Node: &Node{Outbox: box, Volume: volume, deliverer: &deliverer{}}, front: &front[struct{}]{}, secrets: &redact.Secrets{}}
+		l.secrets.Add("s3cret-password")
+		l.bridge.Receive = func(context.Context, *Node, struct{}, echostream.ReceivedMessage) error { return err }
+		edges := []echostream.Edge{{Name: "a"}}
+		l.definition.Store(&echostream.Definition{Targets: edges, Sources: edges})
+		l.received.note("a", err, time.Now())
+		l.front.use(wanted[struct{}]{known: true})
+		l.front.worked(err)
+		r := &reporter[struct{}]{life: l}
+		r.missed(err)
+		report := r.Report()
+		report.Judge()
+		text, marshalErr := json.Marshal(report)
+		require.NoError(t, marshalErr)
+		assert.NotContains(t, string(text), "0123abcd")
+		assert.NotContains(t, string(text), "s3cret")
+		for where, told := range map[string]string{
+			"cloud": report.Cloud.Error.Text, "devices": report.Bridge.Refuses, "source": report.Sources[0].Error.Text,
+			"target": report.Targets[0].Error.Text, "oldest": report.Waiting.Oldest.Error, "failed": report.Failed[0].Reason,
+		} {
+			assert.Contains(t, told, `x?[redacted]": EOF; the password is [redacted]`, where)
+		}
+		stop()
+		require.NoError(t, <-ended)
+	})
+}
+
+// refusing takes nothing: what is called never, for good.
+type refusing struct{ err error }
+
+func (refusing) Targets() []string { return []string{"a"} }
+func (refusing) Prepare(context.Context, outbox.Entry, func() (disk.File, error)) (any, error) {
+	return nil, nil
+}
+func (d refusing) Send(_ context.Context, _ string, batch []outbox.Prepared) []error {
+	if batch[0].Entry.Name == "never" {
+		return []error{echostream.Permanent(d.err)}
+	}
+	return []error{d.err}
+}
+func (refusing) Audit(_ context.Context, batch []outbox.Prepared) []error {
+	return make([]error, len(batch))
 }

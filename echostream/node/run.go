@@ -188,7 +188,7 @@ func run[C any](ctx context.Context, b Bridge[C], opts Options, m machine) error
 	if opts.Volume != nil {
 		n.storage = storage{outlives: true, why: "the volume is given"}
 	}
-	l := &life[C]{Node: n, bridge: b, schema: schema, env: env, level: level, pace: opts.Pace, known: make(chan struct{}), failed: make(chan struct{}), inbox: newInbox()}
+	l := &life[C]{Node: n, bridge: b, schema: schema, env: env, level: level, pace: opts.Pace, secrets: secrets, known: make(chan struct{}), failed: make(chan struct{}), inbox: newInbox()}
 	l.front = &front[C]{node: n, bridge: b, pace: opts.Pace}
 	l.report = &reporter[C]{life: l, version: b.Version, since: time.Now()}
 	l.site = &site{node: n, source: l.report, secret: opts.Getenv("PASSWORD"), pace: opts.Pace, changed: make(chan struct{})}
