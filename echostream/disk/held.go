@@ -12,12 +12,15 @@ import (
 // Hold has fsys keep the directory dir open, if fsys is an [OS], so that what is done right in it takes one system call instead of
 // several for each of its parents ([os.Root] opens them each time). Hold what is used for every file and belongs to the
 // program. If somebody renames or replaces it all the same, SyncDir fails once, since what was done is not where its name says, and
-// the new one counts from then on.
+// the new one counts from then on; so it does from the next Hold on.
 func Hold(fsys FS, dir string) {
 	if o, ok := fsys.(*OS); ok {
 		dir = path.Clean(dir)
 		o.held.add(dir)
-		o.held.get(o.root, dir) // if it is not there yet, with the first use
+		d := o.held.get(o.root, dir) // if it is not there yet, with the first use
+		if now, err := o.root.Lstat(dir); d != nil && (err != nil || !os.SameFile(now, d.info)) {
+			o.held.forget(dir, d)
+		}
 	}
 }
 

@@ -68,6 +68,12 @@ func TestHold(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	require.ErrorContains(t, err, "to/none", "errors give the whole name")
 
+	// Somebody removes one, and it is made anew.
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "from/open")))
+	require.NoError(t, disk.MkdirAll(fsys, "from/open", 0o700))
+	disk.Hold(fsys, "from/open")
+	require.NoError(t, write("from/open/y", "y"))
+
 	// Somebody puts another directory in its place: what was done is not where its name says.
 	require.NoError(t, os.Rename(filepath.Join(dir, "to"), filepath.Join(dir, "moved")))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "to"), 0o700))
