@@ -266,6 +266,26 @@ func TestReplacedOneByOneOnADiskThatDoesNotRemove(t *testing.T) {
 	assert.Len(t, r.files("outbox", dataSuffix), 1)
 }
 
+// At the start, too, the oldest goes first: the start behind one that was cut short would send what was replaced.
+func TestReplacedOneByOneAtTheStart(t *testing.T) {
+	fsys := disktest.New(1)
+	r := newRig(t, fsys).open()
+	oldest := r.take(r.item("oldest", held))[0]
+	fsys.Inject(disktest.Fault{Kind: disktest.Unlink, Path: oldest.Path, Forever: true})
+	last := oldest
+	for i := range 8 {
+		last = r.take(r.item(fmt.Sprint(i), func(i *Item) { held(i); i.Replaces = last.ID }))[0]
+	}
+	fsys = fsys.Crash(disktest.Everything())
+	fsys.Inject(disktest.Fault{Kind: disktest.Unlink, Path: oldest.Path, Forever: true})
+	r.fs, r.opts.FS, r.Outbox = fsys, fsys, nil
+	_, err := Open(r.opts)
+	require.Error(t, err)
+	assert.Len(t, r.files("outbox", dataSuffix), 9)
+	r.crash(disktest.Everything())
+	assert.Equal(t, []string{"7"}, r.names())
+}
+
 // The old one or the new one, never both, never none; and neither when the new one was withdrawn.
 func TestEveryCrashOfReplaces(t *testing.T) {
 	for _, withdraw := range []bool{false, true} {

@@ -403,20 +403,32 @@ func (r *recovery) removeSecond(e *entry, name string) (removed bool, err error)
 
 // finishWithdrawals has the files go that others have replaced, that their owners have withdrawn or were told nothing of, or that Put has given up.
 func (r *recovery) finishWithdrawals() error {
-	var replaced, leavers []*entry
 	for _, e := range r.entries {
-		if old := e.replaces; old != nil {
+		if old := e.replaces; old != nil && (old.state == accepting || e.state == leaving && e.exit.kind == voided) {
 			e.replaces = nil
-			if old.state != accepting && (e.state != leaving || e.exit.kind != voided) {
-				old.exit = &exit{kind: withdrawn}
-				replaced = append(replaced, old)
-			}
 		}
 	}
-	// Protects: what an entry replaces must not be there, and be sent, when the one that says so has gone.
-	if err := r.removeFound(replaced); err != nil {
-		return err
+	// Protects: what an entry replaces must not be there, and be sent, when the one that says so has gone. One was replaced in turn if the
+	// disk did not let the one before it go.
+	for {
+		var replaced, by []*entry
+		for _, e := range r.entries {
+			if old := e.replaces; old != nil && old.replaces == nil {
+				old.exit = &exit{kind: withdrawn}
+				replaced, by = append(replaced, old), append(by, e)
+			}
+		}
+		if len(replaced) == 0 {
+			break
+		}
+		if err := r.removeFound(replaced); err != nil {
+			return err
+		}
+		for _, e := range by {
+			e.replaces = nil
+		}
 	}
+	var leavers []*entry
 	for _, e := range r.entries {
 		if e.state == leaving {
 			leavers = append(leavers, e)
