@@ -60,7 +60,7 @@ func (r *rig) once(edge string, contents ...string) {
 
 func TestDelivered226(t *testing.T) {
 	r := newDeliveredRig(t, "30s", echotest.Options{Targets: []string{"archive", "erp"}, Tenant: echotest.Tenant{Audit: true}}).start()
-	require.Contains(t, r.log.wait(t, "FTP is served"), `acknowledge=delivered since="files.acknowledge says so"`)
+	require.Contains(t, r.log.wait(t, "FTP is served"), `acknowledge=delivered reason="files.acknowledge says so"`)
 	c := r.login()
 	large := strings.Repeat("0123456789abcdef", 40_000)
 	for name, content := range map[string]string{"a": "content of a", "empty": "", "large": large} {

@@ -92,9 +92,9 @@ func serveFTP(ctx context.Context, n *node.Node, c Config, w *watch) error {
 	outlives, mounted := n.Stored()
 	mode, why := acknowledge(c.Files.Acknowledge, outlives, mounted)
 	checkAcknowledge(mode, outlives, mounted, n.Log)
-	n.Log.Info("FTP is served", "address", listener.Addr(), "users", len(users), "tls", c.FTP.TLS, "acknowledge", mode, "since", why)
+	n.Log.Info("FTP is served", "address", listener.Addr(), "users", len(users), "tls", c.FTP.TLS, "acknowledge", mode, "reason", why)
 	if len(users) == 0 {
-		n.Log.Warn("FTP refuses every log-in, since no user is known that is valid")
+		n.Log.Warn("FTP refuses every log-in: the config has no valid user")
 	}
 	err = server.Serve(ctx)
 	if errors.Is(err, ftp.ErrSessionsHang) && n.Stopping().Err() == nil {

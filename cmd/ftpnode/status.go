@@ -46,7 +46,7 @@ func (w *watch) tell(n *node.Node, c Config) node.Devices {
 	d, users := w.now()
 	told := node.Devices{Senders: w.devices.Senders(users), Attempts: w.devices.Attempts(), MinFree: int64(c.Files.MinFree)}
 	if len(users) == 0 {
-		told.Refuses = "no user is known that is valid; look at ftp.users in the node's config"
+		told.Refuses = "the config has no valid user; look at ftp.users"
 	}
 	if d == nil {
 		return told

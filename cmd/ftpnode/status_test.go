@@ -198,7 +198,7 @@ func TestSituationsAreTold(t *testing.T) {
 					n.Config = strings.Replace(n.Config, `"name": "scanner"`, `"nom": "scanner"`, 1)
 				})
 			},
-			line: "The node needs help: every log-in is refused: no user is known that is valid", page: "every log-in is refused", sick: "every log-in is refused",
+			line: "The node needs help: every log-in is refused: the config has no valid user", page: "every log-in is refused", sick: "every log-in is refused",
 			log: []string{"[WARNING] FTP refuses every log-in"},
 			end: func(r *statusRig) {
 				r.cloud.UpdateNode("", func(n *echotest.Node) { n.Config = strings.Replace(n.Config, `"nom"`, `"name"`, 1) })

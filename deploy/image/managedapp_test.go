@@ -124,8 +124,8 @@ func (a *managedApp) crashes() {
 func TestUnderTheManagedApp(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []struct{ name, mount, says string }{
-		{name: "stored", mount: "plant-7-ftp-data", says: `acknowledge=stored since="files.acknowledge says so"`},
-		{name: "delivered", says: `acknowledge=delivered since="the volume at /data has no name`},
+		{name: "stored", mount: "plant-7-ftp-data", says: `acknowledge=stored reason="files.acknowledge says so"`},
+		{name: "delivered", says: `acknowledge=delivered reason="the volume at /data has no name`},
 	} {
 		t.Run(mode.name, func(t *testing.T) {
 			t.Parallel()

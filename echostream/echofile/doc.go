@@ -1,13 +1,12 @@
 // Package echofile is EchoStream's message type echo.file: a JSON object that describes a file and holds its content, or the URL
-// where the content is. A [Composer] writes it of what is in an outbox, a [Reader] reads it.
+// where the content is. A [Composer] makes it of a file in an outbox, a [Reader] reads it.
 //
-// It promises that what is written says of the file what its audit record does, and always fits a message: a name of any bytes
-// stays whole, and content that is too long goes to bulk data storage. What is read to its io.EOF is what the message says, byte
-// for byte: one content encoding is undone, never more, and the length and the SHA-256 are compared where the message has them. A
-// download that breaks off goes on where it broke off. No URL of bulk data storage, which is as good as a password, stands in an
-// error or a log value.
+// A message that is written says the same of the file as its audit record, and always fits: a name of any bytes stays whole, and
+// content that is too long goes to bulk data storage. What is read up to io.EOF is the file, byte for byte: one content encoding is
+// undone, never more, and the length and the SHA-256 are compared where the message has them. A download that breaks off is resumed
+// where it broke off. No URL of bulk data storage, which is as good as a password, stands in an error or a log value.
 //
-// It does not say where a file goes or what its name means: a name is text from elsewhere.
+// A name is text from elsewhere. What it means, and where a file is stored, is for the caller to decide.
 //
 // Writing, in a bridge's Compose:
 //

@@ -1,17 +1,19 @@
 // Package node is the life of an EchoStream node: everything between a protocol that brings data and EchoStream that takes it.
 //
-// A program that is a node calls [Main] with a [Bridge], which says how data comes in (Serve) and how a message is made of it (Compose).
-// All else is here: log-in; the node's definition, read again every ten minutes and kept for a start without EchoStream; its config, held
-// against the bridge's JSON Schema; the data volume with its lock and its format; the durable queue, delivery to every edge, audit
-// records; log, health check, and a stop within ten seconds from front to back.
+// A program that is a node calls [Main] with a [Bridge], which says how data comes in (Serve) and how a message is made of it (Compose),
+// or what becomes of a message that comes from EchoStream (Receive). All else is here: log-in; the node's definition, read again every ten
+// minutes and kept for a start without EchoStream; its config, validated by the bridge's JSON Schema; the data volume with its lock and its
+// format; the durable queue, delivery to every edge, audit records; log, status, health check, and a stop within ten seconds.
 //
 // What a bridge has put into [Node].Outbox reaches every target edge of the definition last read: once, in the order of its lane, whatever
 // is killed, restarted, full or offline in between. Nothing is sent by a definition that was kept from before the start: an edge may
 // have been drawn since, and the node may have been stopped. A node that is stopped, or has no edge, keeps what it takes.
 //
+// A message that Receive has returned nil for is deleted and audited. After an error it comes again, so Receive may see one twice.
+//
 // # Limits
 //
-// One node for a volume, which is locked. Delivery is at least once in one case: SQS took a message, its reply was lost, and the node
+// A volume serves one node at a time, and is locked. Delivery is at least once in one case: SQS took a message, its reply was lost, and the node
 // could not try again within five minutes; the further copy has the same tracking id.
 //
 // # The volume
@@ -30,10 +32,18 @@
 // EchoStream's variables (APPSYNC_ENDPOINT, CLIENT_ID, NAME or NODE, PASSWORD, TENANT, USER_POOL_ID, USER_NAME) say which node it is,
 // NAME_DATA (of the bridge's name: FTPNODE_DATA) where its volume is mounted, by default [DefaultDir].
 //
-// Without an argument the program is the node. With "healthcheck" it reports whether the node of this machine works, with "status" how
-// it does, with "retry", "discard" and "accept" it has the node do something with a file, with "version" it says which one it is. It exits with 0 when it was told to stop, with 2 when it cannot know which node it is, with 1 when the health check failed.
-// Nothing else ends it: not the cloud, not the config, not the disk. A container that exits is only started again, and whoever looks for
-// the reason would find a loop instead of a log line.
+// Without an argument the program is the node. The others ask the node that runs on the same volume:
+//
+//	healthcheck                whether it works
+//	status [--json]            what waits, since when and why, and what needs help
+//	retry ID… | retry --all    send failed files again
+//	discard ID…                remove failed files for good
+//	accept ID…                 send interrupted uploads as they are
+//	version, help              about the program itself
+//
+// The node exits with 0 when it was told to stop, and with 2 when its environment does not say which node it is. Nothing else ends it: not
+// the cloud, not the config, not the disk. A container that exits is only started again, and whoever looks for the reason would find a loop
+// instead of a log line. A command exits with 0 when it was done, with 1 when not, with 2 when its arguments are wrong.
 //
 // # Example
 //

@@ -415,7 +415,7 @@ func TestHealthcheck(t *testing.T) {
 	r.cloud.On(echotest.AppSync)
 
 	_, err = r.healthcheck(filepath.Join(dir, "gone"), address)
-	require.ErrorContains(t, err, "the running node cannot be asked")
+	require.ErrorContains(t, err, "the running node cannot be asked: none runs there: ")
 	_, err = r.healthcheck(dir, "nonsense")
 	require.ErrorContains(t, err, "expected a host and a port")
 	_, port, err := net.SplitHostPort(address)

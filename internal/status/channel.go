@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -208,6 +209,9 @@ func (c *Client) do(ctx context.Context, method, path string) ([]byte, error) {
 	if err != nil {
 		if e := new(url.Error); errors.As(err, &e) {
 			err = e.Err // without an address that means nothing to people
+		}
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+			err = fmt.Errorf("none runs there: %w", err)
 		}
 		return nil, fmt.Errorf("%w: %w", ErrNoNode, err)
 	}
