@@ -206,14 +206,18 @@ func (a *managedApp) awaitEmpty() {
 	var left []string
 	empty := func() bool {
 		left = nil
-		archive := filepath.Join(a.m.dir, "outbox.tar")
-		a.m.docker("cp", a.node+":/data/outbox", archive) // a directory, copied
+		archive := filepath.Join(a.m.dir, "outbox") // a directory, copied
+		defer a.m.must("rm", "-rf", archive)
+		// A file that is delivered meanwhile breaks the copying.
+		if out, err := command("", "docker", "--host", "unix://"+a.m.dir+"/docker.sock", "cp", a.node+":/data/outbox", archive); err != nil {
+			left = []string{out}
+			return false
+		}
 		for _, file := range strings.Fields(a.m.must("find", archive, "-type", "f")) {
 			if filepath.Ext(file) != ".journal" && filepath.Base(file) != "reserve" {
 				left = append(left, filepath.Base(file))
 			}
 		}
-		a.m.must("rm", "-r", archive)
 		return len(left) == 0
 	}
 	for end := time.Now().Add(patience); !empty(); time.Sleep(tick) {
