@@ -118,6 +118,9 @@ func (o *Outbox) Retry(id string) error {
 
 func (o *Outbox) retry(base string) error {
 	aside, err := o.readAside(base)
+	if isGone(err) { // not what fs.ErrNotExist says of an entry: its file is there
+		return fmt.Errorf("its record is missing, and with it the name that the file had: %v", err)
+	}
 	if err != nil {
 		return err
 	}
