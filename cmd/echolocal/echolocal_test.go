@@ -463,6 +463,11 @@ func TestOptions(t *testing.T) {
 	assert.Zero(t, exitCode(err))
 }
 
+// Whether a message that is no file is what the node took, nobody knows.
+func TestSummaryWithoutFiles(t *testing.T) {
+	assert.Equal(t, "\nSummary: 3 sent, 2 arrived, 1 suppressed as duplicates.\n", (&tally{messages: 2, suppressed: 1}).String())
+}
+
 func TestHint(t *testing.T) {
 	assert.Contains(t, loginOf(defaultConfig).hint(options{ftp: ":2121"}, nil), "curl --user demo:demo --upload-file README.md ftp://127.0.0.1:2121/\n")
 	assert.Contains(t, loginOf(`{"ftp": {"tls": "implicit", "users": [{"name": "h", "passwordHash": "x"}]}}`).hint(options{ftp: "127.0.0.1:990"}, nil),

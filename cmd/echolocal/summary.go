@@ -65,8 +65,11 @@ func (t *tally) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nSummary: %d sent, %d arrived, %d suppressed as duplicates; %d identical to what the node took",
-		t.messages+t.suppressed, t.messages, t.suppressed, t.identical)
+	fmt.Fprintf(&b, "\nSummary: %d sent, %d arrived, %d suppressed as duplicates",
+		t.messages+t.suppressed, t.messages, t.suppressed)
+	if t.identical+t.different > 0 || t.messages == 0 { // else no message was a file
+		fmt.Fprintf(&b, "; %d identical to what the node took", t.identical)
+	}
 	if t.different > 0 {
 		fmt.Fprintf(&b, ", %d DIFFERENT", t.different)
 	}

@@ -13,13 +13,19 @@ import (
 	"github.com/ftpnode/ftpnode/internal/status"
 )
 
-// What a bridge tells of its devices, for the status: see Bridge.Devices.
+// What a bridge tells of its devices, for the status: see Bridge.Devices. A field that is not set is not shown.
 type (
-	Devices     = status.Bridge
-	Upload      = status.Upload
+	// Devices holds Uploads, Interrupted, Senders and Attempts, lists of the types below; Refuses, why every device is refused; and MinFree,
+	// the bytes that must be free on the volume.
+	Devices = status.Bridge
+	// Upload is what is being received: User, Name, Bytes so far, Since, From (an address).
+	Upload = status.Upload
+	// Interrupted is an upload that ended early: ID (for Bridge.Accept), User, Name, Bytes, Since.
 	Interrupted = status.Interrupted
-	Sender      = status.Sender
-	Attempt     = status.Attempt
+	// Sender is a user or device that the config names: Name, LastLogin, LastUpload, From (the address of its last log-in).
+	Sender = status.Sender
+	// Attempt is what a device tried in vain: At, From (its address), User, Tried, Advice, Count. Those of one device that fail alike are one.
+	Attempt = status.Attempt
 )
 
 // reporter tells how a node does. It is a status.Source.
