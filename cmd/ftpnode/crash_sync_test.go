@@ -47,8 +47,6 @@ func TestEverySync(t *testing.T) {
 		"unlink in outbox.(*Outbox).removeFile ahead of syncdir in outbox.(*Outbox).syncSources":                                   ownOutbox + ", with two names",
 		"unlink in outbox.(*journal).remove ahead of syncdir in outbox.Open.func1":                                                 ownOutbox,
 		"unlink in outbox.(*journal).remove ahead of syncdir in outbox.(*recovery).repair":                                         "nothing lives in what is removed",
-		"unlink in outbox.(*recovery).finishWithdrawals.func1 ahead of syncdir in outbox.(*recovery).repair":                       "only a kill between the rename and the sync of what replaces it, and then a power cut at one moment",
-		"unlink in outbox.(*recovery).finishWithdrawals.func2 ahead of syncdir in outbox.(*recovery).repair":                       ownOutbox,
 		"unlink in outbox.(*recovery).repair ahead of syncdir in outbox.(*recovery).repair":                                        "a temporary file",
 	}
 	disktest.InOrder(t, func(t *testing.T) {
