@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -471,4 +472,31 @@ func TestKilledWithdrawalsAreDurableAfterOpen(t *testing.T) {
 			require.Equal(t, "content of moved", data)
 		}
 	}
+}
+
+// While a directory is renamed, which takes long on a disk that hangs, the journal cannot be made smaller: nobody tries over and over.
+func TestNobodySpinsWhileADirectoryIsRenamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, disktest.New(1)).open()
+		o := r.Outbox
+		segments := o.journal.segments
+		o.locked(func() {
+			o.phase, o.moving = sending, true
+			o.journal.segments = []*segment{{sealed: true, size: segmentSize, live: 1, liveBytes: 1}}
+		})
+		var work atomic.Bool
+		go func() {
+			o.nextRemovals(false)
+			work.Store(true)
+		}()
+		synctest.Wait()
+		assert.False(t, work.Load())
+		o.locked(func() {
+			o.moving = false
+			o.cond.Broadcast()
+		})
+		synctest.Wait()
+		assert.True(t, work.Load())
+		o.locked(func() { o.phase, o.journal.segments = idle, segments })
+	})
 }

@@ -71,7 +71,7 @@ func (o *Outbox) nextRemovals(failing bool) (ready []*entry, last bool) {
 	for {
 		if !failing || o.phase == sending || o.phase == lastRemoval {
 			ready, o.leavers = removable(o.leavers)
-			if last = o.phase == lastRemoval; last || len(ready) > 0 || o.journal.wasteful() != nil {
+			if last = o.phase == lastRemoval; last || len(ready) > 0 || o.journal.wasteful() != nil && !o.moving { // see tidy
 				return ready, last
 			}
 		}
