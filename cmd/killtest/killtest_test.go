@@ -30,7 +30,7 @@ func TestFewKills(t *testing.T) {
 	require.NoError(t, err, "%s", &out)
 	assert.Empty(t, problems.String())
 	assert.Contains(t, out.String(), "seed=7 ")
-	assert.Regexp(t, `\nkills=5 files=\d+ acknowledged=[1-9]\d* delivered=[1-9]\d* duplicates=0 truncated=0 late-copies=2 `, out.String())
+	assert.Regexp(t, `\nkills=5 files=\d+ acknowledged=[1-9]\d* delivered=[1-9]\d* duplicates=0 truncated=0 died-together=0 late-copies=2 `, out.String())
 	log, err := os.ReadFile(filepath.Join(dir, "node.log"))
 	require.NoError(t, err)
 	assert.Equal(t, 5+2, bytes.Count(log, []byte("ftpnode starts")), "each kill, and before and after the late copy")
@@ -41,7 +41,7 @@ func TestFewKillsOfOneThatDelivers(t *testing.T) {
 	var out, problems bytes.Buffer
 	err := run(t.Context(), []string{"-kills", "5", "-seed", "7", "-clients", "3", "-acknowledge", "delivered", "-dir", t.TempDir()}, &out, &problems)
 	require.NoError(t, err, "%s", &out)
-	assert.Regexp(t, `\nkills=5 files=\d+ acknowledged=[1-9]\d* delivered=[1-9]\d* duplicates=0 truncated=0 late-copies=0 `, out.String())
+	assert.Regexp(t, `\nkills=5 files=\d+ acknowledged=[1-9]\d* delivered=[1-9]\d* duplicates=0 truncated=0 died-together=0 late-copies=0 `, out.String())
 }
 
 // A node that takes files and sends nothing is no success.
