@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ftpnode/ftpnode/ftp/internal/engine"
+	"github.com/ftpnode/ftpnode/internal/control"
 )
 
 const (
@@ -137,7 +138,7 @@ func (s *session) execute(name, arg string) string {
 	}
 	v, known := s.srv.verbs[name]
 	if name != "PASS" { // its argument may be anything
-		if i := strings.IndexFunc(arg, controlFunc(arg)); i >= 0 {
+		if i := strings.IndexFunc(arg, control.Func(arg)); i >= 0 {
 			return reply(501, "Control characters are not allowed.")
 		}
 	}

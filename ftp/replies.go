@@ -9,10 +9,10 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/ftpnode/ftpnode/ftp/internal/engine"
+	"github.com/ftpnode/ftpnode/internal/control"
 )
 
 // What clients read. Rules: the code decides what a client does next (4xx: it tries again, 5xx: it does not); many
@@ -234,20 +234,12 @@ func isTransfer(verb string) bool {
 
 func isUpload(verb string) bool { return verb == "STOR" || verb == "APPE" || verb == "STOU" }
 
-// controlFunc returns a predicate for the control characters of a text: in UTF-8 these are also U+0080 to U+009F, which are letters in other encodings.
-func controlFunc(text string) func(rune) bool {
-	if utf8.ValidString(text) {
-		return unicode.IsControl
-	}
-	return func(r rune) bool { return r < ' ' || r == 0x7f }
-}
-
 // printable replaces control characters, which could forge lines of a reply or steer a terminal.
 func printable(text string) string {
-	control := controlFunc(text)
+	isControl := control.Func(text)
 	clean := []byte(text)
 	for i, r := range text {
-		if control(r) {
+		if isControl(r) {
 			for j := range utf8.RuneLen(r) {
 				clean[i+j] = '?'
 			}

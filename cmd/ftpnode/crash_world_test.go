@@ -76,7 +76,7 @@ func (w *world) disk() *disktest.FS {
 // Each call takes its own odd time, so that no two end in the same moment and the node's operations come in one order.
 var callTimes = map[string]time.Duration{"a": 1000137, "b": 1300411, "audit": 1700853}
 
-// call waits as long as a call takes, and tells whether somebody is there to hear the answer.
+// call waits as long as a call takes, and reports whether somebody is there to hear the answer.
 func (w *world) call(ctx context.Context, what string) bool {
 	timer := time.NewTimer(callTimes[what]) // fake time
 	defer timer.Stop()

@@ -69,7 +69,7 @@ type session struct {
 	text *textproto.Conn
 }
 
-// greeted connects, and tells whether the server says 220.
+// greeted connects, and reports whether the server says 220.
 func greeted(address string) (*textproto.Conn, bool) {
 	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
 	if err != nil {

@@ -182,7 +182,7 @@ func (o *Outbox) readable(e *entry, err error) error {
 // open opens an entry's file, if it is still what was accepted. Reading it to its end compares the checksum.
 func (o *Outbox) open(e *entry) (disk.File, error) { return o.openFor(e, func(damagedError) {}) }
 
-// openFor also tells if the file is found to be damaged, now or while it is read.
+// openFor also reports whether the file is found to be damaged, now or while it is read.
 func (o *Outbox) openFor(e *entry, damaged func(damagedError)) (disk.File, error) {
 	bad := func(format string, args ...any) error {
 		err := damagedError{fmt.Errorf(format, args...)}

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/ftpnode/ftpnode/internal/control"
 )
 
 // Where things stand on the volume. The directory of uploads under way is flat and its names are ours,
@@ -50,20 +50,11 @@ func checkPath(p string) error {
 		if len(element) > maxName {
 			return fmt.Errorf("%w: %d bytes, at most %d are accepted", ErrName, len(element), maxName)
 		}
-		if strings.ContainsFunc(element, controlFunc(element)) {
+		if strings.ContainsFunc(element, control.Func(element)) {
 			return fmt.Errorf("%w: %q holds a control character", ErrName, p)
 		}
 	}
 	return nil
-}
-
-// controlFunc returns a predicate for the control characters of a text: in one that is UTF-8 as a whole, these are also U+0080 to
-// U+009F; in one that is not, the same bytes are letters (of Latin-1, GBK, ...).
-func controlFunc(text string) func(rune) bool {
-	if utf8.ValidString(text) {
-		return unicode.IsControl
-	}
-	return func(r rune) bool { return r < ' ' || r == 0x7f }
 }
 
 // ignored reports whether name is a temporary one, or of a file in a directory with one (as rsync and lftp make them). In a user's
