@@ -65,6 +65,7 @@ type options struct {
 	watch   time.Duration // how long an idle node is watched
 	timeout time.Duration
 	dir     string
+	fresh   bool // measure on a file system made for this run
 	docs    string
 	node    string
 	python  string
@@ -87,6 +88,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.DurationVar(&o.watch, "watch", 20*time.Second, "how long the idle node is watched")
 	flags.DurationVar(&o.timeout, "timeout", 3*time.Hour, "gives up after this time")
 	flags.StringVar(&o.dir, "dir", "/var/tmp/ftpnode-bench", "`directory` on the disk to measure; peers are kept in it for the next run")
+	flags.BoolVar(&o.fresh, "fresh", false, "measure on an ext4 that is made for this run in a file in -dir, as root: what a disk holds and has deleted changes the figures")
 	flags.StringVar(&o.docs, "docs", "", "`directory` whose performance.md and growth.svg are to hold the result")
 	flags.StringVar(&o.node, "node", "", "the ftpnode `binary` (default: built from ./cmd/ftpnode)")
 	flags.StringVar(&o.python, "python", "", "a Python of version 3.12 or newer (default: the first that is found)")
@@ -205,6 +207,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	defer b.log.Close()
 	defer func() { err = errors.Join(err, os.RemoveAll(b.work)) }()
+	if o.fresh {
+		unmount, err := b.mountFresh(ctx)
+		if err != nil {
+			return err
+		}
+		defer unmount()
+	}
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
@@ -220,7 +229,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 			}
 		}
 	}
-	text := b.report(machine(b.dir), time.Now())
+	text := b.report(machine(b.work, o.fresh), time.Now())
 	if _, err := io.WriteString(stdout, text); err != nil {
 		return err
 	}
@@ -228,6 +237,35 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return b.write(o.docs, text)
 	}
 	return nil
+}
+
+// freshBytes is what a fresh file system can hold. Its file grows as it is used.
+const freshBytes = 48 << 30
+
+// mountFresh makes a file system with what mkfs.ext4 has by default, a journal too, and has the run work on it. For an ext4 without a journal the
+// kernel looks, at each creation of a file, at all inodes that were deleted in the last minutes: that is half a millisecond, for all contenders.
+func (b *bench) mountFresh(ctx context.Context) (unmount func(), err error) {
+	image, at := filepath.Join(b.work, "disk.img"), filepath.Join(b.work, "disk")
+	f, err := os.Create(image)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(f.Truncate(freshBytes), f.Close(), os.Mkdir(at, 0o755)); err != nil {
+		return nil, err
+	}
+	for _, command := range [][]string{{"mkfs.ext4", "-q", image}, {"mount", "-o", "loop", image, at}} {
+		if err := b.tool(ctx, b.work, command[0], command[1:]...); err != nil {
+			return nil, fmt.Errorf("-fresh needs root, mkfs.ext4 (Debian's e2fsprogs) and mount: %w", err)
+		}
+	}
+	outside := b.work
+	b.work = at
+	return func() {
+		b.work = outside
+		if err := b.tool(context.WithoutCancel(ctx), outside, "umount", at); err != nil {
+			fmt.Fprintf(b.out, "%s stays mounted: %v\n", at, err)
+		}
+	}, nil
 }
 
 // prepare builds ours and brings the peers.

@@ -206,7 +206,7 @@ func (b *bench) report(machine string, at time.Time) string {
 }
 
 // machine says what this ran on, without naming it.
-func machine(dir string) string {
+func machine(dir string, fresh bool) string {
 	model := "unknown processor"
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.SplitSeq(string(text), "\n") {
@@ -221,7 +221,11 @@ func machine(dir string) string {
 		kernel, _, _ = strings.Cut(strings.TrimSpace(string(text)), "-")
 	}
 	total := statusOf("/proc/meminfo")["MemTotal"] << 10
-	return fmt.Sprintf("%d cores (%s), %s, Linux %s, %s, %s", runtime.NumCPU(), model, byteText(float64(total)), kernel, diskType(dir), runtime.Version())
+	disk := diskType(dir)
+	if fresh {
+		disk = "a fresh " + disk + " on a loop device"
+	}
+	return fmt.Sprintf("%d cores (%s), %s, Linux %s, %s, %s", runtime.NumCPU(), model, byteText(float64(total)), kernel, disk, runtime.Version())
 }
 
 const beginMark, endMark = "<!-- bench:begin -->\n", "<!-- bench:end -->\n"
