@@ -63,15 +63,12 @@ func (m Message) Validate() error {
 	if m.Body == "" {
 		return errors.New("body is empty, expected 1 byte or more")
 	}
-	for i, r := range m.Body {
-		if r == utf8.RuneError {
-			if _, width := utf8.DecodeRuneInString(m.Body[i:]); width == 1 {
-				return fmt.Errorf("body has byte %#02x at %d, expected UTF-8", m.Body[i], i)
-			}
+	if i := notXML(m.Body); i >= 0 {
+		r, width := utf8.DecodeRuneInString(m.Body[i:])
+		if r == utf8.RuneError && width == 1 {
+			return fmt.Errorf("body has byte %#02x at %d, expected UTF-8", m.Body[i], i)
 		}
-		if !inXML(r) {
-			return fmt.Errorf("body has %U at byte %d, expected characters that XML allows", r, i)
-		}
+		return fmt.Errorf("body has %U at byte %d, expected characters that XML allows", r, i)
 	}
 	if size := m.Size(); size > MaxMessageSize {
 		return fmt.Errorf("size is %d bytes, expected at most %d", size, MaxMessageSize)
@@ -133,6 +130,9 @@ func inGroupID(r rune) bool { return r > ' ' && r < 0x7f }
 // Nothing else is escaped without need ("<" stays "<"). A string with invalid UTF-8 gets U+FFFD for each bad
 // byte: text in an unknown encoding has to be decoded, or carried as base64, by the caller.
 func MarshalMessage(v any) (string, error) {
+	if text, ok := v.(string); ok && isPlain(text) {
+		return `"` + text + `"`, nil
+	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -146,10 +146,13 @@ func MarshalMessage(v any) (string, error) {
 // #xE000-#xFFFD, #x10000-#x10FFFF): any other one, which JSON allows inside a string, becomes its escape (U+FFFF
 // becomes \uffff), so that a reader gets the same value. A byte that is not UTF-8 becomes \ufffd.
 func EscapeJSON(text string) string {
-	if !strings.ContainsFunc(text, func(r rune) bool { return r == utf8.RuneError || !inXML(r) }) {
+	first := notXML(text)
+	if first < 0 {
 		return text
 	}
 	var b strings.Builder
+	b.WriteString(text[:first])
+	text = text[first:]
 	for i, r := range text {
 		if r == utf8.RuneError {
 			if _, width := utf8.DecodeRuneInString(text[i:]); width > 1 {
@@ -169,4 +172,41 @@ func EscapeJSON(text string) string {
 // inXML reports whether r is one of XML 1.0's characters.
 func inXML(r rune) bool {
 	return r == '\t' || r == '\n' || r == '\r' || r >= 0x20 && r <= 0xd7ff || r >= 0xe000 && r <= 0xfffd || r >= 0x10000
+}
+
+// notXML is the index of the first byte that is not UTF-8 or begins a character that XML lacks, or -1.
+func notXML(text string) int {
+	for i := asciiLen(text); i < len(text); {
+		r, width := utf8.DecodeRuneInString(text[i:])
+		if r == utf8.RuneError && width == 1 || !inXML(r) {
+			return i
+		}
+		i += width
+		i += asciiLen(text[i:])
+	}
+	return -1
+}
+
+// asciiLen is how many bytes at the start of text are characters of ASCII, none of them a control character below the space.
+// Almost all of a message is base64: it looks at eight at a time.
+func asciiLen(text string) (n int) {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	for ; len(text)-n >= 8; n += 8 {
+		t := text[n : n+8]
+		eight := uint64(t[0]) | uint64(t[1])<<8 | uint64(t[2])<<16 | uint64(t[3])<<24 |
+			uint64(t[4])<<32 | uint64(t[5])<<40 | uint64(t[6])<<48 | uint64(t[7])<<56
+		// Without a carry: where no byte has its high bit, none borrows from its neighbour unless it is below the space.
+		if (eight|(eight-' '*each))&high != 0 {
+			break
+		}
+	}
+	for n < len(text) && text[n] >= ' ' && text[n] < utf8.RuneSelf {
+		n++
+	}
+	return n
+}
+
+// isPlain reports whether text is its own JSON, but for the quotes around it.
+func isPlain(text string) bool {
+	return asciiLen(text) == len(text) && strings.IndexByte(text, '"') < 0 && strings.IndexByte(text, '\\') < 0
 }

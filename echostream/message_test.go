@@ -59,6 +59,23 @@ func TestMessageValidate(t *testing.T) {
 	assert.NoError(t, Message{TrackingID: id, Body: "\ufffd \t\r\n\U0001FFFE"}.Validate())
 }
 
+// Whatever stands where, among the eight bytes that are looked at together or behind them.
+func TestNotXMLAtEachPlace(t *testing.T) {
+	for length := range 20 {
+		for at := range length {
+			for b := range 256 {
+				text := []byte(strings.Repeat("x", length))
+				text[at] = byte(b)
+				want := -1
+				if b >= utf8.RuneSelf || b < ' ' && b != '\t' && b != '\n' && b != '\r' {
+					want = at
+				}
+				require.Equal(t, want, notXML(string(text)), "%q", text)
+			}
+		}
+	}
+}
+
 func TestNewTrackingID(t *testing.T) {
 	id := NewTrackingID()
 	assert.Regexp(t, `^[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}$`, id)
@@ -109,7 +126,7 @@ func TestMarshalMessage(t *testing.T) {
 }
 
 func FuzzMarshalMessage(f *testing.F) {
-	for _, seed := range []string{"a.csv", "\x00\x1f\x7f", "\ufffe\uffff\ufffd", "\xff\xfe", "\xed\xa0\x80", "\U0001F4C4 \u2028"} {
+	for _, seed := range []string{"a.csv", `a "quoted" \\ name`, "12345678\t12345678é12345678\x1f", "\x00\x1f\x7f", "\ufffe\uffff\ufffd", "\xff\xfe", "\xed\xa0\x80", "\U0001F4C4 \u2028"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
@@ -118,6 +135,9 @@ func FuzzMarshalMessage(f *testing.F) {
 		require.NoError(t, Message{TrackingID: NewTrackingID(), Body: text + " "}.Validate())
 		var back map[string]string
 		require.NoError(t, json.Unmarshal([]byte(text), &back))
+		alone, err := MarshalMessage(name)
+		require.NoError(t, err)
+		require.Equal(t, text, `{"name":`+alone+`}`)
 		if utf8.ValidString(name) {
 			require.Equal(t, name, back["name"])
 		}

@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -134,7 +136,8 @@ func (c *Composer) inline(f facts, e outbox.Entry, open func() (disk.File, error
 	f.sha256 = hex.EncodeToString(sum[:])
 	f.length = int64(len(content))
 	f.contentType = contenttype.Of(e.Name, content)
-	body, err := f.body(orDefault(c.ContentField, DefaultContentField), base64.StdEncoding.EncodeToString(content))
+	f.content = content
+	body, err := c.body(f)
 	if err != nil || size(e, body) > echostream.MaxMessageSize {
 		return Message{}, false, err
 	}
@@ -151,8 +154,8 @@ func (c *Composer) bulk(ctx context.Context, f facts, e outbox.Entry, open func(
 	if err != nil {
 		return Message{}, err
 	}
-	f.length, f.sha256 = object.Size, object.SHA256
-	body, err := f.body(orDefault(c.URLField, DefaultURLField), object.URL)
+	f.length, f.sha256, f.url = object.Size, object.SHA256, object.URL
+	body, err := c.body(f)
 	if err != nil {
 		return Message{}, err
 	}
@@ -187,6 +190,8 @@ type facts struct {
 	received    time.Time
 	sha256      string // 64 hex digits
 	fields      []Field
+	content     []byte // nil if it is not inside the message, but at url
+	url         string
 }
 
 // factsOf returns what is known before the file is read.
@@ -229,7 +234,7 @@ func (f facts) receivedDateTime() string     { return f.received.UTC().Format(da
 // attributes are those of the audit record: the bridge's, then what echo.file's auditor takes from the message and what else is
 // known of every file, which no bridge changes.
 func (f facts) attributes() map[string]any {
-	attributes := map[string]any{}
+	attributes := make(map[string]any, len(f.fields)+6)
 	for _, field := range f.fields {
 		if field.Attribute != "" {
 			attributes[field.Attribute] = field.Value
@@ -244,29 +249,34 @@ func (f facts) attributes() map[string]any {
 	return attributes
 }
 
-// body writes the message. key is that of content: base64, or a URL.
-func (f facts) body(key, content string) (string, error) {
-	metadata := object{}
+// body writes the message.
+func (c *Composer) body(f facts) (string, error) {
+	var metadata object
+	metadata.Grow(512)
 	for _, field := range f.fields {
 		metadata.add(field.Key, field.Value)
 	}
 	metadata.add("receivedDateTime", f.receivedDateTime())
 	metadata.add("sha256", f.sha256)
 	if f.nameBytes != nil {
-		metadata.add("nameBytes", f.nameBytes)
+		metadata.addBase64("nameBytes", f.nameBytes)
 	}
-	var body object
-	body.Grow(len(content) + 1024)
-	body.add(keyName, f.name)
-	body.add(keyLength, f.length)
-	body.add(keyType, f.contentType)
-	body.add(keyModified, f.modificationDateTime())
-	body.add(key, content)
-	text, err := metadata.end()
+	about, err := metadata.end()
 	if err != nil {
 		return "", err
 	}
-	body.addJSON(keyMetadata, text)
+	var body object
+	body.Grow(512 + len(f.name) + base64.StdEncoding.EncodedLen(len(f.content)) + len(f.url) + len(about))
+	body.add(keyName, f.name)
+	body.addJSON(keyLength, strconv.FormatInt(f.length, 10))
+	body.add(keyType, f.contentType)
+	body.add(keyModified, f.modificationDateTime())
+	if f.content != nil {
+		body.addBase64(orDefault(c.ContentField, DefaultContentField), f.content)
+	} else {
+		body.add(orDefault(c.URLField, DefaultURLField), f.url)
+	}
+	body.addJSON(keyMetadata, about)
 	return body.end()
 }
 
@@ -276,27 +286,43 @@ type object struct {
 	err error // the first
 }
 
-func (o *object) add(key string, value any) {
-	text, err := echostream.MarshalMessage(value)
-	if o.err == nil {
-		o.err = err
-	}
-	o.addJSON(key, text)
+func (o *object) add(key, value string) {
+	o.key(key)
+	o.text(value)
 }
 
 func (o *object) addJSON(key, value string) {
-	name, err := echostream.MarshalMessage(key)
-	if o.err == nil {
-		o.err = err
+	o.key(key)
+	o.WriteString(value)
+}
+
+// addBase64 encodes right into the object: base64 is its own JSON.
+func (o *object) addBase64(key string, value []byte) {
+	o.key(key)
+	o.WriteByte('"')
+	var text [1024]byte
+	for piece := range slices.Chunk(value, base64.StdEncoding.DecodedLen(len(text))) {
+		o.Write(base64.StdEncoding.AppendEncode(text[:0], piece))
 	}
+	o.WriteByte('"')
+}
+
+func (o *object) key(key string) {
 	separator := byte(',')
 	if o.Len() == 0 {
 		separator = '{'
 	}
 	o.WriteByte(separator)
-	o.WriteString(name)
+	o.text(key)
 	o.WriteByte(':')
-	o.WriteString(value)
+}
+
+func (o *object) text(s string) {
+	text, err := echostream.MarshalMessage(s)
+	if o.err == nil {
+		o.err = err
+	}
+	o.WriteString(text)
 }
 
 func (o *object) end() (string, error) {
