@@ -2,7 +2,8 @@
 //
 // A port of the range is shared by many clients, told apart by their addresses, so that a handful of mapped
 // ports serves a whole site; one client has each port for one connection at a time. A port is listened on,
-// in IPv4 and IPv6, only while someone is expected there. A connection from anyone else is closed at once.
+// in IPv4 and IPv6, only while someone is expected there, and for a moment after a connection came: a client that sends many small
+// files would have it opened and closed for each. A connection from anyone else is closed at once.
 //
 // Clients behind one address are told apart by the port alone, so a connection that comes late must not find another client's. A client
 // may go on connecting for two minutes, long after it was given up here: a port whose connection did not come in time is not told to
@@ -35,6 +36,10 @@ import (
 // late is for how long a client may go on connecting: Linux repeats a SYN for 127 s, others give up sooner.
 const late = 135 * time.Second
 
+// keepTime is how long a port stays open, at least, for the next connection. One whose connection did not come is closed at once, and with it
+// what the kernel may have completed for a client that has given up.
+const keepTime = 10 * time.Second
+
 // ErrNoPort is returned when each port is already waiting for a connection from the client, or for one that is late.
 var ErrNoPort = errors.New("no passive port is free")
 
@@ -55,6 +60,7 @@ type Pool struct {
 	mu     sync.Mutex
 	next   int // the port of the range to begin with: the one used longest ago
 	ports  map[int]*port
+	sweep  *time.Timer // closes the ports that are kept; nil: none is
 	late   map[place]owed
 	closed bool
 	wg     sync.WaitGroup
@@ -88,6 +94,7 @@ func New(opts Options) *Pool {
 func (p *Pool) Close() error {
 	p.mu.Lock()
 	p.closed = true
+	p.closeIdle(time.Now())
 	var waiting []*Reservation
 	for _, o := range p.ports {
 		for _, r := range o.expected {
@@ -179,6 +186,7 @@ type port struct {
 	listener net.Listener
 	number   int
 	expected map[netip.Addr]*Reservation // by the client's address; the zero one for anyone
+	idle     time.Time                   // when nobody was expected any more
 }
 
 func (o *port) expect(owner any, key netip.Addr) *Reservation {
@@ -188,16 +196,52 @@ func (o *port) expect(owner any, key netip.Addr) *Reservation {
 	return r
 }
 
-// forget ends the waiting for a connection, and closes the port when no one else is waited for. The pool is locked.
-func (o *port) forget(r *Reservation) {
+// forget ends the waiting for a connection. When no one else is waited for, the port is closed, or kept if the connection came. The pool is locked.
+func (o *port) forget(r *Reservation, came bool) {
 	if o.expected[r.key] != r {
 		return
 	}
 	delete(o.expected, r.key)
-	if len(o.expected) == 0 {
-		delete(o.pool.ports, o.number)
-		o.listener.Close()
+	switch p := o.pool; {
+	case len(o.expected) > 0:
+	case came && p.opts.First > 0 && !p.closed:
+		o.idle = time.Now()
+		if p.sweep == nil {
+			p.sweep = time.AfterFunc(keepTime, p.closeKept)
+		}
+	default:
+		o.close()
 	}
+}
+
+// close stops listening. The pool is locked.
+func (o *port) close() {
+	delete(o.pool.ports, o.number)
+	o.listener.Close()
+}
+
+// closeKept closes the ports that were kept for long enough.
+func (p *Pool) closeKept() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sweep = nil
+	if p.closeIdle(time.Now().Add(-keepTime)) {
+		p.sweep = time.AfterFunc(keepTime, p.closeKept)
+	}
+}
+
+// closeIdle closes the ports at which nobody was expected any more at that time, and reports whether others are kept. The pool is locked.
+func (p *Pool) closeIdle(at time.Time) (kept bool) {
+	for _, o := range p.ports {
+		switch {
+		case len(o.expected) > 0:
+		case o.idle.After(at):
+			kept = true
+		default:
+			o.close()
+		}
+	}
+	return kept
 }
 
 func (o *port) serve() {
@@ -226,24 +270,25 @@ func (o *port) serve() {
 
 // whose finds and ends the reservation that the connection is for.
 func (o *port) whose(c net.Conn) *Reservation {
-	from, err := netip.ParseAddrPort(c.RemoteAddr().String())
-	if err != nil {
+	remote, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok { // it has gone
 		return nil
 	}
+	from := remote.AddrPort().Addr().Unmap()
 	o.pool.mu.Lock()
 	defer o.pool.mu.Unlock()
-	r := o.expected[from.Addr().Unmap().WithZone("")]
+	r := o.expected[from.WithZone("")]
 	if r == nil {
 		r = o.expected[netip.Addr{}]
 	}
 	if r == nil {
 		for _, waiting := range o.expected {
-			waiting.stranger = from.Addr().Unmap()
+			waiting.stranger = from
 		}
 	}
 	if r != nil {
 		r.expiry.Stop()
-		o.forget(r)
+		o.forget(r, true)
 	}
 	return r
 }
@@ -286,13 +331,13 @@ func (r *Reservation) Stranger() netip.Addr {
 
 // Accept waits for the connection, until the pool's timeout (os.ErrDeadlineExceeded) or Close (net.ErrClosed).
 func (r *Reservation) Accept() (net.Conn, error) {
-	timer := time.NewTimer(r.port.pool.opts.Timeout)
-	defer timer.Stop()
 	select {
 	case c := <-r.conn:
 		return c, nil
 	default:
 	}
+	timer := time.NewTimer(r.port.pool.opts.Timeout)
+	defer timer.Stop()
 	select {
 	case c := <-r.conn:
 		return c, nil
@@ -331,7 +376,7 @@ func (r *Reservation) expire() {
 		p.late[place{r.port.number, r.key}] = owed{r.owner, time.Now().Add(late)}
 	}
 	r.expiry.Stop()
-	r.port.forget(r)
+	r.port.forget(r, false)
 }
 
 // release gives the port back; a connection that came before can still be accepted.
@@ -340,7 +385,7 @@ func (r *Reservation) release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r.expiry.Stop()
-	r.port.forget(r)
+	r.port.forget(r, false)
 }
 
 func (r *Reservation) deliver(c net.Conn) {

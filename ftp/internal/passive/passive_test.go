@@ -65,9 +65,57 @@ func TestBothFamilies(t *testing.T) {
 			s, err := r.Accept()
 			require.NoError(t, err)
 			same(t, c, s)
-			require.Empty(t, p.ports, "no one is expected any more")
+			for _, o := range p.ports {
+				require.Empty(t, o.expected, "no one is expected any more")
+			}
+			require.NoError(t, p.Close())
 		}
 	}
+}
+
+// TestPortsAreKept: a port stays open for the next connection when one came, for a while, and is closed at once when none did.
+func TestPortsAreKept(t *testing.T) {
+	first, last := rangeOf(t, 1)
+	p := newPool(t, Options{First: first, Last: last})
+	come := func() {
+		t.Helper()
+		r, err := p.Reserve(t, loopback4, false)
+		require.NoError(t, err)
+		c := dial(t, loopback4, loopback4, r.Port())
+		s, err := r.Accept()
+		require.NoError(t, err)
+		same(t, c, s)
+	}
+	come()
+	kept := p.ports[first]
+	require.NotNil(t, kept)
+	come()
+	require.Same(t, kept, p.ports[first])
+	uninvited := dial(t, loopback4, loopback4, first)
+	_, err := uninvited.Read(make([]byte, 1))
+	require.Error(t, err)
+
+	p.closeKept()
+	require.NotNil(t, p.ports[first], "it was used a moment ago")
+	kept.idle = kept.idle.Add(-keepTime)
+	r, err := p.Reserve(t, loopback4, false)
+	require.NoError(t, err)
+	p.closeKept()
+	require.NotNil(t, p.ports[first], "somebody is expected")
+	require.NoError(t, r.Close())
+	require.Empty(t, p.ports, "nobody came")
+
+	come()
+	p.ports[first].idle = time.Now().Add(-keepTime)
+	p.closeKept()
+	require.Empty(t, p.ports)
+	require.Nil(t, p.sweep, "nothing is left to wake up for")
+	_, err = net.Dial("tcp", netip.AddrPortFrom(loopback4, uint16(first)).String())
+	require.Error(t, err)
+
+	come()
+	require.NoError(t, p.Close())
+	require.Empty(t, p.ports)
 }
 
 func TestOnePortForManyClients(t *testing.T) {
@@ -209,4 +257,23 @@ func TestLateConnections(t *testing.T) {
 	_, err = p.Reserve("other", loopback4, false)
 	require.NoError(t, err)
 	require.Empty(t, p.late)
+}
+
+// BenchmarkReserve is a connection, from its reservation on. The client's side is in it.
+func BenchmarkReserve(b *testing.B) {
+	first := freeport.Range(b, 1)
+	p := New(Options{First: first, Last: first})
+	defer p.Close()
+	to := netip.AddrPortFrom(loopback4, uint16(first)).String()
+	b.ReportAllocs()
+	for b.Loop() {
+		r, err := p.Reserve(b, loopback4, false)
+		require.NoError(b, err)
+		c, err := net.Dial("tcp", to)
+		require.NoError(b, err)
+		s, err := r.Accept()
+		require.NoError(b, err)
+		s.Close()
+		c.Close()
+	}
 }
