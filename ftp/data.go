@@ -197,12 +197,13 @@ func (d *dataChannel) open(c *command) (net.Conn, error) {
 		return nil, net.ErrClosed // aborted
 	}
 	announce := func() { d.s.announce(c) }
-	if r, ok := d.source.(*passive.Reservation); ok && !r.Stranger().IsValid() {
+	r, isPassive := d.source.(*passive.Reservation)
+	if isPassive && !r.Stranger().IsValid() {
 		announce()
 		announce = func() {}
 	}
 	accepted := make(chan struct{})
-	if !d.s.trustsHangups() {
+	if there := isPassive && r.Came() && !d.s.protected; !there && !d.s.trustsHangups() {
 		go d.giveUp(accepted)
 	}
 	conn, err := d.begin(announce)

@@ -116,7 +116,8 @@ func (s *session) handleTransfer(arg string) string {
 		verb, arg = "STOR", c.name
 	}
 	data := s.data
-	s.engine.Transfer(verb, arg, func() (net.Conn, error) { return data.open(c) }, func(r engine.Reply) {
+	open := func() (net.Conn, error) { return data.open(c) }
+	done := func(r engine.Reply) {
 		defer s.recovered()
 		defer s.finish(c) // in any case: the session waits for it
 		data.done()
@@ -127,7 +128,8 @@ func (s *session) handleTransfer(arg string) string {
 		} else {
 			s.send(reply(code, text))
 		}
-	})
+	}
+	s.srv.workers.run(func() { s.engine.Transfer(verb, arg, open, done) })
 	return ""
 }
 

@@ -39,11 +39,14 @@ func reply(code int, text string) string {
 	var b strings.Builder
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	for i, line := range lines {
-		separator := byte('-')
+		b.WriteString(strconv.Itoa(code)) // of three digits
 		if i == len(lines)-1 {
-			separator = ' '
+			b.WriteByte(' ')
+		} else {
+			b.WriteByte('-')
 		}
-		fmt.Fprintf(&b, "%03d%c%s\r\n", code, separator, printable(line))
+		b.WriteString(printable(line))
+		b.WriteString("\r\n")
 	}
 	return b.String()
 }
@@ -237,6 +240,9 @@ func isUpload(verb string) bool { return verb == "STOR" || verb == "APPE" || ver
 // printable replaces control characters, which could forge lines of a reply or steer a terminal.
 func printable(text string) string {
 	isControl := control.Func(text)
+	if !strings.ContainsFunc(text, isControl) {
+		return text
+	}
 	clean := []byte(text)
 	for i, r := range text {
 		if isControl(r) {

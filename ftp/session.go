@@ -30,8 +30,8 @@ const (
 
 // session is one control connection.
 //
-// Its goroutines: read takes lines from the client; run answers them, one at a time; and the engine runs each transfer in one
-// more. run waits for them all.
+// Its goroutines: read takes lines from the client; run answers them, one at a time; and a worker of the server's runs each transfer.
+// run waits for them all.
 type session struct {
 	srv     *Server
 	id      uint64

@@ -20,7 +20,8 @@
 // and it would have to be kept from taking a file whose REST failed as whole, from replying before a file is closed, from
 // changing bytes of TYPE A, and from leaving a file open after a panic.
 //
-// Its goroutines: the library has one that reads commands, and one for each listing; each other transfer has one. In these, done is called.
+// Its goroutines: the library has one that reads commands, and one for each listing. In these, done is called; files are sent and
+// received in the caller's.
 //
 // # Workarounds
 //

@@ -118,15 +118,16 @@ func (s *Session) named(name string, part func(int, string)) func(int, string) {
 	}
 }
 
-// Transfer begins STOR, APPE, RETR, LIST, NLST or MLSD. open is called for the data connection when the command has been accepted; done,
-// when all has ended: the connection and what Files opened are closed. Other goroutines call them, or this one does before it returns.
+// Transfer runs STOR, APPE or RETR, or begins LIST, NLST or MLSD. open is called for the data connection when the command has been
+// accepted; done, when all has ended: the connection and what Files opened are closed. For a listing other goroutines call them, or this
+// one does; for a file this one does before it returns.
 func (s *Session) Transfer(verb, arg string, open func() (net.Conn, error), done func(Reply)) {
 	name := s.Abs(arg)
 	switch verb {
 	case "STOR", "APPE":
-		go func() { done(Reply{Err: s.receive(name, verb == "APPE", open)}) }()
+		done(Reply{Err: s.receive(name, verb == "APPE", open)})
 	case "RETR":
-		go func() { done(Reply{Err: s.send(name, open)}) }()
+		done(Reply{Err: s.send(name, open)})
 	default:
 		s.list(&run{verb: verb, open: open, done: done}, arg)
 	}

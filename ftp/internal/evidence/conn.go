@@ -253,6 +253,10 @@ func (c *Conn) giveUp() {
 
 // decide gives each 226 its verdict, if there is one by now. It is called locked, and unlocks.
 func (c *Conn) decide(what event, st status) {
+	if len(c.pending) == 0 && !c.closing {
+		c.mu.Unlock()
+		return
+	}
 	now := time.Now()
 	acked := max(c.sample, st.acked)
 	if what != looked {
