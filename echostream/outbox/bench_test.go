@@ -7,9 +7,14 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 // BenchmarkDeliver takes small files in, ten at a time, and delivers them to one and to two targets. An
@@ -42,6 +47,57 @@ func BenchmarkDeliver(b *testing.B) {
 			r.empty()
 			b.StopTimer()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "files/s")
+		})
+	}
+}
+
+// BenchmarkPut takes small files in, from so many callers at a time, as uploads do. An operation is one file, which is made, too. OUTBOX_BENCH_DIR is a
+// directory on the disk that is to be measured.
+func BenchmarkPut(b *testing.B) {
+	for _, callers := range []int{1, 8, 64} {
+		b.Run(fmt.Sprint(callers, "-callers"), func(b *testing.B) {
+			fsys := volumes["real"](b)
+			if top := os.Getenv("OUTBOX_BENCH_DIR"); top != "" {
+				dir, err := os.MkdirTemp(top, "put")
+				require.NoError(b, err)
+				defer os.RemoveAll(dir)
+				real, err := disk.Open(dir)
+				require.NoError(b, err)
+				defer real.Close()
+				fsys = real
+			}
+			r := newRig(b, fsys)
+			r.opts.Log = nil
+			r.open()
+			data, meta := make([]byte, 4096), []byte(`{"user":"scanner","remoteAddress":"192.0.2.17","session":"0123456789abcdef","receivedDateTime":"2026-11-26T17:12:06Z"}`)
+			var made atomic.Int64
+			b.ReportAllocs()
+			b.ResetTimer()
+			var all sync.WaitGroup
+			for range callers {
+				all.Go(func() {
+					for n := made.Add(1); n <= int64(b.N); n = made.Add(1) {
+						name := fmt.Sprintf("file-%06d.dat", n)
+						item := Item{Path: "drop/" + name, Name: name, Key: "scanner/2026/" + name, Lane: "scanner", Meta: meta, Checksum: new(uint32), Wait: time.Hour}
+						var err error
+						if item.File, err = r.fs.OpenFile(item.Path, flagsNew, 0o600); err == nil {
+							err = disk.WriteAll(item.File, data)
+						}
+						if err == nil {
+							_, errs := r.Put(context.Background(), []Item{item})
+							err = errs[0]
+						}
+						if err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			all.Wait()
+			b.StopTimer()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "files/s")
+			r.halt()
 		})
 	}
 }

@@ -105,7 +105,8 @@
 //
 // Outbox.mu guards the entries, lanes, targets, preparations and the accounts of the segments; it is never held over a call of the Deliverer, nor over work on
 // the disk but OpenFile's open. Whoever adds lines to the journal does so under mu, in the order of what they say, and waits for their round without it. The
-// goroutine that runs a round alone touches the end of the current segment (type shared has one run at a time).
+// goroutine that runs a round alone touches the end of the current segment (type shared has one run at a time). The calls of Put that come while others are
+// under way form a group: one of them takes them all in (makeDurable), and alone touches their arrivals meanwhile.
 //
 // While Run runs there are: a goroutine for each lane and target that has something to send (runStream, at most 64 for a target at a time),
 // which alone changes its back-off, has one batch in flight, and notes what came of it; one for each payload in the making (prepare); one for audits

@@ -209,8 +209,9 @@ type Outbox struct {
 	opts    Options
 	journal *journal
 	reserve *reserve
-	dirSync *shared[struct{}] // SyncDir of Options.Dir, shared by all who need it at the same time
-	streams sync.WaitGroup    // of Run: streams and preparations
+	intakes *shared[[]*intake] // calls of Put
+	dirSync *shared[struct{}]  // SyncDir of Options.Dir, shared by all who need it at the same time
+	streams sync.WaitGroup     // of Run: streams and preparations
 
 	// mu guards all that follows, and the entries, lanes, targets and preparations. It is never held over a call of the Deliverer or
 	// work on the disk.

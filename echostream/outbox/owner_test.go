@@ -130,13 +130,13 @@ func (w *owner) work(fsys *disktest.FS, o *Outbox) error {
 	if isTemp && !try(w.rename(o, "temp", temp, "temp.csv", Edit{Key: ptr("u/temp.csv"), Last: true, Yield: ptr(false)}, nil)) {
 		w.rank["temp"] = 0 // it may stand at either place
 	}
-	// Two at once.
-	var both sync.WaitGroup
-	results := make([]error, 2)
-	for i, content := range []string{"left", "right"} {
-		both.Go(func() { _, results[i] = w.upload(fsys, o, content, 4, nil) })
+	// Three at once: two of them may be of one group.
+	var all sync.WaitGroup
+	results := make([]error, 3)
+	for i, content := range []string{"left", "middle", "right"} {
+		all.Go(func() { _, results[i] = w.upload(fsys, o, content, 4, nil) })
 	}
-	both.Wait()
+	all.Wait()
 	try(errors.Join(results...))
 	// A folder that is renamed.
 	if err := disk.MkdirAll(fsys, "drop/d", 0o700); try(err) {

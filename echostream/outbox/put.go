@@ -28,57 +28,97 @@ var errUnfit = errors.New("it cannot be taken")
 // When Put returns, the entries are durable: bytes, record and place. It syncs the file and the record, side by side; renames
 // the file, and syncs the outbox. A record without its file is void, so it does not matter which of the first two
 // a power cut keeps. If the last sync fails the file is moved back; should that fail too, which the log says, a restart may deliver it
-// although Put has returned an error. Calls at the same time share their syncs; between
-// them no order is promised, nor among the items of a call that a crash has cut short. The context is looked at only before anything is done.
+// although Put has returned an error. Calls that come while others are under way make these steps together, when those have ended; between
+// calls no order is promised, nor among the items of a call that a crash has cut short. The context is looked at only before anything is done.
 func (o *Outbox) Put(ctx context.Context, items []Item) ([]Entry, []error) {
-	arrivals := make([]arrival, len(items))
-	failed := map[string]int{} // by lane, the first item that could not be taken: what comes behind it must not overtake it
-	held := func(i int) error {
-		if first, ok := failed[items[i].Lane]; ok && first < i {
-			return fmt.Errorf("not tried, as one before it failed: %w", arrivals[first].err)
-		}
-		return nil
-	}
-	note := func(i int) {
-		err := arrivals[i].err
-		if first, ok := failed[items[i].Lane]; err != nil && (!ok || i < first) && !isGone(err) && !errors.Is(err, errUnfit) { // those hold up nobody
-			failed[items[i].Lane] = i
-		}
-	}
+	p := &intake{arrivals: make([]arrival, len(items))}
 	for i := range items {
-		a := &arrivals[i]
+		a := &p.arrivals[i]
 		a.item = items[i]
-		if a.err = cmp.Or(ctx.Err(), held(i)); a.err == nil {
+		if a.err = cmp.Or(ctx.Err(), p.held(i)); a.err == nil {
 			a.entry, a.err = o.inspect(a.item)
 		}
 		if a.err == nil && a.item.File != nil && a.entry.size > syncFirst {
 			a.err = a.sync()
 		}
-		note(i)
+		p.note(i)
 	}
-	o.makeDurable(arrivals)
-	renamed := false
-	for i := range arrivals {
-		a := &arrivals[i]
-		if a.err == nil {
-			a.err = held(i)
-		}
-		if a.err == nil {
-			a.err = o.rename(a.item.Path, o.pathOf(a.entry))
-			a.renamed = a.err == nil
-		}
-		note(i)
-		renamed = renamed || a.renamed
+	if group := o.number(p); group != nil {
+		_ = o.intakes.wait(group) // each arrival has its own error
 	}
-	if renamed {
-		// Protects: an entry is acknowledged, and may be sent, only when a power cut cannot take its place away.
-		if err := o.syncDir(); err != nil {
-			for i := range arrivals {
-				arrivals[i].err = cmp.Or(arrivals[i].err, err)
+	return o.accept(p.arrivals)
+}
+
+// intake is a call of Put.
+type intake struct {
+	arrivals []arrival
+	round    *round[lines]  // of their records
+	failed   map[string]int // by lane, the first item that could not be taken: what comes behind it must not overtake it
+}
+
+// held is an error for an item that must not overtake one that has failed.
+func (p *intake) held(i int) error {
+	if first, ok := p.failed[p.arrivals[i].item.Lane]; ok && first < i {
+		return fmt.Errorf("not tried, as one before it failed: %w", p.arrivals[first].err)
+	}
+	return nil
+}
+
+// note takes in whether an item has failed.
+func (p *intake) note(i int) {
+	a := &p.arrivals[i]
+	if a.err == nil || isGone(a.err) || errors.Is(a.err, errUnfit) { // those hold up nobody
+		return
+	}
+	if first, ok := p.failed[a.item.Lane]; !ok || i < first {
+		if p.failed == nil {
+			p.failed = map[string]int{}
+		}
+		p.failed[a.item.Lane] = i
+	}
+}
+
+// makeDurable takes the files of a group of calls in: one sync of the journal and one of the outbox serve them all.
+func (o *Outbox) makeDurable(group *[]*intake) error {
+	var syncs sync.WaitGroup
+	for _, p := range *group {
+		for i := range p.arrivals {
+			if a := &p.arrivals[i]; a.recorded && a.item.File != nil && !a.synced {
+				syncs.Go(func() { a.err = a.sync() })
 			}
 		}
 	}
-	return o.accept(arrivals)
+	journaled := make([]error, len(*group))
+	for i, p := range *group {
+		journaled[i] = o.journal.wait(p.round)
+	}
+	syncs.Wait()
+	renamed := false
+	for i, p := range *group {
+		for j := range p.arrivals {
+			a := &p.arrivals[j]
+			if a.recorded {
+				a.err = cmp.Or(a.err, journaled[i], p.held(j))
+			}
+			if a.err == nil {
+				a.err = o.rename(a.item.Path, o.pathOf(a.entry))
+				a.renamed = a.err == nil
+			}
+			p.note(j)
+			renamed = renamed || a.renamed
+		}
+	}
+	if !renamed {
+		return nil
+	}
+	// Protects: an entry is acknowledged, and may be sent, only when a power cut cannot take its place away.
+	err := o.syncDir()
+	for _, p := range *group {
+		for i := range p.arrivals {
+			p.arrivals[i].err = cmp.Or(p.arrivals[i].err, err)
+		}
+	}
+	return nil
 }
 
 // arrival is an item on its way into the outbox.
@@ -135,32 +175,13 @@ func (o *Outbox) inspect(item Item) (*entry, error) {
 	return e, err
 }
 
-// makeDurable gives entries their numbers, and makes their records and bytes durable.
-func (o *Outbox) makeDurable(arrivals []arrival) {
-	r := o.number(arrivals)
-	var syncs sync.WaitGroup
-	for i := range arrivals {
-		a := &arrivals[i]
-		if a.recorded && a.item.File != nil && !a.synced {
-			syncs.Go(func() { a.err = a.sync() })
-		}
-	}
-	err := o.journal.wait(r)
-	syncs.Wait()
-	for i := range arrivals {
-		if a := &arrivals[i]; a.recorded {
-			a.err = cmp.Or(a.err, err)
-		}
-	}
-}
-
-// number gives entries their places, and adds their records to the journal's next round.
-func (o *Outbox) number(arrivals []arrival) *round[lines] {
+// number gives entries their places, and adds their records to the journal's next round, and the call to the next group; nil: it has nothing to take in.
+func (o *Outbox) number(p *intake) *round[[]*intake] {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var entries []*entry
-	for i := range arrivals {
-		a := &arrivals[i]
+	for i := range p.arrivals {
+		a := &p.arrivals[i]
 		if a.err == nil && o.closed {
 			a.err = errClosed
 		}
@@ -178,7 +199,11 @@ func (o *Outbox) number(arrivals []arrival) *round[lines] {
 		}
 		entries = append(entries, e)
 	}
-	return o.writeWith(lateLine(o.forgetLate(entries)), entries...)
+	if len(entries) == 0 {
+		return nil
+	}
+	p.round = o.writeWith(lateLine(o.forgetLate(entries)), entries...)
+	return o.intakes.add(func(group *[]*intake) { *group = append(*group, p) })
 }
 
 // claimReplaced keeps the entry that e replaces from being changed until the end of Put. before are the entries of this Put that have claimed theirs.

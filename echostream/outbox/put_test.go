@@ -146,6 +146,62 @@ func TestNothingOvertakesWhatFailed(t *testing.T) {
 	}
 }
 
+// slowDir is a disk on which the syncs of a directory wait.
+type slowDir struct {
+	*disktest.FS
+	syncs <-chan struct{} // nil: they do not wait
+}
+
+func (d *slowDir) SyncDir(name string) error {
+	if d.syncs != nil && name == "outbox" {
+		<-d.syncs
+	}
+	return d.FS.SyncDir(name)
+}
+
+// Calls that come while one is under way are taken in together: one sync of the journal and one of the outbox for all of them. They stay in the order in
+// which they came, and one that fails fails alone.
+func TestPutsAtOnceShareTheirSyncs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowDir{FS: disktest.New(1)}
+		r := newRig(t, slow, "t").open()
+		r.put("makes the segment")
+		names := numbered("n", 9)
+		items := make([]Item, len(names))
+		for i, name := range names {
+			items[i], _ = r.written(name, "x")
+		}
+		slow.Inject(disktest.Fault{Kind: disktest.Sync, Path: items[3].Path})
+		begin := slow.Len()
+		syncs := make(chan struct{})
+		slow.syncs = syncs
+		failed := make([]error, len(names))
+		for i := range items {
+			go func() {
+				_, errs := r.Put(t.Context(), items[i:i+1])
+				failed[i] = errs[0]
+			}()
+			synctest.Wait()
+		}
+		close(syncs)
+		synctest.Wait()
+		for i, err := range failed {
+			assert.Equal(t, i == 3, err != nil, "%s: %v", names[i], err)
+		}
+		_, err := r.fs.Lstat(items[3].Path)
+		assert.NoError(t, err, "it stands where it stood")
+		assert.Equal(t, slices.Concat([]string{"makes the segment"}, names[:3], names[4:]), r.names())
+		count := map[string]int{}
+		for _, op := range slow.Ops()[begin:] {
+			if op.Kind == disktest.SyncDir || op.Kind == disktest.Sync && path.Ext(op.Path) == journalSuffix {
+				count[fmt.Sprint(op.Kind, " ", op.Path)]++
+			}
+		}
+		// Of the first and of the rest; and the line that says that one was given up.
+		assert.Equal(t, map[string]int{"syncdir outbox": 2, "sync outbox/" + segmentName(1): 3}, count)
+	})
+}
+
 // Whatever fails once, at any operation: a file that Put has not taken stands where it stood, and is not an entry, neither now nor after a kill.
 func TestPutThatFailsAtAnyStep(t *testing.T) {
 	setup := func() (*rig, *disktest.FS, []Item) {

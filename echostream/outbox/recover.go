@@ -28,6 +28,7 @@ func Open(opts Options) (*Outbox, error) {
 	}
 	o.cond.L = &o.mu
 	o.prepGates, o.preps = [2]gate{{limit: opts.Workers}, {limit: opts.Workers}}, map[*entry]*preparation{}
+	o.intakes = newShared(o.makeDurable)
 	o.dirSync = newShared(func(*struct{}) error { return opts.FS.SyncDir(opts.Dir) })
 	o.reserve = &reserve{fs: opts.FS, dir: opts.Dir, size: opts.Reserve}
 	o.journal = newJournal(opts.FS, opts.Dir, o.header, &o.mu)

@@ -1,30 +1,33 @@
 package outbox
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // shared lets callers who want the same costly thing done at the same time (a sync) have it done once.
 // What a caller adds before it waits is covered by a run that begins after that.
 type shared[T any] struct {
-	run func(*T) error
+	run  func(*T) error
+	turn chan struct{} // full while a round runs
 
 	mu   sync.Mutex
-	cond sync.Cond
-	busy bool
 	next *round[T]
 }
 
 // round is one run and what was added to it.
 type round[T any] struct {
 	work T
-	done bool
+	led  atomic.Bool   // a caller runs it, or waits for its turn to
+	done chan struct{} // closed when err is there
 	err  error
 }
 
 func newShared[T any](run func(*T) error) *shared[T] {
-	s := &shared[T]{run: run, next: new(round[T])}
-	s.cond.L = &s.mu
-	return s
+	return &shared[T]{run: run, turn: make(chan struct{}, 1), next: newRound[T]()}
 }
+
+func newRound[T any]() *round[T] { return &round[T]{done: make(chan struct{})} }
 
 // add puts work into the next round.
 func (s *shared[T]) add(put func(*T)) *round[T] {
@@ -36,34 +39,23 @@ func (s *shared[T]) add(put func(*T)) *round[T] {
 	return s.next
 }
 
-// wait runs the round, or waits until somebody else has.
+// wait runs the round when the one before it has ended, or waits until another caller has.
 func (s *shared[T]) wait(r *round[T]) error {
-	for {
-		mine := s.begin(r)
-		if mine == nil {
-			return r.err
-		}
-		s.end(mine, s.run(&mine.work))
+	if r.led.Swap(true) {
+		<-r.done
+		return r.err
 	}
+	s.turn <- struct{}{}
+	s.close()
+	r.err = s.run(&r.work)
+	<-s.turn
+	close(r.done)
+	return r.err
 }
 
-// begin waits until r is done, and returns nil, or until the next round is to be run by the caller.
-func (s *shared[T]) begin(r *round[T]) (mine *round[T]) {
+// close has what is added from now on go into another round.
+func (s *shared[T]) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.busy && !r.done {
-		s.cond.Wait()
-	}
-	if r.done {
-		return nil
-	}
-	mine, s.next, s.busy = s.next, new(round[T]), true
-	return mine
-}
-
-func (s *shared[T]) end(mine *round[T], err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	mine.done, mine.err, s.busy = true, err, false
-	s.cond.Broadcast()
+	s.next = newRound[T]()
 }
