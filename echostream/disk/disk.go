@@ -32,9 +32,9 @@ import (
 // or *os.LinkError and unwrap to fs.ErrNotExist, fs.ErrExist and the syscall's errno.
 // It is safe for concurrent use.
 type FS interface {
-	// OpenFile opens name with the os.O_* flags.
+	// OpenFile opens name with the os.O_* flags. A symlink in name is syscall.ELOOP.
 	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
-	// Lstat describes name and does not follow a symlink.
+	// Lstat describes name. A symlink in it, but for its end, is syscall.ELOOP.
 	Lstat(name string) (fs.FileInfo, error)
 	// ReadDir lists a directory, sorted by name.
 	ReadDir(name string) ([]fs.DirEntry, error)

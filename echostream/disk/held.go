@@ -101,13 +101,13 @@ func (h *heldDirs) close() {
 	h.dirs = nil
 }
 
-// in returns the root to use for name, and its name there.
-func (o *OS) in(name string) (*os.Root, string) {
+// in returns the directory to use for name, in both ways, and its name there.
+func (o *OS) in(name string) (*os.Root, *os.File, string) {
 	dir, base := split(name)
 	if d := o.held.get(o.root, dir); d != nil {
-		return d.root, base
+		return d.root, d.file, base
 	}
-	return o.root, name
+	return o.root, o.top, name
 }
 
 // split cuts the last part off a name. What does not end with one has the directory "", which is never held.

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,7 +12,8 @@ import (
 )
 
 // OS is the FS of one directory of the operating system. Nothing outside of that directory can be
-// reached through it, also when somebody else plants symlinks or moves directories meanwhile ([os.Root]).
+// reached through it, also when somebody else plants symlinks or moves directories meanwhile ([os.Root]; on Linux
+// openat2, which needs one system call where os.Root needs several for each element of a name).
 type OS struct {
 	root *os.Root
 	top  *os.File // held open, so that Free and SyncDir(".") work when descriptors run out
@@ -46,19 +48,51 @@ func (o *OS) Close() error {
 
 // OpenFile implements FS.
 func (o *OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
-	root, base := o.in(name)
-	f, err := root.OpenFile(base, flag, perm)
+	f, err := o.open(name, flag, perm)
 	if err != nil {
-		return nil, named(name, err) // not f: a nil *os.File is a File that is not nil
+		return nil, err // not f: a nil *os.File is a File that is not nil
 	}
 	return f, nil
 }
 
+func (o *OS) open(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	root, dir, base := o.in(name)
+	f, err := openBeneath(dir, base, flag, perm)
+	if errors.Is(err, errors.ErrUnsupported) {
+		if err = noSymlinks(root, base+"/"); err == nil {
+			f, err = root.OpenFile(base, flag, perm)
+		}
+	}
+	return f, named(name, err)
+}
+
 // Lstat implements FS.
 func (o *OS) Lstat(name string) (fs.FileInfo, error) {
-	root, base := o.in(name)
-	info, err := root.Lstat(base)
+	root, dir, base := o.in(name)
+	var info fs.FileInfo
+	err := errors.ErrUnsupported
+	if strings.Contains(base, "/") { // else os.Root needs but one call
+		info, err = lstatBeneath(dir, base)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		if err = noSymlinks(root, base); err == nil {
+			info, err = root.Lstat(base)
+		}
+	}
 	return info, named(name, err)
+}
+
+// noSymlinks returns an error if a part of name that "/" follows is a symlink.
+func noSymlinks(root *os.Root, name string) error {
+	for i := range name {
+		if name[i] != '/' {
+			continue
+		}
+		if info, err := root.Lstat(name[:i]); err == nil && info.Mode().Type() == fs.ModeSymlink {
+			return &fs.PathError{Op: "open", Path: name, Err: syscall.ELOOP}
+		}
+	}
+	return nil
 }
 
 // ReadDir implements FS.
@@ -86,7 +120,7 @@ func (o *OS) Rename(oldname, newname string) error {
 
 // Remove implements FS.
 func (o *OS) Remove(name string) error {
-	root, base := o.in(name)
+	root, _, base := o.in(name)
 	return named(name, root.Remove(base))
 }
 

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 	"time"
@@ -9,6 +10,13 @@ import (
 
 // renameNew does nothing: there is no such call.
 func renameNew(*os.File, string, *os.File, string) error { return errors.ErrUnsupported }
+
+// openBeneath and lstatBeneath do nothing: there is no such call.
+func openBeneath(*os.File, string, int, fs.FileMode) (*os.File, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func lstatBeneath(*os.File, string) (fs.FileInfo, error) { return nil, errors.ErrUnsupported }
 
 func freeBytes(fd int) (uint64, error) {
 	var st syscall.Statfs_t

@@ -1,6 +1,8 @@
 package disk
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 	"time"
@@ -32,6 +34,49 @@ func renameNew(from *os.File, oldname string, to *os.File, newname string) error
 		return err
 	}
 	return renamed
+}
+
+var openat2 = unix.Openat2 // a test has it fail
+
+// openBeneath opens name in dir, through no symlink, in one system call. It is errors.ErrUnsupported where the system does not know how
+// (Linux before 5.6), forbids it (Docker before 20.10: EPERM) or cannot tell (EAGAIN): os.Root can.
+func openBeneath(dir *os.File, name string, flag int, perm fs.FileMode) (*os.File, error) {
+	conn, err := dir.SyscallConn()
+	if err != nil {
+		return nil, errors.ErrUnsupported
+	}
+	how := unix.OpenHow{
+		Flags:   uint64(flag) | unix.O_CLOEXEC | unix.O_LARGEFILE,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	if flag&os.O_CREATE != 0 {
+		how.Mode = uint64(perm.Perm())
+	}
+	var fd int
+	closed := conn.Control(func(dirfd uintptr) {
+		for {
+			if fd, err = openat2(int(dirfd), name, &how); err != unix.EINTR {
+				return
+			}
+		}
+	})
+	switch {
+	case closed != nil, err == unix.ENOSYS, err == unix.EPERM, err == unix.EAGAIN:
+		return nil, errors.ErrUnsupported
+	case err != nil:
+		return nil, &fs.PathError{Op: "openat", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// lstatBeneath describes name in dir, and follows no symlink. Its errors are those of openBeneath.
+func lstatBeneath(dir *os.File, name string) (fs.FileInfo, error) {
+	f, err := openBeneath(dir, name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Stat()
 }
 
 func freeBytes(fd int) (uint64, error) {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -116,6 +117,26 @@ func TestOSSymlinksDoNotLeadOut(t *testing.T) {
 	require.Error(t, fsys.SyncDir("out"))
 	_, err := fsys.ReadDir("out")
 	require.Error(t, err)
+
+	// Nor are they followed to what is in it.
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "d/e"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "d/e/f"), nil, 0o600))
+	require.NoError(t, os.Symlink("d", filepath.Join(dir, "in")))
+	require.NoError(t, os.Symlink("f", filepath.Join(dir, "d/e/g")))
+	for _, name := range []string{"in/e/f", "d/e/g"} {
+		_, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+		require.ErrorIs(t, err, syscall.ELOOP, name)
+	}
+	for _, name := range []string{"in/e/f", "in/none"} {
+		_, err = fsys.Lstat(name)
+		require.ErrorIs(t, err, syscall.ELOOP, name)
+	}
+	for _, name := range []string{"in", "d/e/g"} {
+		info, err := fsys.Lstat(name)
+		require.NoError(t, err)
+		require.Equal(t, fs.ModeSymlink, info.Mode().Type(), name)
+		require.Equal(t, filepath.Base(name), info.Name())
+	}
 
 	info, err := fsys.Lstat("file")
 	require.NoError(t, err)

@@ -143,7 +143,7 @@ func Open(opts Options) (*Drop, error) {
 	case n > 0:
 		d.log.Info("removed unfinished uploads that the last run left", "files", n)
 	}
-	if err := d.uploads.eachKept(".", func(p string, fi fs.FileInfo) { l.addPartial(p, 1, fi.Size()) }); err != nil {
+	if err := d.uploads.eachKept(".", func(p string, fi fs.FileInfo) { d.uploads.noteKept(p, fi.Size()) }); err != nil {
 		return nil, fmt.Errorf("looking for interrupted uploads: %w", err)
 	}
 	d.sweep()

@@ -251,10 +251,7 @@ func (d *Drop) isUnused(p string) bool {
 	if here, err := d.at(p); err != nil || here.dir == nil {
 		return false
 	}
-	kept, err := d.fs.ReadDir(kept(p))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return true
-	}
+	kept, err := d.uploads.keptIn(p)
 	return err == nil && len(kept) == 0
 }
 

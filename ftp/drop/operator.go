@@ -73,6 +73,7 @@ func (d *Drop) accept(one Interrupted) error {
 	if err != nil {
 		return err
 	}
+	d.uploads.forgetKept(one.path)
 	d.ledger.addPartial(one.path, -1, -e.Size)
 	d.log.Info("an interrupted upload was accepted by an operator", "trackingId", e.ID, "user", one.User, "name", one.Name, "bytes", e.Size)
 	d.accepted(one.User, netip.Addr{}, e)

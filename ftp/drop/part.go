@@ -47,6 +47,7 @@ func (a *uploads) reopenPart(p string, size int64) (*part, error) {
 	if err := a.fs.Rename(kept(p), temp); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+	a.forgetKept(p)
 	opened := &part{fs: a.fs, ledger: a.ledger, path: p, temp: temp, file: f}
 	opened.size.Store(size)
 	return opened, nil

@@ -297,14 +297,12 @@ func (s *Session) removeDir(p string) error {
 			return syscall.ENOTEMPTY
 		}
 	}
-	kept, err := d.fs.ReadDir(kept(p))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+	kept, err := d.uploads.keptIn(p)
+	if err != nil {
 		return err
 	}
-	for _, k := range kept {
-		if !k.IsDir() {
-			return syscall.ENOTEMPTY // as the listing shows
-		}
+	if len(kept) > 0 {
+		return syscall.ENOTEMPTY // as the listing shows
 	}
 	if err := d.fs.Remove(path.Join(dropDir, p)); err != nil {
 		return err

@@ -448,7 +448,7 @@ func (u *Upload) moveBack() error {
 	if err := d.box.Withdraw(u.entry.ID, kept(u.path)); err != nil {
 		return err
 	}
-	d.ledger.addPartial(u.path, 1, u.entry.Size)
+	d.uploads.noteKept(u.path, u.entry.Size)
 	return nil
 }
 

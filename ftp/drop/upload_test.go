@@ -649,3 +649,23 @@ func TestDamagedFileIsNotSent(t *testing.T) {
 		r.wantSent("scanner:whole=hello")
 	})
 }
+
+func TestInterruptedUploadRemovedByHand(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.interrupt("/a", Start{}, "12345")
+		r.interrupt("/b", Start{}, "12345")
+		require.NoError(r, r.fs.Remove("partial/kept/scanner/a"))
+		require.NoError(r, r.fs.Remove("partial/kept/scanner/b"))
+		require.Empty(r, r.names("/"))
+		_, err := r.s.Stat("/a")
+		require.ErrorIs(r, err, fs.ErrNotExist)
+		_, err = r.s.Create("/a", Start{Append: true})
+		require.ErrorIs(r, err, ErrNoPartial)
+		r.put("/a", "anew")
+		r.interrupt("/b", Start{}, "again")
+		require.Equal(r, []string{"a", "b"}, r.names("/"))
+		require.NoError(r, r.begin("/b", Start{Append: true}, "!").Commit())
+		r.pass(time.Minute)
+		r.wantSent("scanner:a=anew", "scanner:b=agai!")
+	})
+}

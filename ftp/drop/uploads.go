@@ -21,11 +21,12 @@ type uploads struct {
 
 	mu   sync.Mutex // also of what stands in partial/kept; not held over a sync
 	open map[string]*Upload
-	last uint64 // number in partial/open
+	kept map[string]bool // paths of the interrupted uploads. One may have been removed by hand, or come only when the outbox can move it there
+	last uint64          // number in partial/open
 }
 
 func newUploads(fsys disk.FS, l *ledger) *uploads {
-	return &uploads{fs: fsys, ledger: l, id: rand.Text(), open: map[string]*Upload{}}
+	return &uploads{fs: fsys, ledger: l, id: rand.Text(), open: map[string]*Upload{}, kept: map[string]bool{}}
 }
 
 // newTemp is where a new upload stands. No other Drop that was ever opened on the volume has used the name: one may
@@ -100,6 +101,9 @@ func kept(p string) string { return path.Join(keptDir, p) }
 
 // keptLocked describes the interrupted upload to p; nil: there is none.
 func (a *uploads) keptLocked(p string) (fs.FileInfo, error) {
+	if !a.kept[p] {
+		return nil, nil // as a rule: the volume is not asked
+	}
 	fi, err := a.fs.Lstat(kept(p))
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
@@ -110,6 +114,40 @@ func (a *uploads) keptLocked(p string) (fs.FileInfo, error) {
 		return nil, nil
 	}
 	return fi, nil
+}
+
+// keptIn describes the interrupted uploads in the directory p.
+func (a *uploads) keptIn(p string) (list []fs.FileInfo, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for q := range a.kept {
+		if path.Dir(q) != p {
+			continue
+		}
+		fi, err := a.keptLocked(q)
+		if err != nil {
+			return nil, err
+		}
+		if fi != nil {
+			list = append(list, fi)
+		}
+	}
+	return list, nil
+}
+
+// noteKept notes that an interrupted upload to p of size bytes stands in partial/kept, or will.
+func (a *uploads) noteKept(p string, size int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.kept[p] = true
+	a.ledger.addPartial(p, 1, size)
+}
+
+// forgetKept notes that none does.
+func (a *uploads) forgetKept(p string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.kept, p)
 }
 
 // removeKept removes the interrupted upload to p durably, if there is one: else it could come back after a power cut, and a client
@@ -133,6 +171,7 @@ func (a *uploads) expireKept(p string, age time.Duration) (fs.FileInfo, error) {
 	if err := a.fs.Remove(kept(p)); err != nil {
 		return nil, err
 	}
+	delete(a.kept, p)
 	a.ledger.addPartial(p, -1, -fi.Size())
 	return fi, nil
 }
@@ -152,6 +191,7 @@ func (a *uploads) keep(u *Upload) (bool, error) {
 		return false, err
 	}
 	u.part.temp = ""
+	a.kept[u.path] = true
 	a.releaseLocked(u)
 	return true, nil
 }

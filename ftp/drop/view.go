@@ -24,18 +24,12 @@ type nameState struct {
 
 // at returns what stands at p. It is an error if p's directory is not there, all of its path being directories and no symlinks.
 func (d *Drop) at(p string) (nameState, error) {
-	for _, dir := range ancestors(p) {
-		fi, err := d.fs.Lstat(path.Join(dropDir, dir))
-		if err != nil {
-			return nameState{}, err
-		}
-		if !fi.IsDir() {
-			return nameState{}, syscall.ENOTDIR
-		}
-	}
 	var here nameState
-	switch fi, err := d.fs.Lstat(path.Join(dropDir, p)); {
+	switch fi, err := d.lstat(p); {
 	case errors.Is(err, fs.ErrNotExist):
+		if _, err := d.lstat(path.Dir(p)); err != nil {
+			return here, err
+		}
 	case err != nil:
 		return here, err
 	case fi.IsDir():
@@ -47,6 +41,15 @@ func (d *Drop) at(p string) (nameState, error) {
 	here.open, here.kept, err = d.uploads.at(p)
 	here.setEntry(d.box.Lookup(p))
 	return here, err
+}
+
+// lstat describes what stands at p on the volume. A symlink on the way is like a file there.
+func (d *Drop) lstat(p string) (fs.FileInfo, error) {
+	fi, err := d.fs.Lstat(path.Join(dropDir, p))
+	if errors.Is(err, syscall.ELOOP) {
+		err = syscall.ENOTDIR
+	}
+	return fi, err
 }
 
 // setEntry sets the newest version in the outbox, unless its client was told nothing of it, and must not find it as if it had been.
@@ -145,16 +148,18 @@ func (d *Drop) list(p string) ([]fs.FileInfo, error) {
 	for _, u := range d.uploads.in(p, false) {
 		stands(path.Base(u.path)).open = u
 	}
-	kept, err := d.fs.ReadDir(kept(p))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+	kept, err := d.uploads.keptIn(p)
+	if err != nil {
 		return nil, err
 	}
-	for _, k := range kept {
-		if fi, err := k.Info(); err == nil && !k.IsDir() { // else it has gone on
-			stands(k.Name()).kept = fi
-		}
+	for _, fi := range kept {
+		stands(fi.Name()).kept = fi
 	}
-	if _, err := d.at(p + "/"); err != nil { // no symlink on the way
+	fi, err := d.lstat(p)
+	if err == nil && !fi.IsDir() {
+		err = syscall.ENOTDIR
+	}
+	if err != nil {
 		return nil, err
 	}
 	entries, err := d.fs.ReadDir(path.Join(dropDir, p))
