@@ -59,7 +59,7 @@ func (c *client) try(code int, line string) (string, error) {
 	return text, err
 }
 
-// BenchmarkCommand is a command and its reply, over loopback: one that the session answers, and two that the engine does.
+// BenchmarkCommand is a command and its reply, over loopback: two that the session answers, and one that the engine does.
 func BenchmarkCommand(b *testing.B) {
 	for _, command := range []struct {
 		line string

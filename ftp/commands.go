@@ -81,7 +81,7 @@ func newVerbs() map[string]verb {
 		"SIZE": {run: (*session).do, names: requiredName},
 		"CWD":  {run: (*session).handleCwd, names: optionalName},
 		"CDUP": {run: (*session).handleCdup},
-		"PWD":  {run: (*session).do},
+		"PWD":  {run: (*session).handlePwd},
 		"MKD":  {run: (*session).do, names: requiredName},
 		"RMD":  {run: (*session).do, names: requiredName},
 		"DELE": {run: (*session).do, names: requiredName},

@@ -162,6 +162,10 @@ func (s *session) handleCwd(arg string) string {
 	return s.changeDir(s.engine.Abs(arg))
 }
 
+func (s *session) handlePwd(string) string {
+	return reply(257, fmt.Sprintf("%s is the current directory", quoted(s.engine.Dir())))
+}
+
 func (s *session) handleCdup(string) string { return s.changeDir(path.Dir(s.engine.Dir())) }
 
 // changeDir is for CWD and CDUP. The drop has to know where sessions stand.

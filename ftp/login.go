@@ -77,7 +77,7 @@ func (s *session) handlePass(password string) string {
 	s.account = account
 	s.tcp.LoggedIn(name, s.remote)
 	s.files = dir
-	s.engine = engine.Start(files{dir, s})
+	s.engine = engine.New(files{dir, s})
 	s.engine.Hide(s.hidden)
 	s.loggedIn.Store(true)
 	s.login.Stop()

@@ -108,8 +108,6 @@ func (s *session) success(c *command, r engine.Reply, waits bool) (int, string) 
 		return 226, "Transfer complete."
 	case "LIST", "NLST", "MLSD":
 		return 226, "Directory send OK."
-	case "PWD":
-		return 257, fmt.Sprintf("%s is the current directory", quoted(s.engine.Dir()))
 	case "MKD":
 		return 257, fmt.Sprintf("%s created", quoted(s.engine.Abs(c.arg)))
 	case "RMD":

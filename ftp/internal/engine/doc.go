@@ -1,10 +1,10 @@
 // Package engine runs the FTP commands that touch files, with ftpserverlib. Nothing else in this module knows that library.
 //
-// It runs SIZE, MDTM, PWD, MKD, RMD, DELE, STAT of a path and MLST, the listings LIST, NLST and MLSD, and the transfers of files, STOR, APPE
+// It runs SIZE, MDTM, MKD, RMD, DELE, STAT of a path and MLST, the listings LIST, NLST and MLSD, and the transfers of files, STOR, APPE
 // and RETR. A command goes in as verb and argument, and
 // comes out as a [Reply], a code or an error; words for the client are the caller's, as are log-in, TLS, data connections, limits and time.
 //
-//	s := engine.Start(files)
+//	s := engine.New(files)
 //	defer s.Close()
 //	r := s.Do("SIZE", "a.csv", nil)
 //	s.Transfer("STOR", "a.csv", accept, func(r engine.Reply) { ... })
@@ -20,7 +20,7 @@
 // and it would have to be kept from taking a file whose REST failed as whole, from replying before a file is closed, from
 // changing bytes of TYPE A, and from leaving a file open after a panic.
 //
-// Its goroutines: the library has one that reads commands, and one for each listing. In these, done is called; files are sent and
+// Its goroutines: the library has one that reads commands, from the first on, and one for each listing. In these, done is called; files are sent and
 // received in the caller's.
 //
 // # Workarounds

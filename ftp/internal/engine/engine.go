@@ -38,9 +38,12 @@ type Reply struct {
 type Session struct {
 	files  Files
 	hidden []string // facts
-	cc     ftpserver.ClientContext
-	conn   *conn
-	ended  chan struct{} // closed when the library has
+	dir    string   // the working directory
+
+	// The library, from the first command that it runs on.
+	conn  *conn // nil: none was
+	cc    ftpserver.ClientContext
+	ended chan struct{} // closed when it has
 
 	mu  sync.Mutex
 	run *run // under way; nil: none
@@ -60,9 +63,13 @@ type run struct {
 	listener *listener
 }
 
-// Start begins a session, at "/".
-func Start(files Files) *Session {
-	s := &Session{files: files, conn: newConn(), ended: make(chan struct{})}
+// New begins a session, at "/". It holds hardly any memory until a command is run by the library, and has no goroutine until then: most
+// sessions only receive files.
+func New(files Files) *Session { return &Session{files: files, dir: "/"} }
+
+// startLibrary starts the library.
+func (s *Session) startLibrary() {
+	s.conn, s.ended = newConn(), make(chan struct{})
 	s.conn.reply = s.replied
 	greeted := make(chan Reply, 1)
 	s.run = &run{done: func(r Reply) { greeted <- r }}
@@ -71,20 +78,28 @@ func Start(files Files) *Session {
 	_ = library.Serve()  // returns when that has no more connections
 	<-greeted
 	s.Do("PASS", "-", nil)
-	return s
+	s.cc.SetPath(s.dir)
 }
 
 // Close ends the session. No command is under way.
 func (s *Session) Close() {
+	if s.conn == nil {
+		return
+	}
 	close(s.conn.commands)
 	<-s.ended
 }
 
 // Dir is the working directory.
-func (s *Session) Dir() string { return s.cc.Path() }
+func (s *Session) Dir() string { return s.dir }
 
 // SetDir changes it.
-func (s *Session) SetDir(dir string) { s.cc.SetPath(dir) }
+func (s *Session) SetDir(dir string) {
+	s.dir = dir
+	if s.conn != nil {
+		s.cc.SetPath(dir)
+	}
+}
 
 // Abs is the path that the commands make of a name.
 func (s *Session) Abs(name string) string {
@@ -97,7 +112,7 @@ func (s *Session) Abs(name string) string {
 // Hide leaves facts out of MLST and MLSD.
 func (s *Session) Hide(facts []string) { s.hidden = facts }
 
-// Do runs a command that needs no data connection: SIZE, MDTM, PWD, MKD, RMD, DELE, MLST, or STAT of a path. part, if it is not nil, gets the lines of STAT and MLST.
+// Do runs a command that needs no data connection: SIZE, MDTM, MKD, RMD, DELE, MLST, or STAT of a path. part, if it is not nil, gets the lines of STAT and MLST.
 func (s *Session) Do(verb, arg string, part func(code int, line string)) Reply {
 	if verb == "MLST" && part != nil {
 		part = s.named(arg, part)
@@ -153,6 +168,9 @@ func (s *Session) start(r *run, arg string) {
 	if len(line) > maxLine || strings.ContainsAny(line, "\r\n") {
 		r.done(Reply{Err: syscall.ENAMETOOLONG})
 		return
+	}
+	if s.conn == nil {
+		s.startLibrary()
 	}
 	s.mu.Lock()
 	s.run = r

@@ -105,7 +105,7 @@ func (s *session) transferOver(verb, arg string, open func() (net.Conn, error)) 
 type session struct{ *Session }
 
 func begin(t *testing.T, files Files) *session {
-	s := Start(files)
+	s := New(files)
 	t.Cleanup(s.Close)
 	return &session{s}
 }
@@ -134,6 +134,20 @@ func TestCommands(t *testing.T) {
 		" -rw-r----- 1 ftp ftp            1 Feb 29  2024 b.csv",
 		" -rw-r----- 1 ftp ftp            1 Feb 29  2024 c.txt",
 	}, lines)
+}
+
+// TestStartOfTheLibrary: a session that only sends files does without it; its first command finds the directory in which the client stands.
+func TestStartOfTheLibrary(t *testing.T) {
+	s := begin(t, newShelf())
+	require.Equal(t, "/", s.Dir())
+	s.SetDir("/dir")
+	r, _ := s.transfer("STOR", "new", "x")
+	require.NoError(t, r.Err)
+	require.Nil(t, s.conn)
+	require.NoError(t, s.Do("SIZE", "b.csv", nil).Err)
+	require.NotNil(t, s.conn)
+	s.SetDir("/")
+	require.NoError(t, s.Do("SIZE", "a.csv", nil).Err)
 }
 
 func TestListings(t *testing.T) {
