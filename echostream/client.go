@@ -93,7 +93,8 @@ func New(env Environment, opts Options) (*Client, error) {
 		opts.CallTimeout = 30 * time.Second
 	}
 	var client aws.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-		t.MaxIdleConnsPerHost = 64 // lanes send side by side
+		t.MaxIdleConnsPerHost = 64   // lanes send side by side
+		t.WriteBufferSize = 64 << 10 // ten messages of small files go in one write
 		if t.TLSClientConfig == nil {
 			t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 		}

@@ -38,7 +38,7 @@ func (p batchProtocol) SerializeRequest(ctx context.Context, operation *smithy.O
 func batchJSON(in *sqs.SendMessageBatchInput) []byte {
 	size := 256
 	for _, e := range in.Entries {
-		size += len(aws.ToString(e.MessageBody))*17/16 + 512 // a quote or a backslash takes two bytes
+		size += len(aws.ToString(e.MessageBody))*65/64 + 512 // a quote or a backslash takes two bytes
 	}
 	b := make([]byte, 0, size)
 	b = appendString(append(b, `{"QueueUrl":`...), aws.ToString(in.QueueUrl))

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -128,7 +129,9 @@ func (c *Composer) inline(f facts, e outbox.Entry, open func() (disk.File, error
 	if e.Size > maxInline {
 		return Message{}, false, nil
 	}
-	content, err := readSmall(e, open)
+	buffer := contents.Get().(*[]byte)
+	defer contents.Put(buffer)
+	content, err := readSmall(e, open, buffer)
 	if err != nil {
 		return Message{}, false, err
 	}
@@ -330,13 +333,19 @@ func (o *object) end() (string, error) {
 	return o.String(), o.err
 }
 
-func readSmall(e outbox.Entry, open func() (disk.File, error)) ([]byte, error) {
+// contents are buffers for the content of a file while its message is made.
+var contents = sync.Pool{New: func() any { return new([]byte) }}
+
+func readSmall(e outbox.Entry, open func() (disk.File, error), buffer *[]byte) ([]byte, error) {
 	f, err := open()
 	if err != nil {
 		return nil, fmt.Errorf("reading %q: %w", e.Name, err)
 	}
 	defer f.Close()
-	content := make([]byte, e.Size)
+	if *buffer == nil || int64(cap(*buffer)) < e.Size {
+		*buffer = make([]byte, e.Size)
+	}
+	content := (*buffer)[:e.Size]
 	if _, err := io.ReadFull(f, content); err != nil {
 		return nil, fmt.Errorf("reading %q of %d bytes: %w", e.Name, e.Size, err)
 	}

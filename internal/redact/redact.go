@@ -25,6 +25,7 @@ type Secrets struct {
 	mu       sync.RWMutex
 	forms    []string // every value in every form in which it may be met
 	replacer *strings.Replacer
+	starts   *starts // of the forms
 }
 
 // Add puts values into the set. Values of under 4 bytes are left out. A value is also recognised as it stands in
@@ -49,9 +50,12 @@ func (s *Secrets) Add(values ...string) {
 	// The longest first: where one secret begins another, the longer one must go as a whole.
 	slices.SortStableFunc(s.forms, func(a, b string) int { return len(b) - len(a) })
 	pairs := make([]string, 0, 2*len(s.forms))
+	begin := new(starts)
 	for _, form := range s.forms {
 		pairs = append(pairs, form, Mark)
+		begin.add(form)
 	}
+	s.starts = begin
 	s.replacer = strings.NewReplacer(pairs...)
 }
 
@@ -81,12 +85,37 @@ func (s *Secrets) Redact(text string) string {
 		return text
 	}
 	s.mu.RLock()
-	replacer := s.replacer
+	replacer, starts := s.replacer, s.starts
 	s.mu.RUnlock()
-	if replacer == nil {
+	if replacer == nil || !starts.in(text) {
 		return text
 	}
 	return replacer.Replace(text)
+}
+
+// starts is a set of the first minSecret bytes of forms, by their hash: almost no text holds one, and Replace copies each.
+type starts [1 << startBits / 64]uint64
+
+const startBits = 12
+
+func (s *starts) add(form string) {
+	h := startHash(form)
+	s[h/64] |= 1 << (h % 64)
+}
+
+// in reports whether a form may stand in text.
+func (s *starts) in(text string) bool {
+	for ; len(text) >= minSecret; text = text[1:] {
+		if h := startHash(text); s[h/64]&(1<<(h%64)) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func startHash(text string) uint32 {
+	start := uint32(text[0]) | uint32(text[1])<<8 | uint32(text[2])<<16 | uint32(text[3])<<24
+	return start * 2654435761 >> (32 - startBits) // Knuth's multiplicative hashing
 }
 
 var (

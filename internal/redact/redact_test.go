@@ -1,6 +1,8 @@
 package redact
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -13,6 +15,33 @@ func TestSecretsThatOverlap(t *testing.T) {
 	secrets.Add("hunter2-and-more", "x-hunter2")
 	assert.Equal(t, "[redacted] [redacted] [redacted]", secrets.Redact("hunter2 hunter2-and-more x-hunter2"))
 	assert.Equal(t, "hunter2", (*Secrets)(nil).Redact("hunter2"))
+}
+
+// Redact leaves alone at once what holds the start of no secret.
+func TestSecretsAtEachPlace(t *testing.T) {
+	var s Secrets
+	s.Add("pass", "quoted\"word", "sp ace")
+	for secret, marked := range map[string]string{"pass": Mark, `quoted\"word`: Mark, "sp+ace": Mark, "pas": "pas", "quoted": "quoted"} {
+		for n := range 10 {
+			before := strings.Repeat("x", n)
+			assert.Equal(t, before+marked, s.Redact(before+secret))
+			assert.Equal(t, before+marked+before, s.Redact(before+secret+before))
+		}
+	}
+}
+
+// BenchmarkRedact looks at the texts of a line of the log.
+func BenchmarkRedact(b *testing.B) {
+	var s Secrets
+	for i := range 10 {
+		s.Add(fmt.Sprintf("a-%d-password", i), strings.Repeat(fmt.Sprint("token", i), 100))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, text := range []string{"File delivered", "trackingId", "14afcdf47b3b4697b1235920d88a6b12", "name", "f-007999.dat", "bytes", "4096", "attempts", "1", "waited", "43.678s"} {
+			_ = s.Redact(text)
+		}
+	}
 }
 
 func TestText(t *testing.T) {
