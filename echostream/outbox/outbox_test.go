@@ -396,6 +396,30 @@ func TestStalePayloadIsMadeAnew(t *testing.T) {
 	assert.Len(t, r.cloud.sends("a"), 3)
 }
 
+// Streams of one lane are never side by side for long.
+func TestStreamThatLagsFindsThePayloads(t *testing.T) {
+	r := newRig(t, disktest.New(1), "a", "b").open()
+	ahead := make(chan struct{})
+	r.cloud.onSend = func(_ context.Context, target string, _ []string) error {
+		if target == "b" {
+			<-ahead
+		}
+		return nil
+	}
+	var names []string
+	for i := range 80 {
+		names = append(names, fmt.Sprintf("file-%02d", i))
+		r.put(names[i])
+	}
+	r.run()
+	r.eventually(func() bool { return len(r.cloud.got("a")) == len(names) }, "a does not get them")
+	close(ahead)
+	r.empty()
+	for _, name := range names {
+		assert.Equal(t, 1, r.cloud.prepared[name], name)
+	}
+}
+
 func TestDamagedFilesAreNeverSent(t *testing.T) {
 	onEachVolume(t, func(t *testing.T, fsys disk.FS) {
 		r := newRig(t, fsys, "a").open()

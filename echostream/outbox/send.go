@@ -13,6 +13,8 @@ const (
 	// maxUnsettled bounds how many entries may have been sent to all targets without the disk knowing: so
 	// many may be sent a second time, with the same tracking id, after a power cut.
 	maxUnsettled = 500
+	// maxLag is how many entries a stream may be behind another one of its lane and still find their payloads made.
+	maxLag = 100
 	// unknownFor is how long after an attempt whose outcome is not known all pauses are short.
 	unknownFor = 5 * time.Minute
 )
@@ -228,8 +230,15 @@ func (o *Outbox) finish(s *stream, b []*preparation, results []error) (settled [
 func (o *Outbox) discardDistant(s *stream, b []*preparation) {
 	var reach uint64 // the last place that another stream is near to
 	for _, other := range s.lane.streams {
-		if next := other.upcoming(2 * o.opts.Batch); other != s && other.target.active && len(next) > 0 {
-			reach = max(reach, next[len(next)-1].place)
+		if other == s || !other.target.active {
+			continue
+		}
+		room := o.opts.Memory / 4
+		for _, e := range other.upcoming(maxLag) {
+			if room -= estimate(e.size); room < 0 {
+				break
+			}
+			reach = max(reach, e.place)
 		}
 	}
 	for _, p := range b {
