@@ -16,7 +16,7 @@ func Backoff(failures int, first, last time.Duration) time.Duration {
 	if shift := max(failures-1, 0); shift < 30 && first < last>>shift {
 		d = first << shift
 	}
-	return d/2 + rand.N(d/2+1)
+	return d - rand.N(d/2+1)
 }
 
 // Sleep waits, and reports whether ctx still lives.

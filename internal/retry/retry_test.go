@@ -127,6 +127,13 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
+// The shortest pause there is is one: in fake time nobody else's turn comes while one is none.
+func TestShortestBackoff(t *testing.T) {
+	for failures := range 100 {
+		assert.Equal(t, time.Duration(1), Backoff(failures, 1, 1))
+	}
+}
+
 func TestLongBackoffs(t *testing.T) {
 	for failures := range 100 {
 		assert.LessOrEqual(t, Backoff(failures, 24*time.Hour, 365*24*time.Hour), 365*24*time.Hour)
