@@ -51,6 +51,11 @@ type Options struct {
 	// Harmless names, for EverySync, the mutations that may stay unseen, each with the reason. The names are
 	// those that EverySync prints. One that is seen all the same, or does not occur, is an error.
 	Harmless map[string]string
+	// Elsewhere names, for EverySync, the mutations that it does not try, each with the proof that does: of a program whose parts have proofs of
+	// their own. One that does not occur is an error.
+	Elsewhere map[string]string
+	// Unmoved has EverySync move no rename and no unlink: of a program with many goroutines, where it is chance which stands next to a sync.
+	Unmoved bool
 	// MinOps is how many operations the scenario has at least; with fewer it has lost some of its steps, which is an error. By default, 1.
 	MinOps int
 	// Setup prepares each new disk: its clock, its capacity. By default, nothing.

@@ -296,6 +296,22 @@ func TestEverySyncFinds(t *testing.T) {
 	require.Len(t, found, 2)
 	require.Contains(t, found[0], "though it should be harmless")
 	require.Contains(t, found[1], "does not occur")
+
+	// What another proof is about is not tried, but has to be there.
+	var tried []string
+	found = record(t, func(tb testing.TB) {
+		tried = disktest.EverySync(tb, disktest.Options{Unmoved: true, Elsewhere: map[string]string{
+			needless: "a test",
+			"without sync in disktest_test.steps.queue.func1": "another",
+			"without sync in nothing":                         "old",
+		}}, superfluous)
+	})
+	require.Len(t, found, 1)
+	require.Contains(t, found[0], "does not occur")
+	require.Equal(t, []string{
+		"without syncdir in disktest_test.steps.queue.func1",
+		"without syncdir in disktest_test.steps.queue.func2 via disk.MkdirAll",
+	}, tried)
 }
 
 func BenchmarkCrashState(b *testing.B) {
