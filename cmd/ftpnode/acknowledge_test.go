@@ -59,6 +59,7 @@ func (r *rig) once(edge string, contents ...string) {
 }
 
 func TestDelivered226(t *testing.T) {
+	t.Parallel()
 	r := newDeliveredRig(t, "30s", echotest.Options{Targets: []string{"archive", "erp"}, Tenant: echotest.Tenant{Audit: true}}).start()
 	require.Contains(t, r.log.wait(t, "FTP is served"), `acknowledge=delivered reason="files.acknowledge says so"`)
 	c := r.login()
@@ -88,6 +89,7 @@ func TestDelivered226(t *testing.T) {
 
 // A file under a temporary name is held; the reply to its rename says that it is delivered.
 func TestDelivered250(t *testing.T) {
+	t.Parallel()
 	r := newDeliveredRig(t, "1s", echotest.Options{Targets: []string{"erp"}}).start()
 	c := r.login()
 	c.store("a.tmp", []byte("a"))
@@ -111,6 +113,7 @@ func TestDelivered250(t *testing.T) {
 
 // Where nothing can be delivered, nothing is taken.
 func TestNothingCanBeDelivered(t *testing.T) {
+	t.Parallel()
 	r := newDeliveredRig(t, "1s", echotest.Options{Targets: []string{"erp"}}).start()
 	c := r.login()
 	r.cloud.UpdateNode("", func(n *echotest.Node) { n.Stopped = true })
@@ -136,12 +139,14 @@ func (r *rig) waiting() int {
 // In an outage the first file is answered 451; then there is 450 before any data, until the definition can be read again. The same file
 // is then the one that was attempted.
 func TestDeliveredInAnOutage(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ off, on func(r *rig) }{
 		"SQS down":         {func(r *rig) { r.cloud.Off(echotest.SQS); r.cloud.Off(echotest.AppSync) }, func(r *rig) { r.cloud.On(echotest.AppSync); r.cloud.On(echotest.SQS) }},
 		"replies are lost": {func(r *rig) { r.cloud.Fault(echotest.Fault{Service: echotest.SQS, Kind: echotest.ReplyLost}) }, func(r *rig) { r.cloud.ClearFaults() }},
 		"one edge denies":  {func(r *rig) { r.cloud.Fault(echotest.Fault{Service: echotest.SQS, Edge: "erp", Kind: echotest.Denied}) }, func(r *rig) { r.cloud.ClearFaults() }},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := newDeliveredRig(t, "1s", echotest.Options{Targets: []string{"archive", "erp"}}).start()
 			client := r.login()
 			require.Equal(t, 226, client.put("before", []byte("before")))
@@ -163,6 +168,7 @@ func TestDeliveredInAnOutage(t *testing.T) {
 
 // A file that was delivered after its 451 is acknowledged when it comes again, once, also after a restart.
 func TestDeliveredAfterIts451(t *testing.T) {
+	t.Parallel()
 	r := newDeliveredRig(t, "1s", echotest.Options{Targets: []string{"erp"}}).start()
 	r.cloud.Fault(echotest.Fault{Service: echotest.SQS, Kind: echotest.Slow, Delay: 3 * time.Second, Count: 1})
 	require.Equal(t, 451, r.login().put("x", []byte("x")))
@@ -180,7 +186,9 @@ func TestDeliveredAfterIts451(t *testing.T) {
 
 // A restart while a client waits: what was attempted goes on, and what was not is its client's again. Nothing comes twice under two ids.
 func TestRestartWhileAClientWaits(t *testing.T) {
+	t.Parallel()
 	t.Run("attempted", func(t *testing.T) {
+		t.Parallel()
 		r := newDeliveredRig(t, "30s", echotest.Options{Targets: []string{"archive", "erp"}}).start()
 		r.cloud.Fault(echotest.Fault{Service: echotest.SQS, Edge: "erp", Kind: echotest.Denied})
 		c := r.login()
@@ -194,6 +202,7 @@ func TestRestartWhileAClientWaits(t *testing.T) {
 		r.once("erp", "x")
 	})
 	t.Run("not attempted", func(t *testing.T) {
+		t.Parallel()
 		r := newDeliveredRig(t, "30s", echotest.Options{Targets: []string{"erp"}}).start()
 		put := r.cloud.Fault(echotest.Fault{Service: echotest.S3, Kind: echotest.ServerError})
 		large := bytes.Repeat([]byte("0123456789abcdef"), 40_000)
@@ -213,6 +222,7 @@ func TestRestartWhileAClientWaits(t *testing.T) {
 
 // What was not attempted when the time is over is taken back, and is not sent when the outage ends.
 func TestNotAttemptedInTime(t *testing.T) {
+	t.Parallel()
 	r := newDeliveredRig(t, "1s", echotest.Options{Targets: []string{"erp"}}).start()
 	r.cloud.Fault(echotest.Fault{Service: echotest.S3, Kind: echotest.ServerError})
 	large := bytes.Repeat([]byte("0123456789abcdef"), 40_000)
@@ -227,6 +237,7 @@ func TestNotAttemptedInTime(t *testing.T) {
 
 // A client that is gone before its file is first sent has not sent it.
 func TestClientThatGoesWhileItWaits(t *testing.T) {
+	t.Parallel()
 	r := newDeliveredRig(t, "30s", echotest.Options{Targets: []string{"erp"}}).start()
 	put := r.cloud.Fault(echotest.Fault{Service: echotest.S3, Kind: echotest.ServerError, Count: 1000})
 	c := r.login()
@@ -241,6 +252,7 @@ func TestClientThatGoesWhileItWaits(t *testing.T) {
 
 // What no edge will ever take is refused, and not kept.
 func TestRefusedWhereItIsToBeDelivered(t *testing.T) {
+	t.Parallel()
 	r := newDeliveredRig(t, "30s", echotest.Options{Targets: []string{"erp"}})
 	r.cloud.UpdateNode("", func(n *echotest.Node) {
 		n.Config = strings.TrimSuffix(n.Config, "}") + `, "message": {"content": "inline"}}`

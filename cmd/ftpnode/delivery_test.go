@@ -71,6 +71,7 @@ func largeSize(t *testing.T) int64 {
 
 // The main job: every file arrives on every edge as it was sent, whatever the client says its type is.
 func TestEveryFileArrives(t *testing.T) {
+	t.Parallel()
 	// A client's MFMT comes within the settle time, also on a machine that is busy.
 	config := strings.Replace(testConfig(t, ""), `"settle": "10ms"`, `"settle": "1s"`, 1)
 	r := newRig(t, echotest.Options{Targets: []string{"archive", "erp"}, Tenant: echotest.Tenant{Audit: true},
@@ -154,6 +155,7 @@ func (r *rig) names(edge string) (names []string) {
 
 // Large and small, inline and bulk: the order in which they were finished holds on each edge, also when SQS and S3 fail a lot.
 func TestOrder(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, echotest.Options{Targets: []string{"archive", "erp"}}).start()
 	for _, f := range []string{
 		"sqs:throttled:every=5", "sqs:reply-lost:every=7", "s3:error:every=4", "sqs:expired-credentials:after=4,count=2",
@@ -185,6 +187,7 @@ func TestOrder(t *testing.T) {
 // SQS may take a batch in part, and what it took cannot be called back: order then ends within that batch, but everything
 // arrives, once.
 func TestPartialFailures(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, echotest.Options{}).start()
 	r.cloud.Off(echotest.SQS) // so that batches fill up
 	c := r.login()
@@ -204,6 +207,7 @@ func TestPartialFailures(t *testing.T) {
 }
 
 func TestSameFileTwiceArrivesTwice(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, echotest.Options{}).start()
 	c := r.login()
 	c.command(200, "TYPE I")
@@ -217,6 +221,7 @@ func TestSameFileTwiceArrivesTwice(t *testing.T) {
 }
 
 func TestLostReplyArrivesOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, echotest.Options{}).start()
 	lost := r.cloud.Fault(echotest.Fault{Service: echotest.SQS, Kind: echotest.ReplyLost, Count: 3})
 	r.login().store("once.csv", []byte("x"))
@@ -230,6 +235,7 @@ var acceptedID = regexp.MustCompile(`File accepted trackingId=([0-9a-f]{32})`)
 
 // What waits when the node stops is delivered by the next one, under the tracking id that it had.
 func TestRestartWithEntriesWaiting(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, echotest.Options{Tenant: echotest.Tenant{Audit: true}}).start()
 	r.cloud.Off(echotest.SQS)
 	c := r.login()
@@ -261,6 +267,7 @@ func TestRestartWithEntriesWaiting(t *testing.T) {
 
 // While EchoStream audits but its endpoint is down, the entry stays; after a restart it is not sent again, only audited.
 func TestRestartBetweenSendingAndAudit(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, echotest.Options{Tenant: echotest.Tenant{Audit: true}}).start()
 	r.cloud.Off(echotest.Audit)
 	content := bytes.Repeat([]byte("x"), 500_000)
@@ -279,6 +286,7 @@ func TestRestartBetweenSendingAndAudit(t *testing.T) {
 
 // Other programs may put files into a user's directory, also while no node runs.
 func TestFilesOfOtherPrograms(t *testing.T) {
+	t.Parallel()
 	config := strings.Replace(testConfig(t, ""), `"settle": "10ms"`, `"settle": "10ms", "quiet": "1s"`, 1)
 	config = strings.Replace(config, `"name": "scanner",`, `"name": "scanner", "directory": "plant-7/line-2",`, 1)
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config}})
@@ -301,6 +309,7 @@ func TestFilesOfOtherPrograms(t *testing.T) {
 }
 
 func TestOrderByUser(t *testing.T) {
+	t.Parallel()
 	config := strings.Replace(testConfig(t, "", `"message": {"order": "user"}`), `"users": [`,
 		`"users": [{"name": "second user", "password": "`+testPassword+`"}, `, 1)
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config}}).start()
@@ -316,6 +325,7 @@ func TestOrderByUser(t *testing.T) {
 }
 
 func TestContentSettings(t *testing.T) {
+	t.Parallel()
 	config := testConfig(t, "", `"message": {"content": "bulk", "contentField": "data", "urlField": "dataUrl"}`)
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config}, ContentKey: "data", URLKey: "dataUrl"}).start()
 	r.log.wait(t, "[WARNING] the messages of this node may not be what their receivers expect", "onlyInSample=content", "onlyInOurs=data,dataUrl", "message.contentField")
@@ -328,6 +338,7 @@ func TestContentSettings(t *testing.T) {
 
 // What can never be delivered is set aside, said, and does not hold up the rest.
 func TestPoisonIsSetAside(t *testing.T) {
+	t.Parallel()
 	config := testConfig(t, "", `"message": {"content": "inline"}`)
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config}}).start()
 	c := r.login()

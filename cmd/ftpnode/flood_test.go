@@ -231,6 +231,7 @@ func mustPut(t *testing.T, d *device, name, content string) (code int, began boo
 }
 
 func TestMaxSizeBeforeAndDuringAnUpload(t *testing.T) {
+	t.Parallel()
 	s := serve(t, drop.Options{MaxSize: 100_000, MinFree: -1})
 	d := s.device()
 	code, err := d.do("ALLO 100001")
@@ -253,12 +254,14 @@ func TestMaxSizeBeforeAndDuringAnUpload(t *testing.T) {
 
 // Uploads that together are too much: what can be finished is, the rest reads 452, and the limit holds at every moment.
 func TestSpoolLimitCountsParallelUploadsTogether(t *testing.T) {
+	t.Parallel()
 	const limit, size, parallel = 1_000_000, 300_000, 6
 	s := serve(t, drop.Options{SpoolLimit: limit, MinFree: -1})
 	limitsHold(t, s, size, parallel, func() bool { return s.used() <= limit })
 }
 
 func TestFreeSpaceCountsParallelUploadsTogether(t *testing.T) {
+	t.Parallel()
 	const size, parallel = 300_000, 6
 	s := serve(t, drop.Options{MinFree: 500_000})
 	s.fs.SetCapacity(1_500_000)
@@ -339,6 +342,7 @@ func limitsHold(t *testing.T, s *served, size, parallel int, holds func() bool) 
 
 // A day of outage at full inflow: it ends in refusals, and what was acknowledged arrives in order, once.
 func TestOutageAtFullInflow(t *testing.T) {
+	t.Parallel()
 	config := strings.Replace(testConfig(t, ""), `"settle": "10ms"`, `"settle": "10ms", "spoolLimit": "600KB"`, 1)
 	config = strings.Replace(config, `"passivePorts"`, `"maxConnectionsPerAddress": 20, "passivePorts"`, 1)
 	r := newRig(t, echotest.Options{Targets: []string{"a", "b"}, Tenant: echotest.Tenant{Audit: true}, Node: echotest.Node{Config: config}}).start()
@@ -415,6 +419,7 @@ type change struct {
 // Clients that overwrite, rename onto and delete the same names while the node takes and removes files: each
 // acknowledged content arrives exactly once, unless a deletion of its name came in between.
 func TestTakingNeverRacesClients(t *testing.T) {
+	t.Parallel()
 	s := serve(t, drop.Options{Settle: time.Millisecond, MinFree: -1})
 	const clients, rounds = 6, 20
 	var clock atomic.Int64

@@ -15,10 +15,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 	"github.com/ftpnode/ftpnode/echostream/node"
 	"github.com/ftpnode/ftpnode/echostream/node/nodetest"
+	"github.com/ftpnode/ftpnode/internal/awsenv"
 	"github.com/ftpnode/ftpnode/internal/freeport"
 	"github.com/ftpnode/ftpnode/internal/logtest"
 )
@@ -82,11 +84,6 @@ func newRig(t *testing.T, opts echotest.Options) *rig {
 	cloud := echotest.NewCloud(opts)
 	t.Cleanup(cloud.Close)
 	r := &rig{t: t, cloud: cloud, env: cloud.Environment(), log: &logBuffer{}, bridge: bridge(), pace: quick}
-	for name, value := range r.env {
-		if strings.HasPrefix(name, "AWS_") {
-			t.Setenv(name, value) // the AWS SDK reads the process's
-		}
-	}
 	r.env["FTPNODE_DATA"] = t.TempDir()
 	r.env["FTPNODE_FTP_ADDR"] = "127.0.0.1:0"
 	t.Cleanup(func() {
@@ -154,7 +151,8 @@ func (r *rig) shutdown() {
 
 // options are those of the node; args are its arguments.
 func (r *rig) options(args ...string) node.Options {
-	return node.Options{Getenv: r.getenv, Stdout: r.log, Args: args, Volume: r.volume, Pace: r.pace}
+	return node.Options{Getenv: r.getenv, Stdout: r.log, Args: args, Volume: r.volume, Pace: r.pace,
+		Client: echostream.Options{AWS: awsenv.Options(r.env)}}
 }
 
 // healthcheck runs the program's health check, and gives what it says.

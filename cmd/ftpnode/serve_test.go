@@ -81,6 +81,7 @@ func (r *frontRig) wantClaimed(files ...[2]string) {
 
 // Without a definition nobody knows what is a temporary name, whose a file is, or for how long an interrupted upload is kept.
 func TestNothingIsClaimedWithoutADefinition(t *testing.T) {
+	t.Parallel()
 	const expired = "partial/kept/plant-7/press/half.bin" // by the default
 	r := newFrontRig(t, "", expired,
 		"drop/plant-7/press/a.txt", "drop/plant-7/press/b.uploading", "drop/plant-7/press/c.txt")
@@ -98,6 +99,7 @@ func TestNothingIsClaimedWithoutADefinition(t *testing.T) {
 
 // A slip in the settings of a user does not give the files away that were received before.
 func TestFilesOfUsersThatAreLeftOut(t *testing.T) {
+	t.Parallel()
 	r := newFrontRig(t, `{"ftp": {"users": [
 		{"name": "press", "passwordHash": "no hash", "directory": "plant-7/press"},
 		{"name": "lathe", "passwordHash": "$argon2id$v=19$m=99999999999999,t=1,p=1$YWFhYWFhYWE$YWFhYWFhYWFhYWFh", "directory": "plant-7/lathe"}]}}`,
@@ -146,6 +148,7 @@ func (f stuckFile) Sync() error {
 
 // A new config waits for an upload that hangs: two drops on one volume would take each other's files for their own.
 func TestNewConfigWaitsForASessionThatHangs(t *testing.T) {
+	t.Parallel()
 	config := func(banner string) string {
 		return fmt.Sprintf(`{"ftp": {"users": [{"name": "scanner", "password": %q}], "banner": %q, "passivePorts": %q}, "files": {"minFree": "1MB"}}`,
 			testPassword, banner, freePorts(t))

@@ -21,6 +21,7 @@ import (
 // Each situation gives one clear line, and when its cause goes away delivery goes on by itself.
 
 func TestWrongPassword(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, echotest.Options{})
 	right := r.env["PASSWORD"]
 	r.env["PASSWORD"] = "not-the-right-password"
@@ -40,6 +41,7 @@ func TestWrongPassword(t *testing.T) {
 }
 
 func TestBadConfigRunsWhatIsValid(t *testing.T) {
+	t.Parallel()
 	config := strings.Replace(testConfig(t, `"idleTimeout": "soon", "colour": "red"`), `"users": [`, `"users": [{"name": "broken"}, `, 1)
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config}}).start()
 	r.log.wait(t, `[ERROR] invalid config: ftp.users[0] has neither password nor passwordHash; write one of them. This user is left out. key=ftp.users[0]`)
@@ -51,6 +53,7 @@ func TestBadConfigRunsWhatIsValid(t *testing.T) {
 }
 
 func TestNoValidUser(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: `{"ftp": {"passivePorts": "` + freePorts(t) + `"}}`}}).start()
 	r.log.wait(t, "[ERROR] invalid config: ftp.users is missing; write it as in", "FTP refuses all log-ins until the node's config has a user. key=ftp.users")
 	r.log.wait(t, "[WARNING] FTP refuses every log-in")
@@ -65,6 +68,7 @@ func TestNoValidUser(t *testing.T) {
 }
 
 func TestHashThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
 	config := strings.Replace(testConfig(t, ""), `"users": [`,
 		`"users": [{"name": "broken", "passwordHash": "$argon2id$v=19$m=99999999999999,t=1,p=1$YWFhYWFhYWE$YWFhYWFhYWFhYWFh"}, `, 1)
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config}}).start()
@@ -75,6 +79,7 @@ func TestHashThatCannotBeUsed(t *testing.T) {
 
 // The one is refused, all others are served, and files are taken.
 func TestUserDirectoryThatCannotBeMade(t *testing.T) {
+	t.Parallel()
 	config := strings.Replace(testConfig(t, ""), `"users": [`, `"users": [{"name": "other", "password": "`+testPassword+`", "directory": "plant/line2"}, `, 1)
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config}})
 	place := filepath.Join(r.env["FTPNODE_DATA"], "drop", "plant", "line2")
@@ -97,6 +102,7 @@ func TestUserDirectoryThatCannotBeMade(t *testing.T) {
 
 // A file without a record is set aside. Put back as NODE_TYPE.md says, it is sent, and what comes after it too.
 func TestUnknownRecordIsSentAgain(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, echotest.Options{Tenant: echotest.Tenant{Audit: true}})
 	dir, name := r.env["FTPNODE_DATA"], "0000000000000001-"+strings.Repeat("ab", 16)
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "outbox"), 0o700))
@@ -115,6 +121,7 @@ func TestUnknownRecordIsSentAgain(t *testing.T) {
 }
 
 func TestCertificateThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
 	config := testConfig(t, `"certificate": "/does/not/exist.pem", "privateKey": "/does/not/exist.key"`)
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config}}).start()
 	r.log.wait(t, "[ERROR] the certificate cannot be used; a self-signed one is")
@@ -124,6 +131,7 @@ func TestCertificateThatCannotBeUsed(t *testing.T) {
 
 // At files.maxTotal uploads are refused, and accepted again when something has left.
 func TestFilesMaxTotal(t *testing.T) {
+	t.Parallel()
 	config := strings.Replace(testConfig(t, ""), `"minFree"`, `"maxTotal": 2, "minFree"`, 1)
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config, Stopped: true}}).start()
 	c := r.login()
@@ -141,6 +149,7 @@ func TestFilesMaxTotal(t *testing.T) {
 
 // A transfer under way may end; what it brought is delivered by the next start.
 func TestStopInMidUpload(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, echotest.Options{}).start()
 	idle := r.login()
 	c := r.login()
@@ -171,6 +180,7 @@ func TestStopInMidUpload(t *testing.T) {
 }
 
 func TestHealthcheck(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, echotest.Options{}).start()
 	dir, address := r.env["FTPNODE_DATA"], r.address()
 	before, err := os.ReadDir(dir)
@@ -198,6 +208,7 @@ func TestHealthcheck(t *testing.T) {
 }
 
 func TestHealthcheckImplicitTLS(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: testConfig(t, `"tls": "implicit"`)}}).start()
 	_, err := r.healthcheck(r.env["FTPNODE_DATA"], r.address())
 	require.NoError(t, err)
@@ -221,6 +232,7 @@ func TestPassivePortsThatAreTaken(t *testing.T) {
 }
 
 func TestPassivePortsThatAreNotPublished(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, echotest.Options{})
 	r.cloud.UpdateNode("", func(n *echotest.Node) {
 		n.Ports = []echotest.Port{{ContainerPort: 2121, HostPort: 2121, Protocol: "tcp"}, {ContainerPort: 30001, HostPort: 30001, Protocol: "tcp"}}

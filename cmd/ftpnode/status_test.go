@@ -112,6 +112,7 @@ func (r *statusRig) look() string {
 
 // Each situation is told alike by the status, the page, the health check and the log, and when its cause goes away all is well again.
 func TestSituationsAreTold(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		opts  echotest.Options
@@ -206,6 +207,7 @@ func TestSituationsAreTold(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			r := newStatusRig(t, c.opts)
 			if c.name == "full disk" {
 				r.env["FTPNODE_DATA"] = nodetest.SmallVolume(t)
@@ -270,6 +272,7 @@ func fillVolume(t *testing.T, dir string) {
 
 // A node that was told to stop, or was never started, says nothing; its health check does.
 func TestStatusOfANodeThatDoesNotRun(t *testing.T) {
+	t.Parallel()
 	r := newStatusRig(t, echotest.Options{})
 	_, err := r.run("status")
 	require.ErrorIs(t, err, status.ErrNoNode)
@@ -286,6 +289,7 @@ func TestStatusOfANodeThatDoesNotRun(t *testing.T) {
 
 // A file that no edge will ever take is sent again when what was wrong is mended: from the page, and by the command.
 func TestFailedFiles(t *testing.T) {
+	t.Parallel()
 	r := newStatusRig(t, echotest.Options{Tenant: echotest.Tenant{Audit: true}}, `"message": {"content": "inline"}`)
 	r.start()
 	r.log.wait(t, "The status page is served")
@@ -339,6 +343,7 @@ func TestFailedFiles(t *testing.T) {
 }
 
 func TestStatusTellsOfDevices(t *testing.T) {
+	t.Parallel()
 	r := newStatusRig(t, echotest.Options{})
 	r.start()
 	r.log.wait(t, "The status page is served")
@@ -375,6 +380,7 @@ func TestStatusTellsOfDevices(t *testing.T) {
 
 // What devices try in vain is told by the status, on the page and in the log, with what to change; it makes no node unhealthy.
 func TestStatusTellsWhatDevicesTried(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		ftp    string // of the config
@@ -420,6 +426,7 @@ func TestStatusTellsWhatDevicesTried(t *testing.T) {
 		}, "HTTP on the FTP port", "use an FTP client"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			r := newStatusRigFTP(t, echotest.Options{}, c.ftp)
 			r.start()
 			r.log.wait(t, "The status page is served")
@@ -478,6 +485,7 @@ func (r *statusRig) find(want func(node.Devices) bool) (found node.Devices) {
 // What is wrong is told within seconds, although the definition is read every ten minutes only: the first file that cannot be sent has the node look
 // at its cloud. When that is back, nothing waits for the end of a long pause.
 func TestOutageIsToldWithinSeconds(t *testing.T) {
+	t.Parallel()
 	r := newStatusRig(t, echotest.Options{})
 	r.pace = node.Pace{FirstRetry: 10 * time.Millisecond, LastRetry: 100 * time.Millisecond, SlowRetry: time.Hour, Poll: time.Hour, PollIdle: time.Hour}
 	r.start()
@@ -496,6 +504,7 @@ func TestOutageIsToldWithinSeconds(t *testing.T) {
 
 // The page comes, moves and goes with the config, and no port is opened without it.
 func TestPageIsOffByDefault(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, echotest.Options{}).start()
 	assert.Empty(t, r.log.find("The status page is served"))
 	port := freeport.Range(t, 1)

@@ -15,6 +15,7 @@ import (
 
 // TestNode takes the node through what every node goes through.
 func TestNode(t *testing.T) {
+	t.Parallel()
 	nodetest.Suite(t, func(t *testing.T) nodetest.Bridge {
 		address := nodetest.Address(t)
 		return nodetest.Bridge{

@@ -59,6 +59,7 @@ func unpackVolume(t *testing.T, archive, dir string) {
 // What the version before has left is delivered in its old order, before anything new. testdata/format-1.tar.gz was written by that version
 // (8ce45e8): it was stopped within the settle time, and SQS was away.
 func TestOldVolumeIsTakenOver(t *testing.T) {
+	t.Parallel()
 	config := strings.Replace(testConfig(t, "", `"message": {"content": "inline"}`), `"settle": "10ms"`, `"settle": "10ms", "quiet": "1s"`, 1)
 	r := newRig(t, echotest.Options{Node: echotest.Node{Config: config}})
 	dir := r.env["FTPNODE_DATA"]
@@ -105,6 +106,7 @@ func mustGlob(t *testing.T, pattern string) []string {
 
 // A volume is taken over by its format: only then is the format changed.
 func TestFormatStaysUntilTheVolumeIsTakenOver(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, echotest.Options{})
 	dir := r.env["FTPNODE_DATA"]
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "format"), []byte("1\n"), 0o600))

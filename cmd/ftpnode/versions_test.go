@@ -19,6 +19,7 @@ import (
 func inEachLife(t *testing.T, test func(r *rig, c *ftpClient, again func(*ftpClient) *ftpClient)) {
 	for name, start := range map[string]func(*rig) *rig{"runs on": nil, "stopped": (*rig).start, "killed": (*rig).startProcess} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			config := strings.Replace(testConfig(t, ""), `"settle": "10ms"`, `"settle": "2s"`, 1)
 			r := newRig(t, echotest.Options{Targets: []string{"archive", "erp"}, Node: echotest.Node{Config: config}})
 			login := func() *ftpClient {
@@ -69,6 +70,7 @@ func (r *rig) all(n int, text func(f echotest.File, content string) string) []st
 
 // Each version that was acknowledged arrives, in the order of the replies that ended it, whether it was uploaded under the name or renamed to it.
 func TestEveryVersionArrivesInOrder(t *testing.T) {
+	t.Parallel()
 	inEachLife(t, func(r *rig, c *ftpClient, again func(*ftpClient) *ftpClient) {
 		const versions = 24
 		var want []string
@@ -99,6 +101,7 @@ func TestEveryVersionArrivesInOrder(t *testing.T) {
 
 // The order is that of the 226, whatever times are set, and in whatever order.
 func TestTimesDoNotChangeTheOrder(t *testing.T) {
+	t.Parallel()
 	inEachLife(t, func(r *rig, c *ftpClient, again func(*ftpClient) *ftpClient) {
 		const files = 6
 		modified := func(i int) time.Time { return time.Date(2020, 1, 1, 0, files-i, 0, 0, time.UTC) } // the first one is the newest
@@ -122,6 +125,7 @@ func TestTimesDoNotChangeTheOrder(t *testing.T) {
 
 // A folder with a temporary name is finished when it is renamed: its files come after what was finished before that, in their own order.
 func TestFolderIsRenamedFromATemporaryName(t *testing.T) {
+	t.Parallel()
 	inEachLife(t, func(r *rig, c *ftpClient, again func(*ftpClient) *ftpClient) {
 		for _, temporary := range []string{"batch.tmp", ".batch"} {
 			c.command(257, "MKD %s", temporary)

@@ -44,6 +44,7 @@ func stored(dir string) (items []nodetest.Item, err error) {
 }
 
 func TestNode(t *testing.T) {
+	t.Parallel()
 	nodetest.Suite(t, func(*testing.T) nodetest.Bridge { return bridge() })
 }
 

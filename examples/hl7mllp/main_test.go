@@ -96,6 +96,7 @@ func (s *sender) send(text string) (code, controlID, reason string, err error) {
 }
 
 func TestNode(t *testing.T) {
+	t.Parallel()
 	nodetest.Suite(t, func(t *testing.T) nodetest.Bridge { return bridge(nodetest.Address(t), "") })
 }
 

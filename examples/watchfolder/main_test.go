@@ -12,6 +12,7 @@ import (
 func TestMain(m *testing.M) { nodetest.Main(m, main) }
 
 func TestNode(t *testing.T) {
+	t.Parallel()
 	nodetest.Suite(t, func(*testing.T) nodetest.Bridge {
 		return nodetest.Bridge{Data: "WATCHFOLDER_DATA", Config: `{"quiet": "20ms"}`, Feed: place}
 	})

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/echofile"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/internal/awsenv"
 )
 
 // visibility is a little more than SQS hides what was received, by default.
@@ -37,14 +37,9 @@ const ahead = 40
 func newSources(t *testing.T, cloud *echotest.Cloud, b Bridge) *sources {
 	cloud.SetNode(echotest.Node{Name: "scanner"})
 	env := cloud.EnvironmentOf("scanner")
-	for name, value := range env {
-		if strings.HasPrefix(name, "AWS_") {
-			t.Setenv(name, value) // the AWS SDK reads the process's
-		}
-	}
 	e, err := echostream.EnvironmentFrom(func(name string) string { return env[name] })
 	require.NoError(t, err)
-	client, err := echostream.New(e, echostream.Options{})
+	client, err := echostream.New(e, echostream.Options{AWS: awsenv.Options(env)})
 	require.NoError(t, err)
 	s := &sources{
 		cloud: cloud, bulk: client.NewBulk(echostream.BulkOptions{}), plain: b.MessageType.Name != "echo.file",

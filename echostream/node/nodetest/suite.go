@@ -48,7 +48,7 @@ var sending, receiving = []test{
 	{"ReadOnlyVolume", true, readOnlyVolume},
 }
 
-// Suite takes the node through all of it, each case with a new bridge, cloud and volume.
+// Suite takes the node through all of it, each case with a new bridge, cloud and volume. They run side by side, as they mostly wait.
 func Suite(t *testing.T, bridge func(t *testing.T) Bridge) {
 	cases := sending
 	if bridge(t).Received != nil {
@@ -56,6 +56,7 @@ func Suite(t *testing.T, bridge func(t *testing.T) Bridge) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			if !c.small {
 				c.run(t, New(t, bridge(t)))
 				return
