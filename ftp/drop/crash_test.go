@@ -42,7 +42,7 @@ func TestEveryFault(t *testing.T) {
 	disktest.InOrder(t, func(t *testing.T) {
 		disktest.EveryFault(t, crashOptions(), func() disktest.Scenario {
 			// Pauses that a disk that fails for ever does not fill with attempts.
-			l := &life{files: map[string]*upload{}, retry: 100 * time.Millisecond}
+			l := &life{files: map[string]*upload{}, retry: 2 * time.Second}
 			return l.scenario(l.run)
 		})
 	})
