@@ -438,7 +438,7 @@ func TestAppendThatFails(t *testing.T) {
 }
 
 // A Drop is opened while a Commit of the one before still hangs in the disk: that can only fail, and what the new one has
-// under way or has acknowledged is not touched.
+// under way, or is about to acknowledge, is not touched.
 func TestCommitOfADropBefore(t *testing.T) {
 	for at, op := range map[string]disktest.Kind{
 		"syncing the file": disktest.Sync,
@@ -451,14 +451,17 @@ func TestCommitOfADropBefore(t *testing.T) {
 				old := r.begin("/a", Start{}, "by the old one")
 				hanging.at = op
 				var other *Upload
+				committed := make(chan error, 1)
 				hanging.meanwhile = func() {
 					r.stopDrop()
 					r.startDrop()
-					r.put("/a", "by the new one")
+					anew := r.begin("/a", Start{}, "by the new one")
+					go func() { committed <- anew.Commit() }() // the outbox takes it when it is done with the one that hangs
 					other = r.begin("/b", Start{}, "the first half, ")
 				}
 				require.Error(t, old.Commit())
 				require.Nil(t, hanging.meanwhile, "it has hung")
+				require.NoError(t, <-committed)
 				r.pass(time.Hour)
 				r.wantSent("scanner:before=0", "scanner:a=by the new one")
 				_, err := other.Write([]byte("the second half"))
