@@ -250,15 +250,22 @@ func (d *Drop) accepted(user string, remote netip.Addr, e outbox.Entry) {
 
 // sweep removes interrupted uploads that nobody has resumed in time.
 func (d *Drop) sweep() {
-	d.uploads.sweep(".", d.opts.PartialExpiry, func(p string, fi fs.FileInfo, err error) {
+	warn := func(p string, err error) {
 		user, name := d.users.owner(p)
-		log := d.lines.Logger(netip.Prefix{}).With("user", user).With("name", name)
-		if err != nil {
-			log.Warn("cannot remove an interrupted upload", "error", named(name, err))
-			return
+		d.lines.Logger(netip.Prefix{}).Warn("cannot remove an interrupted upload", "user", user, "name", name, "error", named(name, err))
+	}
+	err := d.uploads.eachKept(".", func(p string, _ fs.FileInfo) {
+		switch fi, err := d.uploads.expireKept(p, d.opts.PartialExpiry); {
+		case err != nil:
+			warn(p, err)
+		case fi != nil:
+			user, name := d.users.owner(p)
+			d.lines.Logger(netip.Prefix{}).Info("removed an interrupted upload that was not resumed", "user", user, "name", name, "bytes", fi.Size(), "after", d.opts.PartialExpiry)
 		}
-		log.Info("removed an interrupted upload that was not resumed", "bytes", fi.Size(), "after", d.opts.PartialExpiry)
 	})
+	if err != nil {
+		warn(".", err)
+	}
 }
 
 // asDue returns ErrDue for the error of an entry that cannot be changed any more, or has left; else err.

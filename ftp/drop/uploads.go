@@ -221,60 +221,28 @@ func (a *uploads) removeOpen() (int, error) {
 	return len(entries), nil
 }
 
-// eachKept visits the interrupted uploads below dir. One that goes meanwhile may be left out.
-func (a *uploads) eachKept(dir string, visit func(p string, fi fs.FileInfo)) error {
+// eachKept visits the interrupted uploads below dir, and removes directories that are empty. One that goes meanwhile may be left out. The error is of
+// directories that cannot be read.
+func (a *uploads) eachKept(dir string, visit func(p string, fi fs.FileInfo)) (failed error) {
 	entries, err := a.fs.ReadDir(kept(dir))
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, e := range entries {
 		p := path.Join(dir, e.Name())
 		if e.IsDir() {
-			if err := a.eachKept(p, visit); err != nil {
-				return err
-			}
-			continue
-		}
-		if fi, err := e.Info(); err == nil && fi.Mode().IsRegular() {
+			failed = errors.Join(failed, a.eachKept(p, visit))
+			a.removeKeptDir(p)
+		} else if fi, err := e.Info(); err == nil && fi.Mode().IsRegular() {
 			visit(p, fi)
 		}
 	}
-	return nil
+	return failed
 }
 
-// sweep removes the interrupted uploads below dir that are so old, calls tell for each, and removes directories that are empty. It
-// reports whether dir is.
-func (a *uploads) sweep(dir string, age time.Duration, tell func(p string, fi fs.FileInfo, err error)) bool {
-	entries, err := a.fs.ReadDir(kept(dir))
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			tell(dir, nil, err)
-		}
-		return false
-	}
-	left := len(entries)
-	for _, e := range entries {
-		p := path.Join(dir, e.Name())
-		gone := false
-		if e.IsDir() {
-			gone = a.sweep(p, age, tell) && a.removeKeptDir(p) == nil
-		} else if fi, err := a.expireKept(p, age); fi != nil || err != nil {
-			gone = err == nil
-			tell(p, fi, err)
-		}
-		if gone {
-			left--
-		}
-	}
-	return left == 0
-}
-
-// removeKeptDir removes an empty directory. The lock keeps it from going while a file is to come; if one has come, it fails.
-func (a *uploads) removeKeptDir(p string) error {
+// removeKeptDir removes a directory if it is empty. The lock keeps it from going while a file is to come.
+func (a *uploads) removeKeptDir(p string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.fs.Remove(kept(p))
+	_ = a.fs.Remove(kept(p)) // if it fails, something is in it
 }
