@@ -189,6 +189,9 @@ func TestWrongMachineClock(t *testing.T) {
 	for _, ahead := range []time.Duration{
 		-20 * year, -8 * day, -3 * time.Hour, -10 * time.Minute, 10 * time.Minute, 3 * time.Hour, 8 * day, 20 * year,
 	} {
+		if race.Enabled && ahead.Abs() != 3*time.Hour { // the race detector sees in two what it sees in all; .ci/prove tries them
+			continue
+		}
 		for _, atStart := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s atStart=%t", ahead, atStart), func(t *testing.T) {
 				outage(t, func(r *outagetest.Rig) {

@@ -91,9 +91,9 @@ func (o Options) newFS() *FS {
 	return f
 }
 
-// raceOps is about how many operations are tried under the race detector, evenly spread. It makes each state ten times as slow, and
-// sees in some of them what it sees in all. -crash.seeds has all tried.
-const raceOps = 32
+// Under the race detector about raceOps operations are tried, evenly spread; if there are more, in raceSeeds mixtures at most. It makes each state ten times as
+// slow, and sees in some of them what it sees in all. -crash.seeds has all tried.
+const raceOps, raceSeeds = 32, 2
 
 // tries reports whether an operation, of total, is to be tried.
 func tries(op, total int) bool {
@@ -113,7 +113,7 @@ const maxFailures = 3
 // (nothing kept, everything kept, killed, and the mixtures) twice with a crash before that operation: the first time it
 // recovers and checks; the second time the power is cut once more in the middle of the recovery, or right after
 // it, and it recovers again and checks. It gives the number of states checked. Under the race detector it tries about 32 of the
-// operations, unless -crash.seeds is given.
+// operations in 2 mixtures, unless -crash.seeds is given.
 //
 // A failure tells the operation and the policy, the trace of the run, and the flags that repeat it alone:
 //
@@ -121,6 +121,13 @@ const maxFailures = 3
 func EveryCrash(t testing.TB, opts Options, scenario func() Scenario) (states int) {
 	t.Helper()
 	opts = opts.withDefaults()
+	total, err := opts.dryRun(scenario)
+	if err != nil {
+		t.Fatalf("without a crash: %v", err)
+	}
+	if race.Enabled && *seeds == 0 && total > raceOps {
+		opts.Seeds = min(opts.Seeds, raceSeeds)
+	}
 	policies := opts.policies()
 	if *onlyPolicy != "" {
 		policy, err := ParsePolicy(*onlyPolicy)
@@ -128,10 +135,6 @@ func EveryCrash(t testing.TB, opts Options, scenario func() Scenario) (states in
 			t.Fatal(err)
 		}
 		policies = []Policy{policy}
-	}
-	total, err := opts.dryRun(scenario)
-	if err != nil {
-		t.Fatalf("without a crash: %v", err)
 	}
 	failures := 0
 	for op := range total + 1 {
