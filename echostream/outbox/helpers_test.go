@@ -407,6 +407,13 @@ func (r *rig) lookup(key string) Entry {
 	return e
 }
 
+// lineOfJSON is v as a line of the journal.
+func lineOfJSON(v any) []byte {
+	var l lines
+	l.add(v)
+	return l.data.Bytes()
+}
+
 func ptr[T any](v T) *T { return &v }
 
 // totals are the Stats without those of targets.

@@ -58,8 +58,17 @@ type segment struct {
 
 // lines are those of one round.
 type lines struct {
-	data []byte
+	data bytes.Buffer
 	of   []lineOf
+}
+
+// add adds a line, and returns its length. It is for lines that cannot fail: Put and Edit have checked what comes from outside.
+func (l *lines) add(v any) (bytes int64) {
+	before := l.data.Len()
+	if err := encodeLine(&l.data, v); err != nil {
+		panic(err)
+	}
+	return int64(l.data.Len() - before)
 }
 
 // lineOf is what a line, or a part of one, is about.
@@ -78,23 +87,23 @@ func newJournal(fsys disk.FS, dir string, header func() header, mu sync.Locker) 
 
 // add puts lines into the next round. The lines of one entry must be added in the order of what they say, so
 // mu is held from reading the state until after add.
-func (j *journal) add(added lines) *round[lines] {
-	return j.rounds.add(func(l *lines) {
-		l.data = append(l.data, added.data...)
-		l.of = append(l.of, added.of...)
-	})
-}
+func (j *journal) add(put func(*lines)) *round[lines] { return j.rounds.add(put) }
 
-// wait returns nil when the lines of the round are durable. After an error they may be on
+// wait returns nil when the lines of the round are durable, or there is no round. After an error they may be on
 // the disk or not, and can be added again.
-func (j *journal) wait(r *round[lines]) error { return j.rounds.wait(r) }
+func (j *journal) wait(r *round[lines]) error {
+	if r == nil {
+		return nil
+	}
+	return j.rounds.wait(r)
+}
 
 // write makes the lines of a round durable.
 func (j *journal) write(l *lines) error {
-	if len(l.data) == 0 {
+	if l.data.Len() == 0 {
 		return nil
 	}
-	if err := j.reserve.use(func() error { return j.append(l.data) }); err != nil {
+	if err := j.reserve.use(func() error { return j.append(l.data.Bytes()) }); err != nil {
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		for _, line := range l.of {
@@ -108,7 +117,7 @@ func (j *journal) write(l *lines) error {
 	for _, line := range l.of {
 		j.place(line.entry, s, line.bytes)
 	}
-	s.size += int64(len(l.data))
+	s.size += int64(l.data.Len())
 	return nil
 }
 
@@ -159,18 +168,17 @@ func (j *journal) place(e *entry, s *segment, bytes int64) {
 
 // create makes a new segment, durable with its name before anything relies on it.
 func (j *journal) create() (*segment, error) {
-	first, err := encodeLine(j.header())
-	if err != nil {
-		return nil, err
-	}
+	var first lines
+	first.add(j.header())
 	// A number that failed is not used again: what is left of it is not known.
 	j.number++
-	s := &segment{number: j.number, name: path.Join(j.dir, segmentName(j.number)), size: int64(len(first))}
+	s := &segment{number: j.number, name: path.Join(j.dir, segmentName(j.number)), size: int64(first.data.Len())}
+	var err error
 	s.file, err = j.fs.OpenFile(s.name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err = disk.WriteAll(s.file, first); err == nil {
+	if err = disk.WriteAll(s.file, first.data.Bytes()); err == nil {
 		// The header needs no sync of its own: the round that wanted the segment syncs it.
 		// Protects: the segment's name. A record whose file has no name is no record.
 		err = j.fs.SyncDir(j.dir)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -280,34 +281,34 @@ func (o *Outbox) Close() error {
 	return o.journal.close()
 }
 
-// write adds the records of entries to the journal's next round.
+// write adds the records of entries to the journal's next round; nil: there is nothing to write.
 func (o *Outbox) write(entries ...*entry) *round[lines] { return o.writeWith(nil, entries...) }
 
 // writeWith adds a further line, which is about several entries, or none. What a failed round may have left on the disk is made up for first: the
 // records of its entries as they are now.
 func (o *Outbox) writeWith(further *journalLine, entries ...*entry) *round[lines] {
-	var l lines
-	written := map[*entry]bool{}
-	for _, e := range append(o.journal.owed, entries...) {
-		if e.state != left && !written[e] { // once: a disk that fails for long owes the same ones again and again
+	if owed := o.journal.owed; len(owed) > 0 {
+		o.journal.owed = nil
+		written := map[*entry]bool{} // once: a disk that fails for long owes the same ones again and again
+		entries = slices.DeleteFunc(slices.Concat(owed, entries), func(e *entry) bool {
+			again := written[e]
 			written[e] = true
-			text := mustEncode(o.recordOf(e))
-			l.data = append(l.data, text...)
-			l.of = append(l.of, lineOf{e, int64(len(text))})
+			return again
+		})
+	}
+	if len(entries) == 0 && further == nil {
+		return nil
+	}
+	return o.journal.add(func(l *lines) {
+		var r record
+		for _, e := range entries {
+			if e.state != left {
+				r = o.recordOf(e)
+				l.of = append(l.of, lineOf{e, l.add(&r)})
+			}
 		}
-	}
-	o.journal.owed = nil
-	if further != nil {
-		l.data = append(l.data, mustEncode(further)...)
-	}
-	return o.journal.add(l)
-}
-
-// mustEncode is for lines that cannot fail: Put and Edit have checked what comes from outside.
-func mustEncode(v any) []byte {
-	text, err := encodeLine(v)
-	if err != nil {
-		panic(err)
-	}
-	return text
+		if further != nil {
+			l.add(further)
+		}
+	})
 }

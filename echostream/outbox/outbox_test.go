@@ -589,8 +589,7 @@ func TestUnrecordedProgressHoldsTheTargetUp(t *testing.T) {
 }
 
 func TestNewerFormatIsRefusedAndUntouched(t *testing.T) {
-	line, err := encodeLine(map[string]any{"format": format + 1, "unheard": "of"})
-	require.NoError(t, err)
+	line := lineOfJSON(map[string]any{"format": format + 1, "unheard": "of"})
 	for name, content := range map[string]string{
 		"outbox/0000000000000009.journal":                                string(line) + "whatever",
 		"outbox/" + baseName(3, strings.Repeat("ab", 16)) + recordSuffix: `{"format": 3, "seq": {}}`,
@@ -615,11 +614,9 @@ func TestGoldenFormat(t *testing.T) {
 	journal := `108d6041 {"format":1,"next":41}
 ` // the header; the records follow
 	record := `{"seq":42,"id":"` + id + `","name":"a.csv","lane":"scanner","size":4,"modified":"2026-11-07T16:05:09.5Z","accepted":"2026-11-07T16:05:10Z","meta":{"user":"scanner"},"retries":2,"acked":["a"]}`
-	header, err := encodeLine(header{Format: 1, Next: 41})
-	require.NoError(t, err)
+	header := lineOfJSON(header{Format: 1, Next: 41})
 	assert.Equal(t, journal, string(header))
-	line, err := encodeLine(json.RawMessage(record))
-	require.NoError(t, err)
+	line := lineOfJSON(json.RawMessage(record))
 
 	fsys := disktest.New(1)
 	require.NoError(t, disk.MkdirAll(fsys, "outbox", 0o700))

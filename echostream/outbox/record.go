@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -177,16 +178,20 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // errDamaged is the error for a line that is torn or was changed.
 var errDamaged = errors.New("the line is damaged")
 
-// encodeLine frames v as a line of the journal: 8 hex digits of the CRC-32C of the JSON, a space, the
+// encodeLine adds v as a line of the journal: 8 hex digits of the CRC-32C of the JSON, a space, the
 // JSON, a line feed. The checksum tells a line that a power cut has torn.
-func encodeLine(v any) ([]byte, error) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
+func encodeLine(to *bytes.Buffer, v any) error {
+	start := to.Len()
+	to.WriteString("00000000 ")
+	if err := json.NewEncoder(to).Encode(v); err != nil {
+		to.Truncate(start)
+		return err
 	}
-	line := make([]byte, 0, len(data)+10)
-	line = fmt.Appendf(line, "%08x ", crc32.Checksum(data, castagnoli))
-	return append(append(line, data...), '\n'), nil
+	line := to.Bytes()[start:]
+	var sum [4]byte
+	binary.BigEndian.PutUint32(sum[:], crc32.Checksum(line[9:len(line)-1], castagnoli))
+	hex.Encode(line, sum[:])
+	return nil
 }
 
 // lineJSON is the JSON of a line, with or without its line feed.
@@ -200,7 +205,7 @@ func lineJSON(line []byte) ([]byte, error) {
 		return nil, errDamaged
 	}
 	data := line[9:]
-	if crc := crc32.Checksum(data, castagnoli); [4]byte{byte(crc >> 24), byte(crc >> 16), byte(crc >> 8), byte(crc)} != sum {
+	if crc32.Checksum(data, castagnoli) != binary.BigEndian.Uint32(sum[:]) {
 		return nil, errDamaged
 	}
 	return data, nil

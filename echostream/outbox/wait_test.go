@@ -154,7 +154,7 @@ func TestWaitAfterTheClockWasSet(t *testing.T) {
 				const id = "0123456789ab4def8123456789abcdef"
 				require.NoError(t, disk.MkdirAll(fsys, "outbox", 0o700))
 				now := time.Now()
-				lines := slices.Concat(mustEncode(header{Format: format, Next: 2}), mustEncode(record{
+				lines := slices.Concat(lineOfJSON(header{Format: format, Next: 2}), lineOfJSON(record{
 					Seq: 1, ID: id, Name: "a", Size: 1, Accepted: now, ModTime: now, Wait: 10 * time.Second, Until: now.Add(c.until),
 				}))
 				require.NoError(t, writeFile(fsys, "outbox/0000000000000001.journal", string(lines)))
@@ -327,7 +327,7 @@ func TestKeyOf(t *testing.T) {
 	fsys := disktest.New(1)
 	const id = "0123456789ab4def8123456789abcdef"
 	require.NoError(t, disk.MkdirAll(fsys, "outbox", 0o700))
-	lines := slices.Concat(mustEncode(header{Format: 1, Next: 2}), mustEncode(record{Seq: 1, ID: id, Name: "a", Size: 1, Meta: json.RawMessage(`"u"`)}))
+	lines := slices.Concat(lineOfJSON(header{Format: 1, Next: 2}), lineOfJSON(record{Seq: 1, ID: id, Name: "a", Size: 1, Meta: json.RawMessage(`"u"`)}))
 	require.NoError(t, writeFile(fsys, "outbox/0000000000000001.journal", string(lines)))
 	require.NoError(t, writeFile(fsys, "outbox/"+baseName(1, id)+dataSuffix, "a"))
 	r := newRig(t, fsys)
