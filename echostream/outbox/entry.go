@@ -38,15 +38,19 @@ type entry struct {
 
 	hold       *hold // nil: it does not wait
 	lane       *lane
-	prev, next *entry    // in the lane
-	older      *entry    // the version of the key before
-	acked      []*target // have acknowledged or refused it
-	refused    []Refusal
+	prev, next *entry   // in the lane
+	answers    *answers // nil: none
 	tentative  *tentative
 	replaces   *entry // leaves before this one does
 	replacedBy *entry
 	exit       *exit    // how it leaves, if its state is leaving
 	segment    *segment // where its latest line stands
+}
+
+// answers are what targets have said about an entry.
+type answers struct {
+	from    []*target // have acknowledged or refused it
+	refused []Refusal
 }
 
 // hold is an entry's wait. It never changes.
@@ -131,7 +135,7 @@ func (o *Outbox) recordOf(e *entry) record {
 	r := record{
 		Seq: e.seq, ID: e.id.String(), Size: e.size, ModTime: jsonTime(e.modTime()), Accepted: e.acceptedAt(), Meta: e.meta,
 		From: e.from, Sent: e.state == sent || e.state == leaving && e.exit.kind == delivered, Retries: int(e.attempts),
-		Refused: e.refused, Round: int(e.round),
+		Acked: e.takers(), Refused: e.refused(), Round: int(e.round),
 	}
 	r.Name, r.NameBytes = textOrBytes(e.name)
 	r.Lane, r.LaneBytes = textOrBytes(e.lane.name)
@@ -160,7 +164,6 @@ func (o *Outbox) recordOf(e *entry) record {
 	if t := e.tentative; t != nil {
 		r.Tentative, r.Attempted = true, t.attempted
 	}
-	r.Acked = e.takers()
 	return r
 }
 
@@ -171,7 +174,7 @@ func (o *Outbox) restore(e *entry, r *record) {
 		seq: e.seq, id: e.id, segment: e.segment, bytes: e.bytes,
 		name: r.name(), key: r.key(), from: r.From, meta: r.Meta, size: r.Size,
 		accepted: r.Accepted.UnixNano(), place: r.Place, state: waiting, yield: r.Yield, lane: o.laneOf(r.lane()),
-		attempts: uint32(r.Retries), refused: r.Refused, round: uint32(r.Round),
+		attempts: uint32(r.Retries), round: uint32(r.Round),
 	}
 	switch {
 	case r.Void:
@@ -201,24 +204,47 @@ func (o *Outbox) restore(e *entry, r *record) {
 		e.settle(o.target(name))
 	}
 	for _, refusal := range r.Refused {
-		e.settle(o.target(refusal.Target))
+		e.refuse(o.target(refusal.Target), refusal.Error)
 	}
 	if e.key == "" && o.opts.KeyOf != nil {
 		e.key = o.opts.KeyOf(o.public(e))
 	}
+	e.shareName()
+}
+
+// shareName keeps one string in memory where the key ends in the name.
+func (e *entry) shareName() {
 	if strings.HasSuffix(e.key, e.name) {
-		e.name = e.key[len(e.key)-len(e.name):] // one string in memory
+		e.name = e.key[len(e.key)-len(e.name):]
 	}
 }
 
 // settle notes that t needs e no more.
 func (e *entry) settle(t *target) {
+	if e.answers == nil {
+		e.answers = &answers{}
+	}
 	if !e.settledFor(t) {
-		e.acked = append(e.acked, t)
+		e.answers.from = append(e.answers.from, t)
 	}
 }
 
-func (e *entry) settledFor(t *target) bool { return slices.Contains(e.acked, t) }
+// refuse notes that t will never take e.
+func (e *entry) refuse(t *target, why string) {
+	e.settle(t)
+	e.answers.refused = append(e.answers.refused, Refusal{t.name, why})
+}
+
+func (e *entry) settledFor(t *target) bool {
+	return e.answers != nil && slices.Contains(e.answers.from, t)
+}
+
+func (e *entry) refused() []Refusal {
+	if e.answers == nil {
+		return nil
+	}
+	return e.answers.refused
+}
 
 // settledForAll reports whether no active target waits for e. There must be one.
 func (o *Outbox) settledForAll(e *entry) bool {
@@ -299,7 +325,7 @@ func (o *Outbox) place(e *entry) {
 
 // placeOlder has the older versions of e's key go, which its coming may have made due.
 func (o *Outbox) placeOlder(e *entry) {
-	for old := e.older; old != nil; old = old.older {
+	for old := o.older[e]; old != nil; old = o.older[old] {
 		o.place(old)
 	}
 }
@@ -327,18 +353,28 @@ func (o *Outbox) linkKey(e *entry) {
 	}
 	newest := o.keys[dir][base]
 	if newest == nil || newest.place < e.place {
-		e.older = newest
+		o.setOlder(e, newest)
 		o.keys[dir][base] = e
 	} else {
 		at := newest
-		for at.older != nil && at.older.place > e.place {
-			at = at.older
+		for o.older[at] != nil && o.older[at].place > e.place {
+			at = o.older[at]
 		}
-		e.older, at.older = at.older, e
+		o.setOlder(e, o.older[at])
+		o.setOlder(at, e)
 	}
 	u := o.usage[topOf(e.key)]
 	u.files, u.bytes = u.files+1, u.bytes+e.size
 	o.usage[topOf(e.key)] = u
+}
+
+// setOlder makes old, or nothing, the version of e's key before e.
+func (o *Outbox) setOlder(e, old *entry) {
+	if old == nil {
+		delete(o.older, e)
+	} else {
+		o.older[e] = old
+	}
 }
 
 // unlinkKey forgets e's key.
@@ -349,21 +385,21 @@ func (o *Outbox) unlinkKey(e *entry) {
 	dir, base := path.Split(e.key)
 	at := o.keys[dir][base]
 	if at == e {
-		if o.keys[dir][base] = e.older; e.older == nil {
+		if o.keys[dir][base] = o.older[e]; o.older[e] == nil {
 			delete(o.keys[dir], base)
 		}
 		if len(o.keys[dir]) == 0 {
 			delete(o.keys, dir)
 		}
 	} else {
-		for ; at != nil && at.older != e; at = at.older {
+		for ; at != nil && o.older[at] != e; at = o.older[at] {
 		}
 		if at == nil {
 			return // it was not known by it
 		}
-		at.older = e.older
+		o.setOlder(at, o.older[e])
 	}
-	e.older = nil
+	o.setOlder(e, nil)
 	top := topOf(e.key)
 	u := o.usage[top]
 	if u.files, u.bytes = u.files-1, u.bytes-e.size; u.files == 0 {

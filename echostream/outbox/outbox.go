@@ -229,6 +229,7 @@ type Outbox struct {
 
 	entries map[trackingID]*entry
 	keys    map[string]map[string]*entry // the newest version, by directory (with its slash) and name
+	older   map[*entry]*entry            // the version of a key before this one
 	usage   map[string]usage             // by the keys' first element
 	lefts   []leftID                     // what left in the last minute, in that order
 	late    map[string]lateRecord        // by key

@@ -162,6 +162,7 @@ func (o *Outbox) inspect(item Item) (*entry, error) {
 		accepted: time.Now().UnixNano(), id: trackingID(uuid.New()), yield: item.Yield,
 		lane: &lane{name: item.Lane}, hold: newHold(item.Wait), tentative: newTentative(item.Tentative),
 	}
+	e.shareName()
 	e.setModTime(cmp.Or(item.ModTime, info.ModTime()))
 	e.setChecksum(item.Checksum)
 	if item.Suspended {

@@ -23,7 +23,7 @@ func Open(opts Options) (*Outbox, error) {
 		return nil, err
 	}
 	o := &Outbox{
-		opts: opts, entries: map[trackingID]*entry{}, keys: map[string]map[string]*entry{}, usage: map[string]usage{},
+		opts: opts, entries: map[trackingID]*entry{}, keys: map[string]map[string]*entry{}, older: map[*entry]*entry{}, usage: map[string]usage{},
 		lanes: map[string]*lane{}, targets: map[string]*target{},
 	}
 	o.cond.L = &o.mu

@@ -188,8 +188,7 @@ func (o *Outbox) finish(s *stream, b []*preparation, results []error) (settled [
 			t.acknowledged = time.Now()
 		case retry.IsPermanent(err):
 			e.attempts++
-			e.settle(t)
-			e.refused = append(e.refused, Refusal{t.name, err.Error()})
+			e.refuse(t, err.Error())
 		default:
 			e.attempts++
 			failed = append(failed, err)
@@ -253,8 +252,8 @@ const goesOn = "; it is tried again until it succeeds"
 
 // complete takes an entry out of its lane: all targets have it, or will never take it.
 func (o *Outbox) complete(e *entry) {
-	if len(e.refused) > 0 {
-		o.setAside(e, failure{Reason: "refused by target " + e.refused[0].Target, Error: e.refused[0].Error})
+	if refused := e.refused(); len(refused) > 0 {
+		o.setAside(e, failure{Reason: "refused by target " + refused[0].Target, Error: refused[0].Error})
 		return
 	}
 	o.leaveLane(e)
@@ -290,7 +289,7 @@ func (o *Outbox) noteProgress(s *stream, entries []*entry) {
 }
 
 // inProgress reports whether some targets have e and others have not.
-func (e *entry) inProgress() bool { return e.state == due && len(e.acked) > 0 }
+func (e *entry) inProgress() bool { return e.state == due && e.answers != nil }
 
 func (o *Outbox) addProgress(s *stream, entries []*entry) (r *round[lines], sent []*entry) {
 	o.mu.Lock()

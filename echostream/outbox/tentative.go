@@ -244,8 +244,11 @@ func (o *Outbox) leaveOut(b []*preparation) []*preparation {
 
 // takers are the targets that have acknowledged e.
 func (e *entry) takers() (names []string) {
-	for _, t := range e.acked {
-		if !slices.ContainsFunc(e.refused, func(r Refusal) bool { return r.Target == t.name }) {
+	if e.answers == nil {
+		return nil
+	}
+	for _, t := range e.answers.from {
+		if !slices.ContainsFunc(e.answers.refused, func(r Refusal) bool { return r.Target == t.name }) {
 			names = append(names, t.name)
 		}
 	}
