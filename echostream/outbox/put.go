@@ -29,8 +29,8 @@ var errUnfit = errors.New("it cannot be taken")
 // When Put returns, the entries are durable: bytes, record and place. It syncs the file and the record, side by side; renames
 // the file, and syncs the outbox. A record without its file is void, so it does not matter which of the first two
 // a power cut keeps. If the last sync fails the file is moved back; should that fail too, which the log says, a restart may deliver it
-// although Put has returned an error. Calls that come while others are under way make these steps together, when those have ended; between
-// calls no order is promised, nor among the items of a call that a crash has cut short. The context is looked at only before anything is done.
+// although Put has returned an error. Calls that come while others are under way make these steps together, when those have ended, so that
+// a disk that hangs with one file holds up them all; between calls no order is promised, nor among the items of a call that a crash has cut short. The context is looked at only before anything is done.
 func (o *Outbox) Put(ctx context.Context, items []Item) ([]Entry, []error) {
 	p := &intake{arrivals: make([]arrival, len(items))}
 	for i := range items {
