@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // The limits of SQS. MaxMessageSize is also that of a whole batch.
@@ -123,9 +124,17 @@ func invalid(message string) *sqsError {
 
 // notXML is the index of the first character that XML does not have, or -1.
 func notXML(s string) int {
-	return strings.IndexFunc(s, func(r rune) bool {
+	ascii := 0 // almost all of a message is
+	for ascii < len(s) && s[ascii] >= ' ' && s[ascii] < utf8.RuneSelf {
+		ascii++
+	}
+	i := strings.IndexFunc(s[ascii:], func(r rune) bool {
 		return r < 0x20 && r != '\t' && r != '\n' && r != '\r' || r > 0xD7FF && r < 0xE000 || r == 0xFFFE || r == 0xFFFF
 	})
+	if i < 0 {
+		return -1
+	}
+	return ascii + i
 }
 
 func md5Hex(s string) string {

@@ -1,6 +1,7 @@
 package echotest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // SQS over its own protocol, AWS JSON 1.0, with the x-amzn-query-error header that tells SDKs the older codes.
@@ -34,7 +36,7 @@ type sqsRequest struct {
 }
 
 type sendEntry struct {
-	MessageBody            string
+	MessageBody            text
 	MessageAttributes      map[string]attribute
 	MessageGroupID         string `json:"MessageGroupId"`
 	MessageDeduplicationID string `json:"MessageDeduplicationId"`
@@ -74,7 +76,7 @@ type receivedMessage struct {
 }
 
 func (e sendEntry) message() sqsMessage {
-	return sqsMessage{body: e.MessageBody, attributes: e.MessageAttributes, groupID: e.MessageGroupID, dedupID: e.MessageDeduplicationID}
+	return sqsMessage{body: string(e.MessageBody), attributes: e.MessageAttributes, groupID: e.MessageGroupID, dedupID: e.MessageDeduplicationID}
 }
 
 func (e sendEntry) check() *sqsError {
@@ -85,7 +87,7 @@ func (e sendEntry) check() *sqsError {
 }
 
 func (c *Cloud) serveSQS(w http.ResponseWriter, r *http.Request, op string) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxRequest))
+	body, err := readBody(r)
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
@@ -112,6 +114,41 @@ func (c *Cloud) serveSQS(w http.ResponseWriter, r *http.Request, op string) {
 		}
 		err.write(w)
 	})
+}
+
+// readBody reads a request's body, of maxRequest bytes at most.
+func readBody(r *http.Request) ([]byte, error) {
+	body := bytes.NewBuffer(make([]byte, 0, max(0, min(r.ContentLength, maxRequest))+bytes.MinRead))
+	_, err := body.ReadFrom(io.LimitReader(r.Body, maxRequest))
+	return body.Bytes(), err
+}
+
+// text is a long string. encoding/json looks at each of its bytes to undo what is escaped.
+type text string
+
+// UnmarshalJSON implements json.Unmarshaler. What it gets is valid.
+func (t *text) UnmarshalJSON(quoted []byte) error {
+	if len(quoted) < 2 || quoted[0] != '"' || !utf8.Valid(quoted) {
+		return json.Unmarshal(quoted, (*string)(t))
+	}
+	rest := quoted[1 : len(quoted)-1]
+	var plain strings.Builder
+	plain.Grow(len(rest))
+	for {
+		before, after, escaped := bytes.Cut(rest, []byte{'\\'})
+		plain.Write(before)
+		if !escaped {
+			*t = text(plain.String())
+			return nil
+		}
+		switch after[0] {
+		case '"', '\\', '/':
+			plain.WriteByte(after[0])
+			rest = after[1:]
+		default:
+			return json.Unmarshal(quoted, (*string)(t))
+		}
+	}
 }
 
 func (e *sqsError) write(w http.ResponseWriter) {
