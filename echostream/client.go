@@ -119,7 +119,7 @@ func New(env Environment, opts Options) (*Client, error) {
 	if b, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
 		cfg.HTTPClient = b.Freeze() // else each service gets connections of its own
 	}
-	cfg.HTTPClient = timedClient{cfg.HTTPClient, clock}
+	cfg.HTTPClient = timedClient{client: cfg.HTTPClient, clock: clock}
 	opts.HTTPClient = cfg.HTTPClient
 
 	cognito := cognitoidentityprovider.NewFromConfig(cfg, func(o *cognitoidentityprovider.Options) {

@@ -1,6 +1,7 @@
 package echostream
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"io"
@@ -161,12 +162,16 @@ func invalidByTime(err error) (*x509.Certificate, bool) {
 type timedClient struct {
 	client aws.HTTPClient
 	clock  *serviceClock
+	body   []byte // of the requests, or nil: net/http writes a body in memory together with the head
 }
 
 // Do implements aws.HTTPClient.
 func (t timedClient) Do(r *http.Request) (*http.Response, error) {
-	if _, ok := r.Body.(io.WriterTo); ok {
+	if t.body != nil {
 		r = r.WithContext(r.Context()) // a copy
+		r.Body = io.NopCloser(bytes.NewReader(t.body))
+	} else if _, ok := r.Body.(io.WriterTo); ok {
+		r = r.WithContext(r.Context())
 		r.Body = struct{ io.ReadCloser }{r.Body}
 	}
 	sent := t.clock.elapsed()

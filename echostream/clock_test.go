@@ -156,7 +156,7 @@ func TestAnswersAreNotCutOffByTheSDK(t *testing.T) {
 	late := lateReader{make(chan error, 1)}
 	request, err := smithyhttp.NewStackRequest().(*smithyhttp.Request).SetStream(strings.NewReader("body"))
 	require.NoError(t, err)
-	answer, _, err := smithyhttp.NewClientHandlerWithOptions(timedClient{late, newClockRig().serviceClock}).Handle(t.Context(), request)
+	answer, _, err := smithyhttp.NewClientHandlerWithOptions(timedClient{client: late, clock: newClockRig().serviceClock}).Handle(t.Context(), request)
 	require.NoError(t, err)
 	require.NoError(t, answer.(*smithyhttp.Response).Body.Close())
 	assert.NoError(t, <-late.err)

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/google/uuid"
 )
 
@@ -86,17 +84,6 @@ func validTrackingID(id string) error {
 func (m Message) prevTrackingIDs() string {
 	text, _ := json.Marshal(m.PrevTrackingIDs) // strings always marshal
 	return string(text)
-}
-
-func (m Message) attributes() map[string]types.MessageAttributeValue {
-	attributes := map[string]types.MessageAttributeValue{
-		attributeTrackingID: {DataType: aws.String(attributeType), StringValue: aws.String(m.TrackingID)},
-	}
-	if len(m.PrevTrackingIDs) > 0 {
-		attributes[attributePrevTrackingIDs] = types.MessageAttributeValue{
-			DataType: aws.String(attributeType), StringValue: aws.String(m.prevTrackingIDs())}
-	}
-	return attributes
 }
 
 // GroupID is the SQS message group of a name: the name with each space replaced by "_", as every EchoStream node does.

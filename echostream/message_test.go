@@ -30,7 +30,7 @@ func TestMessageSize(t *testing.T) {
 			assert.Equal(t, test.size, test.m.Size())
 			assert.NoError(t, test.m.Validate())
 			sum := len(test.m.Body)
-			for name, v := range test.m.attributes() {
+			for name, v := range attributesOf(test.m) {
 				sum += len(name) + len(*v.DataType) + len(*v.StringValue)
 			}
 			assert.Equal(t, sum, test.m.Size())

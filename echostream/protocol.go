@@ -4,29 +4,28 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// batchProtocol is the AWS SDK's protocol, but that it writes the body of a SendMessageBatch itself: the SDK's serializer looks at each byte
+// batchProtocol is the AWS SDK's protocol, but that the body of the request, a SendMessageBatch, is given: the SDK's serializer looks at each byte
 // by itself, and its buffer grows from nothing for each request and is copied then.
-type batchProtocol struct{ smithyhttp.ClientProtocol }
+type batchProtocol struct {
+	smithyhttp.ClientProtocol
+	body []byte
+}
 
 // SerializeRequest implements smithyhttp.ClientProtocol.
-func (p batchProtocol) SerializeRequest(ctx context.Context, operation *smithy.OperationSchema, in smithy.Serializable, r *smithyhttp.Request) error {
-	batch, ok := in.(*sqs.SendMessageBatchInput)
-	if !ok {
-		return p.ClientProtocol.SerializeRequest(ctx, operation, in, r)
-	}
+func (p batchProtocol) SerializeRequest(ctx context.Context, operation *smithy.OperationSchema, _ smithy.Serializable, r *smithyhttp.Request) error {
 	// It writes the head, and a body without entries.
 	if err := p.ClientProtocol.SerializeRequest(ctx, operation, &sqs.SendMessageBatchInput{}, r); err != nil {
 		return err
 	}
-	whole, err := r.SetStream(bytes.NewReader(batchJSON(batch)))
+	whole, err := r.SetStream(bytes.NewReader(p.body))
 	if err != nil {
 		return err
 	}
@@ -34,35 +33,43 @@ func (p batchProtocol) SerializeRequest(ctx context.Context, operation *smithy.O
 	return nil
 }
 
-// batchJSON writes what post puts into a request.
-func batchJSON(in *sqs.SendMessageBatchInput) []byte {
+// entry is a message of a batch. Its id is its place.
+type entry struct {
+	Message
+	group string
+}
+
+// batchJSON is the body of a SendMessageBatch.
+func batchJSON(queue string, entries []entry) []byte {
 	size := 256
-	for _, e := range in.Entries {
-		size += len(aws.ToString(e.MessageBody))*65/64 + 512 // a quote or a backslash takes two bytes
+	for _, e := range entries {
+		size += e.Size()*65/64 + 512 // a quote or a backslash takes two bytes
 	}
 	b := make([]byte, 0, size)
-	b = appendString(append(b, `{"QueueUrl":`...), aws.ToString(in.QueueUrl))
+	b = appendString(append(b, `{"QueueUrl":`...), queue)
 	b = append(b, `,"Entries":[`...)
-	for i, e := range in.Entries {
+	for i, e := range entries {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendString(append(b, `{"Id":`...), aws.ToString(e.Id))
-		b = appendString(append(b, `,"MessageGroupId":`...), aws.ToString(e.MessageGroupId))
-		b = appendString(append(b, `,"MessageDeduplicationId":`...), aws.ToString(e.MessageDeduplicationId))
-		b = append(b, `,"MessageAttributes":{`...)
-		separator := ""
-		for name, a := range e.MessageAttributes {
-			b = appendString(append(b, separator...), name)
-			b = appendString(append(b, `:{"DataType":`...), aws.ToString(a.DataType))
-			b = appendString(append(b, `,"StringValue":`...), aws.ToString(a.StringValue))
-			b = append(b, '}')
-			separator = ","
+		b = appendString(append(b, `{"Id":`...), strconv.Itoa(i))
+		b = appendString(append(b, `,"MessageGroupId":`...), e.group)
+		b = appendString(append(b, `,"MessageDeduplicationId":`...), e.TrackingID)
+		b = appendAttribute(append(b, `,"MessageAttributes":{`...), attributeTrackingID, e.TrackingID)
+		if len(e.PrevTrackingIDs) > 0 {
+			b = appendAttribute(append(b, ','), attributePrevTrackingIDs, e.prevTrackingIDs())
 		}
-		b = appendString(append(b, `},"MessageBody":`...), aws.ToString(e.MessageBody))
+		b = appendString(append(b, `},"MessageBody":`...), e.Body)
 		b = append(b, '}')
 	}
 	return append(b, `]}`...)
+}
+
+func appendAttribute(b []byte, name, value string) []byte {
+	b = appendString(b, name)
+	b = appendString(append(b, `:{"DataType":`...), attributeType)
+	b = appendString(append(b, `,"StringValue":`...), value)
+	return append(b, '}')
 }
 
 // appendString appends a text as JSON. It is UTF-8.

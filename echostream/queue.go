@@ -26,7 +26,6 @@ func (c *Client) queues(node *Definition) *sqs.Client {
 		c.sqs[key] = sqs.NewFromConfig(c.aws, func(o *sqs.Options) {
 			o.Credentials = credentials
 			o.HTTPSignerV4 = clockSigner{v4.NewSigner(), c.clock}
-			o.Protocol = batchProtocol{o.Protocol}
 		})
 	}
 	return c.sqs[key]

@@ -173,18 +173,11 @@ func (s *sending) wrap(i int, err error) error {
 // post makes one request of a batch. It returns what SQS said of each message that it did not take, or why
 // it said nothing.
 func (s *sending) post(ctx context.Context, batch []int) (map[int]error, error) {
-	entries := make([]types.SendMessageBatchRequestEntry, len(batch))
+	entries := make([]entry, len(batch))
 	for n, i := range batch {
-		m := s.messages[i]
-		entries[n] = types.SendMessageBatchRequestEntry{
-			Id:                     aws.String(strconv.Itoa(n)),
-			MessageBody:            aws.String(m.Body),
-			MessageAttributes:      m.attributes(),
-			MessageGroupId:         aws.String(s.group(i)),
-			MessageDeduplicationId: aws.String(m.TrackingID),
-		}
+		entries[n] = entry{s.messages[i], s.group(i)}
 	}
-	answer, err := s.request(ctx, entries)
+	answer, err := s.request(ctx, batchJSON(s.queue, entries))
 	if err != nil {
 		return nil, err
 	}
@@ -213,11 +206,11 @@ func (s *sending) post(ctx context.Context, batch []int) (map[int]error, error) 
 	return failed, nil
 }
 
-// request sends entries by the credentials of the node.
-func (s *sending) request(ctx context.Context, entries []types.SendMessageBatchRequestEntry) (answer *sqs.SendMessageBatchOutput, err error) {
+// request sends a batch by the credentials of the node.
+func (s *sending) request(ctx context.Context, body []byte) (answer *sqs.SendMessageBatchOutput, err error) {
 	credentials := s.client.Credentials(s.node)
 	err = s.client.byCredentials(ctx, s.node, credentials, s.queue, func(aws.Credentials) (code string, err error) {
-		answer, err = s.call(ctx, entries)
+		answer, err = s.call(ctx, body)
 		return errorCode(err), withHint(err, queueHint(s.node, err))
 	})
 	return answer, err
@@ -242,12 +235,8 @@ func queueHint(node *Definition, err error) string {
 	return "look at the edge in EchoStream, and at what is on the way: a proxy or a firewall"
 }
 
-func (s *sending) call(ctx context.Context, entries []types.SendMessageBatchRequestEntry) (*sqs.SendMessageBatchOutput, error) {
-	size := 0
-	for _, e := range entries {
-		size += len(aws.ToString(e.MessageBody))
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout(size))
+func (s *sending) call(ctx context.Context, body []byte) (*sqs.SendMessageBatchOutput, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout(len(body)))
 	defer cancel()
 	// net/http asks for a connection, gets one, and only then writes. A client that is not net/http's tells neither.
 	var asked, connected atomic.Bool
@@ -259,7 +248,7 @@ func (s *sending) call(ctx context.Context, entries []types.SendMessageBatchRequ
 		return nil, fmt.Errorf("%s: %w", opSendMessages, err)
 	}
 	answer, err := s.client.queues(s.node).SendMessageBatch(ctx,
-		&sqs.SendMessageBatchInput{QueueUrl: aws.String(s.queue), Entries: entries}, s.at, unchecked)
+		&sqs.SendMessageBatchInput{QueueUrl: aws.String(s.queue), Entries: inBody}, s.at, written(body))
 	if err == nil {
 		return answer, nil
 	}
@@ -277,9 +266,23 @@ func (s *sending) call(ctx context.Context, entries []types.SendMessageBatchRequ
 	return nil, &unknownError{clean, true}
 }
 
-// unchecked spares the MD5 of each message. SQS has taken the very bytes: it holds the signature, in which the SHA-256 of the whole request stands,
+// inBody stands for the entries, which are in the body already: the SDK insists on some.
+var inBody = []types.SendMessageBatchRequestEntry{}
+
+// written has a SendMessageBatch sent with this body.
+//
+// It spares the MD5 of each message. SQS has taken the very bytes: it holds the signature, in which the SHA-256 of the whole request stands,
 // against them. And one that it took under a tracking id it would not take again.
-func unchecked(o *sqs.Options) { o.DisableMessageChecksumValidation = true }
+func written(body []byte) func(*sqs.Options) {
+	return func(o *sqs.Options) {
+		o.Protocol = batchProtocol{o.Protocol, body}
+		if timed, ok := o.HTTPClient.(timedClient); ok {
+			timed.body = body
+			o.HTTPClient = timed
+		}
+		o.DisableMessageChecksumValidation = true
+	}
+}
 
 // timeout bounds a request of so many bytes.
 func (s *sending) timeout(size int) time.Duration {
