@@ -111,6 +111,27 @@ func TestTheLastWordIsTrue(t *testing.T) {
 	assert.Equal(t, before+2, r.count("it fails"), "another trouble")
 }
 
+func TestWithoutNumbers(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                            "",
+		"syncdir outbox: EIO":         "syncdir outbox: EIO",
+		"open outbox/0000017.journal": "open outbox/#.journal",
+		"10.0.0.2:4021->[fe80::1]:53": "#.#.#.#:#>[#::#]:#",
+		"id a-1_é2, Größe 7":          "id #, Größe #",
+		"status 503":                  "status 503",
+		"Status: 503, try 4":          "Status: 503, try #",
+		"StatusCode: 503.":            "StatusCode: 503.",
+		"status code 404":             "status code 404",
+		"HTTP 500":                    "HTTP 500",
+		"status 5030, status 50":      "status #, status #",
+		"port 503":                    "port #",
+		"503":                         "#",
+		"a\xff1\xff":                  "a\xff#\xff",
+	} {
+		assert.Equal(t, want, withoutNumbers(text), text)
+	}
+}
+
 func TestSameCause(t *testing.T) {
 	assert.True(t, SameCause("read udp 10.0.0.2:4021->1.1.1.1:53: timeout", "read udp 10.0.0.2:59->1.1.1.1:53: timeout"))
 	assert.False(t, SameCause("refused", "timeout"))

@@ -3,9 +3,10 @@ package retry
 import (
 	"context"
 	"log/slog"
-	"regexp"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 const (
@@ -64,16 +65,49 @@ func (t *Trouble) Hit(now time.Time, level slog.Level, what string, err error, a
 	return Line{level, what, args}
 }
 
-// numbers are the words of a text that may be others in the next error of the same cause. The status of an HTTP reply is not
-// one of them: 403 is something else than 503.
-var numbers = regexp.MustCompile(`(?i:status(?: ?code)?:? |HTTP )\d{3}\b|[\pL_-]*\d[\pL\d_-]*`)
-
+// withoutNumbers replaces the words of a text that may be others in the next error of the same cause: those with a digit. The status of an
+// HTTP reply is not one of them: 403 is something else than 503.
 func withoutNumbers(text string) string {
-	return numbers.ReplaceAllStringFunc(text, func(word string) string {
-		if strings.Contains(word, " ") {
-			return word
+	var b strings.Builder
+	for i := 0; i < len(text); {
+		word, digits := wordOf(text[i:])
+		switch {
+		case word == 0:
+			word = 1
+			b.WriteByte(text[i])
+		case digits == 0 || digits == 3 && word == 3 && saysStatus(text[:i]):
+			b.WriteString(text[i : i+word])
+		default:
+			b.WriteByte('#')
 		}
-		return "#"
+		i += word
+	}
+	return b.String()
+}
+
+// wordOf is the length of the word that text begins with, and how many digits it has.
+func wordOf(text string) (length, digits int) {
+	for i, r := range text {
+		switch {
+		case '0' <= r && r <= '9':
+			digits++
+		case r != '_' && r != '-' && !unicode.IsLetter(r):
+			return i, digits
+		}
+	}
+	return len(text), digits
+}
+
+// saysStatus reports whether text ends as one that a status follows.
+func saysStatus(text string) bool {
+	text, spaced := strings.CutSuffix(text, " ")
+	if !spaced {
+		return false
+	}
+	text = strings.TrimSuffix(text, ":")
+	return slices.ContainsFunc([]string{"status", "statuscode", "status code", "http"}, func(word string) bool {
+		at := len(text) - len(word)
+		return at >= 0 && strings.EqualFold(text[at:], word)
 	})
 }
 
