@@ -1,6 +1,7 @@
 package ftp
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -369,9 +370,10 @@ func (d *dataChannel) connection() *dataConn {
 type dataConn struct {
 	net.Conn
 	stall time.Duration
-	begun atomic.Bool // begin was called
-	tls   *tls.Conn   // above this, or nil
-	ended atomic.Bool // the client has closed its side of the TCP connection, seen by reading
+	begun atomic.Bool   // begin was called
+	tls   *tls.Conn     // above this, or nil
+	ahead *bufio.Reader // below tls while an upload is read, else nil
+	ended atomic.Bool   // the client has closed its side of the TCP connection, seen by reading
 }
 
 // begin says that the transfer begins; a Read that is under way is told.
@@ -381,12 +383,56 @@ func (c *dataConn) begin() {
 }
 
 func (c *dataConn) Read(p []byte) (int, error) {
+	if c.ahead != nil {
+		return c.ahead.Read(p)
+	}
+	return c.read(p)
+}
+
+func (c *dataConn) read(p []byte) (int, error) {
 	if c.begun.Load() {
 		c.SetReadDeadline(time.Now().Add(c.stall))
 	}
 	n, err := c.Conn.Read(p)
 	if errors.Is(err, io.EOF) {
 		c.ended.Store(true)
+	}
+	return n, err
+}
+
+// maxRecord is the longest record of TLS that crypto/tls takes (RFC 5246, 6.2.3), with its header.
+const maxRecord = 5 + 16384 + 2048
+
+var aheads = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, bufferSize) }}
+
+// readAhead makes TLS, which reads a record at a time, read from a buffer, until end is called. Only the goroutine that reads calls both.
+func (c *dataConn) readAhead() (end func()) {
+	ahead := aheads.Get().(*bufio.Reader)
+	ahead.Reset(readerFunc(c.read))
+	c.ahead = ahead
+	return func() {
+		c.ahead = nil
+		ahead.Reset(nil)
+		aheads.Put(ahead)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// records reads from the TLS of a connection that reads ahead. A Read returns as many records as are there, and does not wait for a
+// second one.
+type records struct{ c *dataConn }
+
+func (r records) Read(p []byte) (n int, err error) {
+	for n == 0 || n < len(p) && r.c.ahead.Buffered() >= maxRecord {
+		var m int
+		m, err = r.c.tls.Read(p[n:])
+		n += m
+		if err != nil {
+			break
+		}
 	}
 	return n, err
 }

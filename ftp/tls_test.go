@@ -390,6 +390,43 @@ func TestCloseNotifyIsNoWitness(t *testing.T) {
 	}
 }
 
+// heldConn keeps what is written when it is told to.
+type heldConn struct {
+	net.Conn
+	holds bool
+	held  []byte
+}
+
+func (c *heldConn) Write(p []byte) (int, error) {
+	if !c.holds {
+		return c.Conn.Write(p)
+	}
+	c.held = append(c.held, p...)
+	return len(p), nil
+}
+
+// TestRecords: the server reads several records of TLS at a time. It does not wait for the rest of one to keep those before.
+func TestRecords(t *testing.T) {
+	const whole = 6 << 14 // bytes of the records in front of the last one
+	n := start(t, withTLS(TLSRequired))
+	s := n.loginTLS(t)
+	conn := &heldConn{Conn: s.passive()}
+	config := insecure()
+	config.DynamicRecordSizingDisabled = true
+	data := tls.Client(conn, config)
+	s.send("STOR cut")
+	s.expect(150)
+	require.NoError(t, data.Handshake())
+	conn.holds = true
+	_, err := data.Write(noise(110_000))
+	require.NoError(t, err)
+	_, err = conn.Conn.Write(conn.held[:len(conn.held)-1])
+	require.NoError(t, err)
+	eventually(t, func() bool { return strings.Contains(s.do(211, "STAT"), "98,304 bytes so far") }, "%d bytes are kept", whole)
+	require.NoError(t, conn.Conn.Close())
+	n.requireInterrupted(t, "cut", whole)
+}
+
 func TestDownloadsEndWithCloseNotify(t *testing.T) {
 	n := start(t, withTLS(TLSImplicit))
 	conn, err := tls.Dial("tcp", n.addr, insecure())

@@ -14,7 +14,7 @@ import (
 	"github.com/ftpnode/ftpnode/ftp/internal/evidence"
 )
 
-const bufferSize = 64 << 10
+const bufferSize = 128 << 10
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -68,7 +68,11 @@ func (u *upload) ReadFrom(r io.Reader) (n int64, err error) {
 	encrypted := false
 	if conn := u.s.data.connection(); conn != nil {
 		u.evidence.Data(conn.Conn)
-		encrypted = conn.tls != nil
+		if encrypted = conn.tls != nil; encrypted {
+			end := conn.readAhead()
+			defer end()
+			r = records{conn}
+		}
 	}
 	buffer := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buffer)
