@@ -442,14 +442,15 @@ func (u *Upload) moveBack() error {
 	if newest, _ := d.box.Lookup(u.path); open != nil || old != nil || newest.ID != u.entry.ID {
 		return d.box.Withdraw(u.entry.ID, "") // the client has begun anew
 	}
-	if err := disk.MkdirAll(d.fs, path.Dir(kept(u.path)), dirPerm); err != nil {
-		return err
+	d.uploads.noteKept(u.path, u.entry.Size) // from here on its directory does not go for being empty
+	if err = disk.MkdirAll(d.fs, path.Dir(kept(u.path)), dirPerm); err == nil {
+		err = d.box.Withdraw(u.entry.ID, kept(u.path))
 	}
-	if err := d.box.Withdraw(u.entry.ID, kept(u.path)); err != nil {
-		return err
+	if err != nil {
+		d.uploads.forgetKept(u.path)
+		d.ledger.addPartial(u.path, -1, -u.entry.Size)
 	}
-	d.uploads.noteKept(u.path, u.entry.Size)
-	return nil
+	return err
 }
 
 // Interrupt ends the upload unfinished: it is kept for resuming and never delivered. reason, for the log,

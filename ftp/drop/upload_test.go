@@ -252,6 +252,38 @@ func TestTakeBack(t *testing.T) {
 	})
 }
 
+// renamingFS calls before first when a file is renamed into partial/kept.
+type renamingFS struct {
+	disk.FS
+	before func()
+}
+
+func (f *renamingFS) Rename(from, to string) error {
+	if strings.HasPrefix(to, keptDir) && f.before != nil {
+		f.before()
+	}
+	return f.FS.Rename(from, to)
+}
+
+// The empty directory that waits for an interrupted upload must not go: what was taken back would be lost.
+func TestTakeBackWhileEmptyDirectoriesGo(t *testing.T) {
+	fsys := &renamingFS{}
+	bubble(t, func(o *Options) { fsys.FS, o.FS = o.FS, fsys }, func(r *rig) {
+		u := r.begin("/a", Start{Unread: true}, "12345")
+		require.NoError(r, u.Commit())
+		fsys.before = func() {
+			_, err := r.d.Interrupted()
+			require.NoError(r, err)
+		}
+		u.Interrupted("a test")
+		require.EqualValues(r, 5, r.received("/a"))
+		require.Equal(r, Count{1, 5}, r.d.Usage().Partial)
+		require.NoError(r, r.begin("/a", Start{Offset: 5}, "678").Commit())
+		r.pass(time.Minute)
+		r.wantSent("scanner:a=12345678")
+	})
+}
+
 func TestNewUploadSupersedesTheOpenOne(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		old := r.begin("/a", Start{}, "old")

@@ -240,9 +240,14 @@ func (a *uploads) eachKept(dir string, visit func(p string, fi fs.FileInfo)) (fa
 	return failed
 }
 
-// removeKeptDir removes a directory if it is empty. The lock keeps it from going while a file is to come.
+// removeKeptDir removes a directory if it is empty and no file is to come.
 func (a *uploads) removeKeptDir(p string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	for q := range a.kept {
+		if below(q, p) {
+			return
+		}
+	}
 	_ = a.fs.Remove(kept(p)) // if it fails, something is in it
 }
