@@ -37,6 +37,31 @@ func (d *Drop) deliveryTimeout() (context.Context, context.CancelFunc) {
 	return ctx, func() { stop(); cancel() }
 }
 
+// delivery waits until a file is delivered, or undoes what was begun. nil: nobody waits for it.
+type delivery func(context.Context) error
+
+// untilDelivered does what may have to wait for a delivery.
+func (d *Drop) untilDelivered(do func() (delivery, error)) error {
+	ctx, cancel := d.deliveryTimeout()
+	defer cancel()
+	await, err := do()
+	if err != nil || await == nil {
+		return err
+	}
+	return await(ctx)
+}
+
+// delivery returns that of the entry id at p. takeBack is as in await.
+func (s *Session) delivery(id, p string, takeBack func(why error) error) delivery {
+	return func(ctx context.Context) error {
+		err := s.await(ctx, id, takeBack)
+		if err != nil {
+			s.forget(p)
+		}
+		return err
+	}
+}
+
 // await waits for the delivery of an entry. takeBack (if it is not nil) takes it out of the outbox again if ctx ends before it was first sent, or if
 // its client is gone by then.
 func (s *Session) await(ctx context.Context, id string, takeBack func(why error) error) error {

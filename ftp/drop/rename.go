@@ -1,7 +1,6 @@
 package drop
 
 import (
-	"context"
 	"fmt"
 	"io/fs"
 	"path"
@@ -31,101 +30,70 @@ func (s *Session) Rename(from, to string) error {
 	})
 }
 
-// awaitedRename is a rename that is answered when its file is delivered.
-type awaitedRename struct {
-	s        *Session
-	id       string       // of the entry that is awaited; "": none is
-	before   outbox.Entry // as it was; without an ID the rename cannot be undone
-	from, to string
-}
-
-// await waits for the delivery, or undoes the rename.
-func (r awaitedRename) await(ctx context.Context) error {
-	if r.id == "" {
-		return nil
-	}
-	var undo func(error) error
-	if r.before.ID != "" {
-		undo = r.undo
-	}
-	err := r.s.await(ctx, r.id, undo)
-	if err != nil {
-		r.s.forget(r.to)
-	}
-	return err
-}
-
-// undo renames the entry, which was not sent, back to its temporary name.
-func (r awaitedRename) undo(why error) error {
-	s, d, e := r.s, r.s.d, r.before
-	defer d.names.lock(r.from, r.to)()
+// undoRename renames the entry e, which was not sent, from q back to its temporary name.
+func (s *Session) undoRename(e outbox.Entry, q string, why error) error {
+	d := s.d
+	defer d.names.lock(e.Key, q)()
 	if err := d.box.Revert(e.ID); err != nil {
 		return err
 	}
-	if newest, _ := d.box.Lookup(r.from); newest.ID != e.ID {
+	if newest, _ := d.box.Lookup(e.Key); newest.ID != e.ID {
 		_ = d.box.Withdraw(e.ID, "") // the client has begun anew. If it fails, that is an older version, which nobody sees
 		return nil
 	}
-	s.remember(r.from, e)
+	s.remember(e.Key, e)
 	s.log.Warn("a file was not delivered; it has its temporary name again, and its client is told so", "trackingId", e.ID, "name", e.Name, "error", why)
 	return nil
 }
 
 // renameFile renames the file p, and waits for its delivery if that is to be told of.
 func (s *Session) renameFile(p, q string) error {
-	ctx, cancel := s.d.deliveryTimeout()
-	defer cancel()
-	renamed, err := s.beginRename(p, q)
-	if err != nil {
-		return err
-	}
-	return renamed.await(ctx)
+	return s.d.untilDelivered(func() (delivery, error) { return s.beginRename(p, q) })
 }
 
 // beginRename renames the file p.
-func (s *Session) beginRename(p, q string) (awaitedRename, error) {
+func (s *Session) beginRename(p, q string) (delivery, error) {
 	d := s.d
-	none := awaitedRename{}
 	defer d.names.lock(p, q)()
 	here, err := d.at(p)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	there, err := d.at(q)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	switch {
 	case here.dir != nil:
-		return none, syscall.EISDIR
+		return nil, syscall.EISDIR
 	case here.kept != nil:
-		return none, ErrIncomplete
+		return nil, ErrIncomplete
 	case here.changeable():
 		err = s.mayChange(p, here.entry)
 	case here.found != nil:
 	case here.open != nil:
-		return none, ErrIncomplete
+		return nil, ErrIncomplete
 	case here.waits:
-		return none, ErrDue
+		return nil, ErrDue
 	default:
-		return none, fs.ErrNotExist
+		return nil, fs.ErrNotExist
 	}
 	switch {
 	case err != nil || p == q:
-		return none, err
+		return nil, err
 	case there.dir != nil:
-		return none, fs.ErrExist
+		return nil, fs.ErrExist
 	}
-	renamed, err := s.renameTo(here, p, q)
+	await, err := s.renameTo(here, p, q)
 	if err != nil {
-		return none, err
+		return nil, err
 	}
 	d.used(q)
 	if there.held() {
 		// As an upload of a temporary name replaces the one before. If it fails, that is an older version, which nobody sees.
 		_ = d.box.Withdraw(there.entry.ID, "")
 	}
-	return renamed, nil
+	return await, nil
 }
 
 // isAwaited reports whether a rename to q is answered when the file is delivered.
@@ -134,34 +102,36 @@ func (s *Session) isAwaited(q string) bool {
 }
 
 // renameTo renames what stands at p, an entry that is not due or a file of another program, to q.
-func (s *Session) renameTo(here nameState, p, q string) (renamed awaitedRename, err error) {
+func (s *Session) renameTo(here nameState, p, q string) (delivery, error) {
 	d := s.d
 	awaited := s.isAwaited(q)
 	if awaited {
 		if err := d.ready(); err != nil {
-			return renamed, err
+			return nil, err
 		}
 		if id, ok := s.sameSentBefore(here, q); ok {
 			err := asDue(d.box.Withdraw(here.entry.ID, ""))
 			s.forget(p)
-			return awaitedRename{s: s, id: id, to: q}, err
+			return s.delivery(id, q, nil), err
 		}
 	}
 	// An interrupted upload of the new name is void, and must not come back for a client to resume it.
 	if err := d.uploads.removeKept(q); err != nil {
-		return renamed, err
+		return nil, err
 	}
-	var e, before outbox.Entry
+	var e outbox.Entry
+	var err error
+	var undo func(error) error // not of what another program has put there
 	if here.changeable() {
-		before = here.entry
-		e, err = s.editName(before, q)
+		e, err = s.editName(here.entry, q)
+		undo = func(why error) error { return s.undoRename(here.entry, q, why) }
 	} else {
 		e, err = s.takeFound(p, q, false)
 	}
 	if err != nil || !awaited {
-		return renamed, err
+		return nil, err
 	}
-	return awaitedRename{s: s, id: e.ID, before: before, from: p, to: q}, nil
+	return s.delivery(e.ID, q, undo), nil
 }
 
 // sameSentBefore finds the file that a client sends again, by a temporary name, since it was not told what became of it.
@@ -219,8 +189,8 @@ func (s *Session) renameDir(p, q string) error {
 		if err != nil {
 			cancel() // what was renamed before is renamed back
 		}
-		for _, r := range awaited {
-			if failed := r.await(ctx); err == nil {
+		for _, await := range awaited {
+			if failed := await(ctx); err == nil {
 				err = failed
 			}
 		}
@@ -231,7 +201,7 @@ func (s *Session) renameDir(p, q string) error {
 }
 
 // tryRenameDir renames the directory p to q, or renames only files in it that are to be delivered first.
-func (s *Session) tryRenameDir(p, q string) (awaited []awaitedRename, err error) {
+func (s *Session) tryRenameDir(p, q string) (awaited []delivery, err error) {
 	d := s.d
 	defer d.names.lockAll()()
 	if err := s.mayMoveDir(p, q); err != nil || p == q {
@@ -245,10 +215,10 @@ func (s *Session) tryRenameDir(p, q string) (awaited []awaitedRename, err error)
 
 // renameAwaited renames those files below p that are to be delivered before the directory is renamed to q. Such files of an attempt before this one
 // that are under way are awaited, too.
-func (s *Session) renameAwaited(p, q string) (awaited []awaitedRename, err error) {
+func (s *Session) renameAwaited(p, q string) (awaited []delivery, err error) {
 	for _, e := range s.d.box.Below(q) {
 		if e.Tentative {
-			awaited = append(awaited, awaitedRename{s: s, id: e.ID, to: e.Key})
+			awaited = append(awaited, s.delivery(e.ID, e.Key, nil))
 		}
 	}
 	for _, e := range s.d.box.Below(p) {
@@ -256,11 +226,11 @@ func (s *Session) renameAwaited(p, q string) (awaited []awaitedRename, err error
 		if !held(e) || !s.isAwaited(to) {
 			continue
 		}
-		r, err := s.renameTo(nameState{entry: e, waits: true}, e.Key, to)
+		await, err := s.renameTo(nameState{entry: e, waits: true}, e.Key, to)
 		if err != nil {
 			return awaited, err
 		}
-		awaited = append(awaited, r)
+		awaited = append(awaited, await)
 	}
 	return awaited, nil
 }
