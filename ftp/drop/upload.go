@@ -336,36 +336,22 @@ func (u *Upload) logger() *slog.Logger {
 
 // Commit finishes the upload: when it returns nil, the file is durable in the outbox and WILL be delivered; with Options.Delivered it HAS
 // been, unless its name is a temporary one. After an error it will not be, unless that is ErrNotDelivered, which says more; what can be resumed has been kept, as by Interrupt, and the Upload is ended all the same.
-func (u *Upload) Commit() error {
-	ctx, cancel := u.d.deliveryTimeout()
-	defer cancel()
-	awaited, own, err := u.commit()
-	if err == nil && awaited != "" {
-		var takeBack func(error) error
-		if own {
-			takeBack = u.notDelivered
-		}
-		if err = u.s.await(ctx, awaited, takeBack); err != nil {
-			u.s.forget(u.path)
-		}
-	}
-	return named(u.name(), err)
-}
+func (u *Upload) Commit() error { return named(u.name(), u.d.untilDelivered(u.commit)) }
 
-// commit is Commit without the delivery: it returns the entry that is to be awaited, and whether that is u's own.
-func (u *Upload) commit() (awaited string, own bool, err error) {
+func (u *Upload) commit() (delivery, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	// From here on no other upload can take this one's place.
 	defer u.d.names.lock(u.path)()
-	if err = u.usable(); err == nil && u.Size() < u.start.Declared {
+	err := u.usable()
+	if err == nil && u.Size() < u.start.Declared {
 		err = fmt.Errorf("%w: %d bytes came, %d were declared", ErrIncomplete, u.Size(), u.start.Declared)
 	}
 	if err != nil {
 		if !u.ended {
 			_ = u.interrupt(err)
 		}
-		return "", false, err
+		return nil, err
 	}
 	u.ended = true
 	if id, ok := u.alreadySent(); ok {
@@ -373,18 +359,21 @@ func (u *Upload) commit() (awaited string, own bool, err error) {
 		u.s.remember(u.path, outbox.Entry{ID: id, Name: u.name(), Key: u.path, Size: u.Size(), ModTime: time.Now(), Due: true})
 		u.logger().Info("the same file was sent before, and its sender was not told what became of it: it is not sent again", "trackingId", id)
 		u.discard()
-		return id, false, nil
+		return u.s.delivery(id, u.path, nil), nil
 	}
 	if err := u.put(); err != nil {
 		u.discard()
-		return "", false, err
+		return nil, err
 	}
 	u.part.uncount()
 	u.release()
 	u.s.remember(u.path, u.entry)
 	u.d.used(u.path)
 	u.d.accepted(u.s.u.name, u.s.remote, u.entry)
-	return u.awaited, true, nil
+	if u.awaited == "" {
+		return nil, nil
+	}
+	return u.s.delivery(u.awaited, u.path, u.notDelivered), nil
 }
 
 // put puts the file into the outbox.
@@ -411,6 +400,7 @@ func (u *Upload) put() error {
 		item.Replaces = here.entry.ID
 	}
 	if u.entry, err = d.putOne(item); err != nil {
+		d.doubts.add(u.doubtKey(), beginnings...)
 		return err
 	}
 	u.dropBeginnings(beginnings)

@@ -5,6 +5,7 @@ import (
 	"hash/crc32"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -64,75 +65,66 @@ func (u *Upload) Doubtful(reason string) {
 		case err != nil:
 			return err
 		}
-		u.d.doubts.add(u.path, doubt{u.entry.ID, u.s.client(), u.entry.Size, u.part.sum, time.Now().Add(doubtFor)})
+		u.d.doubts.add(u.doubtKey(), doubt{u.entry.ID, u.entry.Size, u.part.sum, time.Now().Add(doubtFor)})
 		u.Read()
 		u.logger().Warn("upload may have been interrupted; it is held for a while", "trackingId", u.entry.ID, "error", reason, "for", doubtFor)
 		return nil
 	})
 }
 
+func (u *Upload) doubtKey() doubtKey { return doubtKey{u.s.client(), u.path} }
+
 // doubts are the doubtful uploads of this process. One of an earlier process is sent when its time is over.
 type doubts struct {
 	mu  sync.Mutex
-	all map[string][]doubt // by path below drop
+	all map[doubtKey][]doubt // the oldest first
+}
+
+// doubtKey is whose upload it is that is in doubt, and to which path below drop.
+type doubtKey struct {
+	client
+	path string
 }
 
 type doubt struct {
-	id     string
-	client client
-	size   int64
-	sum    uint32
-	until  time.Time
+	id    string
+	size  int64
+	sum   uint32
+	until time.Time
 }
 
-func (d *doubts) add(p string, one doubt) {
+func (d *doubts) add(k doubtKey, list ...doubt) {
+	if len(list) == 0 {
+		return
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.all == nil {
-		d.all = map[string][]doubt{}
+		d.all = map[doubtKey][]doubt{}
 	}
-	for other := range d.all {
-		d.expire(other)
-	}
-	d.all[p] = append(d.all[p], one)
+	maps.DeleteFunc(d.all, func(_ doubtKey, list []doubt) bool { return list[len(list)-1].over() })
+	d.all[k] = append(d.all[k], list...)
 }
 
-// take takes out those of p that are of the client.
-func (d *doubts) take(p string, of client) (taken []doubt) {
+// take takes out those of k that are not due by now.
+func (d *doubts) take(k doubtKey) []doubt {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.expire(p)
-	var others []doubt
-	for _, one := range d.all[p] {
-		if one.client == of {
-			taken = append(taken, one)
-		} else {
-			others = append(others, one)
-		}
-	}
-	if len(taken) > 0 {
-		d.all[p] = others
-	}
-	return taken
+	taken := d.all[k]
+	delete(d.all, k)
+	return slices.DeleteFunc(taken, doubt.over)
 }
 
-// expire forgets what is due by now. d.mu is held.
-func (d *doubts) expire(p string) {
-	left := slices.DeleteFunc(d.all[p], func(one doubt) bool { return time.Now().After(one.until) })
-	if len(left) > 0 {
-		d.all[p] = left
-		return
-	}
-	delete(d.all, p)
-}
+func (d doubt) over() bool { return time.Now().After(d.until) }
 
-// settleDoubts decides about doubtful uploads to u's name, now that their client has sent it again. It returns the ids of those that are a
-// beginning of u, and go when u is durable. The others are due, before u.
-func (u *Upload) settleDoubts() (beginnings []string, err error) {
-	for _, one := range u.d.doubts.take(u.path, u.s.client()) {
+// settleDoubts decides about doubtful uploads to u's name, now that their client has sent it again. It returns those that are a
+// beginning of u, and go when u is durable. The others are due, before u. After an error all are as doubtful as before.
+func (u *Upload) settleDoubts() (beginnings []doubt, err error) {
+	taken := u.d.doubts.take(u.doubtKey())
+	for i, one := range taken {
 		begins, err := u.beginsWith(one)
 		if err == nil && begins {
-			beginnings = append(beginnings, one.id)
+			beginnings = append(beginnings, one)
 			continue
 		}
 		if err == nil {
@@ -142,7 +134,7 @@ func (u *Upload) settleDoubts() (beginnings []string, err error) {
 			}
 		}
 		if err != nil {
-			u.d.doubts.add(u.path, one)
+			u.d.doubts.add(u.doubtKey(), append(beginnings, taken[i:]...)...)
 			return nil, err
 		}
 	}
@@ -162,12 +154,12 @@ func (u *Upload) beginsWith(one doubt) (bool, error) {
 }
 
 // dropBeginnings withdraws doubtful uploads that u, which is durable, begins with.
-func (u *Upload) dropBeginnings(ids []string) {
-	for _, id := range ids {
+func (u *Upload) dropBeginnings(beginnings []doubt) {
+	for _, one := range beginnings {
 		u.d.repeat(func() error {
-			err := asDue(u.d.box.Withdraw(id, ""))
+			err := asDue(u.d.box.Withdraw(one.id, ""))
 			if err == nil {
-				u.logger().Info("a piece of this file, which was in doubt, is not sent", "pieceTrackingId", id)
+				u.logger().Info("a piece of this file, which was in doubt, is not sent", "pieceTrackingId", one.id)
 			}
 			if errors.Is(err, ErrDue) {
 				err = nil

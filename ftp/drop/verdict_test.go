@@ -151,3 +151,15 @@ func TestDoubtfulIsNoHeldFile(t *testing.T) {
 		assert.Equal(t, []string{"scanner:a=1"}, r.sink.list())
 	})
 }
+
+func TestPieceIsHealedAfterACommitThatFailed(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.commit("/a", "123").Doubtful("reset")
+		u := r.begin("/a", Start{}, "12345")
+		r.fs.Inject(disktest.Fault{Kind: disktest.Rename})
+		require.Error(t, u.Commit())
+		r.put("/a", "12345")
+		r.pass(time.Hour)
+		assert.Equal(t, []string{"scanner:a=12345"}, r.sink.list())
+	})
+}
