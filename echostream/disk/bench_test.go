@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// BenchmarkReadDir reads a directory as a rescan does: its names, then what each is.
+// BenchmarkReadDir reads a directory as the start of an outbox does: its names and types.
 func BenchmarkReadDir(b *testing.B) {
 	for _, files := range []int{100, 10_000} {
 		b.Run(fmt.Sprint(files, "-files"), func(b *testing.B) {
@@ -26,10 +26,6 @@ func BenchmarkReadDir(b *testing.B) {
 				entries, err := volume.ReadDir("d")
 				require.NoError(b, err)
 				require.Len(b, entries, files)
-				for _, e := range entries {
-					_, err := e.Info()
-					require.NoError(b, err)
-				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(files), "ns/file")
 		})

@@ -36,7 +36,7 @@ type FS interface {
 	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
 	// Lstat describes name. A symlink in it, but for its end, is syscall.ELOOP.
 	Lstat(name string) (fs.FileInfo, error)
-	// ReadDir lists a directory, sorted by name.
+	// ReadDir lists a directory, sorted by name. What Info describes may have changed since.
 	ReadDir(name string) ([]fs.DirEntry, error)
 	// Mkdir makes one directory; its parent must be there.
 	Mkdir(name string, perm fs.FileMode) error

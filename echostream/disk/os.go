@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"syscall"
@@ -104,8 +105,21 @@ func (o *OS) ReadDir(name string) ([]fs.DirEntry, error) {
 	defer d.Close()
 	entries, err := d.ReadDir(-1)
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	for i, e := range entries {
+		entries[i] = entry{e, o, name}
+	}
 	return entries, err
 }
+
+// entry is one of a directory, which knows by itself only what the directory tells: name and type.
+type entry struct {
+	fs.DirEntry
+	o   *OS
+	dir string
+}
+
+// Info implements fs.DirEntry. That of package os would look for the file in the working directory.
+func (e entry) Info() (fs.FileInfo, error) { return e.o.Lstat(path.Join(e.dir, e.Name())) }
 
 // Mkdir implements FS.
 func (o *OS) Mkdir(name string, perm fs.FileMode) error { return o.root.Mkdir(name, perm) }
@@ -147,7 +161,7 @@ func (o *OS) SyncDir(name string) error {
 
 // openDir opens a directory and nothing else: opening a named pipe would wait for its other end.
 func (o *OS) openDir(name string) (*os.File, error) {
-	return o.root.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+	return o.open(name, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 }
 
 // Free implements FS.
