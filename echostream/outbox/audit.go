@@ -76,7 +76,7 @@ func (o *Outbox) finishAudit(batch []*entry, results []error) (line retry.Line, 
 	for i, e := range batch {
 		switch err := results[i]; {
 		case err == nil:
-			o.leaveAs(e, &exit{kind: delivered})
+			o.leaveAs(e, delivered, nil)
 		case retry.IsPermanent(err):
 			e.attempts++
 			o.setAside(e, failure{Reason: "sent, but its audit record is refused", Error: err.Error()})
@@ -133,6 +133,4 @@ func (o *Outbox) markNoted(batch []*entry) {
 }
 
 // toNote reports whether e is on its way out and the disk does not know.
-func (e *entry) toNote() bool {
-	return !e.noted && (e.state == sent || e.state == leaving && !e.hidden())
-}
+func (e *entry) toNote() bool { return !e.noted && e.state >= sent && e.state <= aside }

@@ -56,7 +56,8 @@
 //	waiting     its owner may change it; it holds back its lane unless it yields, or is suspended beyond its Wait
 //	due         it may be sent, and can no longer be changed
 //	sent        all targets have it, or have refused it; its audit is to come
-//	leaving     its file is to be removed, set aside, or moved to where its owner wants it
+//	delivered, rejected, aside, withdrawn, voided
+//	            it leaves: its file is to be removed, set aside, or moved to where its owner wants it
 //	left        it is gone, durably
 //
 // # Tentative entries

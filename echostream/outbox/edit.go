@@ -264,7 +264,7 @@ func (o *Outbox) Withdraw(id, to string) error {
 	o.locked(func() {
 		e.busy = false
 		o.cond.Broadcast()
-		o.retire(e, &exit{kind: withdrawn, to: to})
+		o.retire(e, withdrawn, &exit{to: to})
 	})
 	o.removeNow(e)
 	return nil
@@ -292,7 +292,7 @@ func (o *Outbox) beginWithdraw(id, to string) (*entry, *round[lines], error) {
 		return nil, nil, err
 	}
 	e := found[0]
-	e.busy, e.state, e.exit = true, leaving, &exit{kind: withdrawn, to: to}
+	e.busy, e.state, e.exit = true, withdrawn, &exit{to: to}
 	return e, o.write(e), nil
 }
 

@@ -43,7 +43,7 @@ type entry struct {
 	tentative  *tentative
 	replaces   *entry // leaves before this one does
 	replacedBy *entry
-	exit       *exit    // how it leaves, if its state is leaving
+	exit       *exit    // of one that leaves
 	segment    *segment // where its latest line stands
 }
 
@@ -77,32 +77,24 @@ const (
 	accepting state = iota // Put is not done with it
 	waiting                // its owner may change it
 	due                    // it may be sent
-	sent                   // all targets have it, or refused it: audit, then leaving
-	leaving                // its file is to go
+	sent                   // all targets have it, or refused it: its audit is to come
+	// These leave: their file is to go.
+	delivered // removed
+	rejected  // removed: it was tentative, and no target will ever take it
+	aside     // moved to failed/
+	withdrawn // removed, or moved to where its owner wants it
+	voided    // moved back: Put has given it up
 	left
 )
 
-// exit is how an entry's file goes.
+// exit is what else is known about an entry that leaves; nil of one that was delivered.
 type exit struct {
-	kind exitKind
-	to   string  // withdrawn, voided: the path on the volume
-	why  failure // setAside
+	to  string  // withdrawn, voided: the path on the volume
+	why failure // aside, rejected
 }
-
-type exitKind uint8
-
-const (
-	delivered   exitKind = iota // removed
-	withdrawn                   // removed, or moved if exit.to is not ""
-	asideKind                   // moved to failed/
-	refusedKind                 // removed: it was tentative, and no target will ever take it
-	voided                      // moved back: Put has given it up
-)
 
 // hidden reports whether nobody needs to know of e any more.
-func (e *entry) hidden() bool {
-	return e.state == leaving && (e.exit.kind == withdrawn || e.exit.kind == voided)
-}
+func (e *entry) hidden() bool { return e.state == withdrawn || e.state == voided }
 
 // base is what the names of e's files begin with.
 func (e *entry) base() string { return baseName(e.seq, e.id.String()) }
@@ -134,7 +126,7 @@ func (o *Outbox) recordOf(e *entry) record {
 	}
 	r := record{
 		Seq: e.seq, ID: e.id.String(), Size: e.size, ModTime: jsonTime(e.modTime()), Accepted: e.acceptedAt(), Meta: e.meta,
-		From: e.from, Sent: e.state == sent || e.state == leaving && e.exit.kind == delivered, Retries: int(e.attempts),
+		From: e.from, Sent: e.state == sent || e.state == delivered, Void: e.state == voided, Retries: int(e.attempts),
 		Acked: e.takers(), Refused: e.refused(), Round: int(e.round),
 	}
 	r.Name, r.NameBytes = textOrBytes(e.name)
@@ -157,10 +149,9 @@ func (o *Outbox) recordOf(e *entry) record {
 	if e.replaces != nil {
 		r.Replaces = e.replaces.id.String()
 	}
-	if e.state == leaving && e.exit.kind == withdrawn {
+	if e.state == withdrawn {
 		r.Withdrawn, r.To = true, e.exit.to
 	}
-	r.Void = e.state == leaving && e.exit.kind == voided
 	if t := e.tentative; t != nil {
 		r.Tentative, r.Attempted = true, t.attempted
 	}
@@ -178,9 +169,9 @@ func (o *Outbox) restore(e *entry, r *record) {
 	}
 	switch {
 	case r.Void:
-		e.state, e.exit = leaving, &exit{kind: voided, to: r.From}
+		e.state, e.exit = voided, &exit{to: r.From}
 	case r.Withdrawn, r.Tentative && !r.Attempted: // nobody was told of it
-		e.state, e.exit = leaving, &exit{kind: withdrawn, to: r.To}
+		e.state, e.exit = withdrawn, &exit{to: r.To}
 	case r.Sent:
 		e.state, e.noted = sent, true
 	}

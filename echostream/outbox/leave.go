@@ -14,33 +14,33 @@ import (
 )
 
 // leaveAs has Run do away with an entry's file.
-func (o *Outbox) leaveAs(e *entry, how *exit) {
-	o.retire(e, how)
+func (o *Outbox) leaveAs(e *entry, how state, more *exit) {
+	o.retire(e, how, more)
 	o.leavers = append(o.leavers, e)
 	o.cond.Broadcast()
 }
 
 // retire takes an entry out of the delivery: from here on it is neither sent nor edited.
-func (o *Outbox) retire(e *entry, how *exit) {
+func (o *Outbox) retire(e *entry, how state, more *exit) {
 	o.leaveLane(e)
 	o.wakeLane(e.lane)
-	if how.kind == withdrawn {
+	if how == withdrawn {
 		o.unlinkKey(e) // its owner sees it no more
 		e.noted = true // by its own line, or by the record of what replaces it
 	} else if e.state != sent {
 		o.unsettled++
 	}
-	e.state, e.exit = leaving, how
+	e.state, e.exit = how, more
 }
 
 // setAside has an entry moved to failed/.
 func (o *Outbox) setAside(e *entry, why failure) {
 	why.Time, why.Attempts = time.Now().UTC(), max(int(e.attempts), 1)
-	kind := asideKind
+	how := aside
 	if e.tentative != nil && len(e.takers()) == 0 {
-		kind = refusedKind
+		how = rejected
 	}
-	o.leaveAs(e, &exit{kind: kind, why: why})
+	o.leaveAs(e, how, &exit{why: why})
 }
 
 // removeAll has what leaves go from the disk, and keeps the journal small, until Run ends. What does not succeed is done
@@ -160,17 +160,16 @@ func (o *Outbox) syncSources(batch []*entry) error {
 	return nil
 }
 
-// removeFile has one file go, as its exit says. It can be repeated.
+// removeFile has one file go, as its state says, which no longer changes. It can be repeated.
 func (o *Outbox) removeFile(e *entry) error {
 	var r record
-	var how *exit
 	var name string
-	o.locked(func() { r, how, name = o.recordOf(e), e.exit, o.pathOf(e) })
+	o.locked(func() { r, name = o.recordOf(e), o.pathOf(e) })
 	switch {
-	case how.kind == asideKind:
-		return o.reserve.use(func() error { return o.storeAside(setAside{Format: format, record: r, Failure: how.why}, name) })
-	case how.to != "":
-		return o.moveBack(name, how.to)
+	case e.state == aside:
+		return o.reserve.use(func() error { return o.storeAside(setAside{Format: format, record: r, Failure: e.exit.why}, name) })
+	case e.hidden() && e.exit.to != "":
+		return o.moveBack(name, e.exit.to)
 	}
 	return ignoreGone(o.opts.FS.Remove(name))
 }
@@ -221,42 +220,41 @@ func (o *Outbox) isSame(a, b string) (bool, error) {
 }
 
 // outcome is nil for an entry that was delivered.
-func (how *exit) outcome() error {
+func (e *entry) outcome() error {
 	switch {
-	case how.kind == delivered:
+	case e.state == delivered:
 		return nil
-	case how.kind != asideKind && how.kind != refusedKind:
+	case e.hidden():
 		return errWithdrawn
-	case how.why.damaged:
-		return fmt.Errorf("%s: %s", how.why.Reason, how.why.Error)
+	case e.exit.why.damaged:
+		return fmt.Errorf("%s: %s", e.exit.why.Reason, e.exit.why.Error)
 	}
-	return fmt.Errorf("%w: %s: %s", ErrRefused, how.why.Reason, how.why.Error)
+	return fmt.Errorf("%w: %s: %s", ErrRefused, e.exit.why.Reason, e.exit.why.Error)
 }
 
 // hasLeft forgets an entry whose file is durably gone, and tells of it.
 func (o *Outbox) hasLeft(e *entry) {
 	var entry Entry
-	how := e.exit
+	var how state
 	o.locked(func() {
-		entry = o.public(e)
+		entry, how = o.public(e), e.state
 		o.forget(e)
-		if how.kind == asideKind {
-			o.failed++
-		}
 	})
-	switch how.kind {
+	switch how {
 	case delivered:
 		o.opts.Log.Info("File delivered", "trackingId", entry.ID, "name", entry.Name, "bytes", entry.Size,
 			"attempts", e.attempts+1, "waited", time.Since(entry.Accepted).Round(time.Millisecond))
 		o.opts.Gone(entry, Delivered)
-	case asideKind:
+	case aside:
+		why := e.exit.why
 		o.opts.Log.Error("File cannot be delivered and was set aside", "trackingId", entry.ID, "name", entry.Name,
-			"bytes", entry.Size, "file", path.Join(o.opts.FailedDir, path.Base(entry.Path)), "reason", how.why.Reason, "error", how.why.Error, "attempts", how.why.Attempts,
+			"bytes", entry.Size, "file", path.Join(o.opts.FailedDir, path.Base(entry.Path)), "reason", why.Reason, "error", why.Error, "attempts", why.Attempts,
 			"takenBy", e.takers())
 		o.opts.Gone(entry, Failed)
-	case refusedKind:
+	case rejected:
+		why := e.exit.why
 		o.opts.Log.Error("File cannot be delivered and is not kept; its sender was told so, or was told nothing", "trackingId", entry.ID, "name", entry.Name,
-			"bytes", entry.Size, "reason", how.why.Reason, "error", how.why.Error, "attempts", how.why.Attempts)
+			"bytes", entry.Size, "reason", why.Reason, "error", why.Error, "attempts", why.Attempts)
 		o.opts.Gone(entry, Failed)
 	}
 }
@@ -269,6 +267,10 @@ func (o *Outbox) forget(e *entry) {
 	if !e.hidden() {
 		o.unlinkKey(e)
 	}
+	if e.state == aside {
+		o.failed++
+	}
+	o.noteLeft(e.id, e.outcome())
 	e.state = left
 	o.discard(o.preps[e])
 	delete(o.entries, e.id)
@@ -279,7 +281,6 @@ func (o *Outbox) forget(e *entry) {
 	if e.replacedBy != nil {
 		e.replacedBy.replaces, e.replacedBy = nil, nil
 	}
-	o.noteLeft(e.id, e.exit.outcome())
 	o.cond.Broadcast() // what replaced it may leave
 }
 

@@ -295,7 +295,7 @@ func (o *Outbox) take(e *entry) (replaces bool) {
 	o.place(e)
 	if replaces = e.replaces != nil; replaces {
 		e.busy, e.replaces.busy = true, false
-		o.retire(e.replaces, &exit{kind: withdrawn})
+		o.retire(e.replaces, withdrawn, &exit{})
 	}
 	o.placeOlder(e)
 	return replaces
@@ -327,7 +327,7 @@ func (o *Outbox) giveUp(void []*arrival) {
 		for i, a := range void {
 			e := a.entry
 			entries[i] = e
-			e.state, e.exit = leaving, &exit{kind: voided, to: a.item.Path}
+			e.state, e.exit = voided, &exit{to: a.item.Path}
 			if old := e.replaces; old != nil {
 				old.busy, old.replacedBy, e.replaces = false, nil, nil
 				o.place(old)

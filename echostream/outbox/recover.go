@@ -356,7 +356,7 @@ func (r *recovery) finishMoves() error {
 func (r *recovery) removeSecondNames() error {
 	dirs := map[string]map[string]bool{} // with the names in them: to ask for each of 100,000 takes seconds
 	for _, e := range r.entries {
-		if e.from == "" || e.state == leaving && e.exit.to == e.from {
+		if e.from == "" || e.hidden() && e.exit.to == e.from {
 			continue
 		}
 		dir, base := path.Split(e.from)
@@ -405,7 +405,7 @@ func (r *recovery) removeSecond(e *entry, name string) (removed bool, err error)
 // finishWithdrawals has the files go that others have replaced, that their owners have withdrawn or were told nothing of, or that Put has given up.
 func (r *recovery) finishWithdrawals() error {
 	for _, e := range r.entries {
-		if old := e.replaces; old != nil && (old.state == accepting || e.state == leaving && e.exit.kind == voided) {
+		if old := e.replaces; old != nil && (old.state == accepting || e.state == voided) {
 			e.replaces = nil
 		}
 	}
@@ -415,7 +415,7 @@ func (r *recovery) finishWithdrawals() error {
 		var replaced, by []*entry
 		for _, e := range r.entries {
 			if old := e.replaces; old != nil && old.replaces == nil {
-				old.exit = &exit{kind: withdrawn}
+				old.state, old.exit = withdrawn, &exit{}
 				replaced, by = append(replaced, old), append(by, e)
 			}
 		}
@@ -431,7 +431,7 @@ func (r *recovery) finishWithdrawals() error {
 	}
 	var leavers []*entry
 	for _, e := range r.entries {
-		if e.state == leaving {
+		if e.hidden() {
 			leavers = append(leavers, e)
 		}
 	}

@@ -96,7 +96,7 @@ func (o *Outbox) await(ctx context.Context, id string) (*lateRecord, error) {
 		switch {
 		case e == nil:
 			return o.outcome(k)
-		case e.state == leaving && e.exit.kind == delivered:
+		case e.state == delivered:
 			if e.tentative != nil {
 				e.tentative.told = true
 			}
@@ -321,7 +321,7 @@ func (o *Outbox) rememberLate(batch []*entry) error {
 	o.locked(func() {
 		var all []lateRecord
 		for _, e := range batch {
-			if e.exit.kind != delivered || e.tentative == nil || e.tentative.awaiters > 0 || e.tentative.told || e.key == "" || !e.summed || o.newest(e.key) != e {
+			if e.state != delivered || e.tentative == nil || e.tentative.awaiters > 0 || e.tentative.told || e.key == "" || !e.summed || o.newest(e.key) != e {
 				continue
 			}
 			l := lateOf(e.key)
