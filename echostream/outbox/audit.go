@@ -17,21 +17,13 @@ func (o *Outbox) auditAll() {
 		}
 		line, failed := o.finishAudit(batch, o.callAudit(batch))
 		line.To(o.opts.Log)
-		switch {
-		case failed == 0:
-			failures = 0
-		case failed == len(batch):
-			failures++
-		default:
-			failures = 1
-		}
-		if failed > 0 {
+		if failures = inARow(failures, failed, len(batch)); failures > 0 {
 			var unaudited []*entry
 			o.locked(func() { unaudited = slices.Clone(o.unaudited) })
-			if wrote, err := o.noteSent(unaudited); wrote { // if the disk refuses, it goes on: what leaves may be all that can make room
+			if wrote, err := o.note(unaudited, (*entry).toNote); wrote { // if the disk refuses, it goes on: what leaves may be all that can make room
 				o.diskOutcome(err)
 			}
-			o.pause(o.backoff(failures), sending)
+			o.pause(o.backoff(failures))
 		}
 	}
 }
@@ -100,36 +92,39 @@ func (o *Outbox) auditLate() bool {
 	return o.auditTrouble.Failures() > 0 || len(o.unaudited) > o.opts.AuditBatch || o.unsettled > maxUnsettled/2
 }
 
-// noteSent makes it durable that entries were sent, and reports whether there was anything to write. They may be audited and leave meanwhile.
-func (o *Outbox) noteSent(batch []*entry) (wrote bool, err error) {
+// note makes durable what came of sending those entries that it wants, which may be audited and leave meanwhile. It reports whether there were any.
+func (o *Outbox) note(entries []*entry, want func(*entry) bool) (wrote bool, err error) {
+	var written, sent []*entry
 	var r *round[lines]
 	o.locked(func() {
-		batch = slices.DeleteFunc(slices.Clone(batch), func(e *entry) bool { return !e.toNote() })
-		if len(batch) > 0 {
-			r = o.write(batch...)
+		for _, e := range entries {
+			if !want(e) {
+				continue
+			}
+			if written = append(written, e); e.toNote() {
+				sent = append(sent, e)
+			}
 		}
+		r = o.write(written...)
 	})
-	if r == nil {
+	if len(written) == 0 {
 		return false, nil
 	}
-	// Protects: no target must get an entry again because its audit was missing when the node ended.
+	// Protects: a target must not get an entry again because the node forgot that it had it, or because its audit was missing when the node ended.
 	if err := o.journal.wait(r); err != nil {
 		return true, err
 	}
-	o.locked(func() { o.markNoted(batch) })
-	return true, nil
-}
-
-// markNoted remembers that the disk knows of what was sent.
-func (o *Outbox) markNoted(batch []*entry) {
-	for _, e := range batch {
-		if e.toNote() {
-			e.noted = true
-			o.unsettled--
-			o.discard(o.preps[e]) // the audit may be out for weeks
+	o.locked(func() {
+		for _, e := range sent {
+			if e.toNote() {
+				e.noted = true
+				o.unsettled--
+				o.discard(o.preps[e]) // the audit may be out for weeks
+			}
 		}
-	}
-	o.cond.Broadcast()
+		o.cond.Broadcast()
+	})
+	return true, nil
 }
 
 // toNote reports whether e is on its way out and the disk does not know.

@@ -317,7 +317,7 @@ func TestNoteOfWhatHasLeft(t *testing.T) {
 		r.run()
 		synctest.Wait()
 		require.Equal(t, left, e.state)
-		wrote, err := r.noteSent([]*entry{e})
+		wrote, err := r.note([]*entry{e}, (*entry).toNote)
 		assert.False(t, wrote)
 		assert.NoError(t, err)
 		r.halt()

@@ -36,32 +36,18 @@ type Move struct{ From, To string }
 // The changes are one line of the journal. A Move is done when that line is durable, and durable itself when Edit returns; if a crash
 // comes between, Open does it.
 func (o *Outbox) Edit(edits []Edit, move *Move) error {
-	c, err := o.beginEdit(edits, move)
+	entries, before, r, err := o.beginEdit(edits, move)
 	if err != nil {
 		return err
 	}
-	if c.round != nil {
-		err = o.journal.wait(c.round)
-	}
-	if err == nil && move != nil {
+	if err = o.journal.wait(r); err == nil && move != nil {
 		err = o.move(*move)
 	}
-	var r *round[lines]
-	o.locked(func() { r = o.endEdit(c, err) })
-	if r != nil {
-		// Protects: what is done with these directories from here on must not be taken for a Move that was cut short, and a change that has failed
-		// must not be found by Open. If the disk refuses this line, the next one that it takes says it, or the header before it.
-		_ = o.journal.wait(r)
-	}
+	o.locked(func() { r = o.endEdit(entries, before, move != nil, err) })
+	// Protects: what is done with these directories from here on must not be taken for a Move that was cut short, and a change that has failed
+	// must not be found by Open. If the disk refuses this line, the next one that it takes says it, or the header before it.
+	_ = o.journal.wait(r)
 	return err
-}
-
-// change is an Edit under way.
-type change struct {
-	entries []*entry
-	before  []entry       // copies of the values
-	round   *round[lines] // nil: it is tentative
-	moveID  uint64
 }
 
 func isWaiting(e *entry) bool { return e.state == waiting }
@@ -91,50 +77,48 @@ func (o *Outbox) claim(may func(*entry) bool, ids ...string) ([]*entry, error) {
 	}
 }
 
-// beginEdit makes the changes in memory and adds their line to the journal's next round. The entries are busy until endEdit.
-func (o *Outbox) beginEdit(edits []Edit, move *Move) (*change, error) {
+// beginEdit makes the changes in memory and adds their line to the journal's next round, unless all are tentative. The entries are busy until endEdit;
+// before are copies of them as they were.
+func (o *Outbox) beginEdit(edits []Edit, move *Move) (entries []*entry, before []entry, r *round[lines], err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	ids := make([]string, len(edits))
 	for i, edit := range edits {
 		if edit.Meta != nil && !json.Valid(edit.Meta) {
-			return nil, fmt.Errorf("entry %s: Meta: expected a JSON value", edit.ID)
+			return nil, nil, nil, fmt.Errorf("entry %s: Meta: expected a JSON value", edit.ID)
 		}
 		ids[i] = edit.ID
 	}
-	for move != nil && o.moving {
+	for move != nil && o.moving != 0 {
 		o.cond.Wait()
 	}
-	entries, err := o.claim(isWaiting, ids...)
-	if err != nil {
-		return nil, err
+	if entries, err = o.claim(isWaiting, ids...); err != nil {
+		return nil, nil, nil, err
 	}
-	c := &change{entries: entries}
-	line := &journalLine{}
+	before = make([]entry, len(entries))
+	var line journalLine
 	var written []*entry
 	for i, e := range entries {
-		before := *e
-		c.before = append(c.before, before)
+		before[i] = *e
 		e.busy = true
 		o.apply(e, edits[i])
 		if e.tentative = newTentative(edits[i].Tentative); e.tentative != nil {
-			e.tentative.before = &before
+			e.tentative.before = &before[i]
 			continue
 		}
 		written = append(written, e)
 		line.All = append(line.All, o.recordOf(e))
 	}
 	if move != nil {
-		o.moving = true
 		o.lastSeq++
-		c.moveID = o.lastSeq
-		line.Move = &moveRecord{c.moveID, []byte(move.From), []byte(move.To)}
+		o.moving = o.lastSeq
+		line.Move = &moveRecord{o.moving, []byte(move.From), []byte(move.To)}
 	}
 	if len(written) > 0 || move != nil {
 		line.Late = o.forgetLate(written)
-		c.round = o.writeWith(line, written...)
+		r = o.writeWith(&line, written...)
 	}
-	return c, nil
+	return entries, before, r, nil
 }
 
 // apply makes one change in memory.
@@ -196,28 +180,25 @@ func (o *Outbox) changeLane(e *entry, name string) {
 	o.forgetLane(old)
 }
 
-// endEdit ends a change: with an error the values of before stand. It returns the round of the lines that are still to be written, or nil.
-func (o *Outbox) endEdit(c *change, err error) (r *round[lines]) {
-	for i, e := range c.entries {
+// endEdit ends a change: with an error the values of before stand. It returns the round of the lines that are still to be written.
+func (o *Outbox) endEdit(entries []*entry, before []entry, move bool, err error) *round[lines] {
+	for i, e := range entries {
 		if err != nil {
-			o.revert(e, &c.before[i])
+			o.revert(e, &before[i])
 		}
 		e.busy = false
 		o.place(e)
 		o.placeOlder(e)
 	}
-	var moved *journalLine
-	if c.moveID != 0 {
-		o.moving, o.moved = false, c.moveID
-		moved = &journalLine{Moved: c.moveID}
-	}
-	if err != nil {
-		r = o.writeWith(moved, c.entries...)
-	} else if moved != nil {
-		r = o.writeWith(moved)
-	}
 	o.cond.Broadcast()
-	return r
+	if err == nil {
+		entries = nil // their line is written
+	}
+	if !move {
+		return o.write(entries...)
+	}
+	o.moving, o.moved = 0, o.moving
+	return o.writeWith(&journalLine{Moved: o.moved}, entries...)
 }
 
 func (o *Outbox) revert(e, before *entry) {
@@ -251,21 +232,22 @@ func (o *Outbox) Withdraw(id, to string) error {
 	if err != nil {
 		return err
 	}
-	if err = o.journal.wait(r); err != nil {
-		o.locked(func() {
-			e.busy, e.state, e.exit = false, waiting, nil
-			o.place(e)
-			r = o.write(e)
-			o.cond.Broadcast()
-		})
-		_ = o.journal.wait(r) // see Edit
-		return err
-	}
+	err = o.journal.wait(r)
 	o.locked(func() {
 		e.busy = false
 		o.cond.Broadcast()
-		o.retire(e, withdrawn, &exit{to: to})
+		if err == nil {
+			o.retire(e, withdrawn, e.exit)
+			return
+		}
+		e.state, e.exit = waiting, nil
+		o.place(e)
+		r = o.write(e)
 	})
+	if err != nil {
+		_ = o.journal.wait(r) // see Edit
+		return err
+	}
 	o.removeNow(e)
 	return nil
 }

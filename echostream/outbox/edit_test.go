@@ -486,7 +486,7 @@ func TestNobodySpinsWhileADirectoryIsRenamed(t *testing.T) {
 		o := r.Outbox
 		segments := o.journal.segments
 		o.locked(func() {
-			o.phase, o.moving = sending, true
+			o.phase, o.moving = sending, 1
 			o.journal.segments = []*segment{{sealed: true, size: segmentSize, live: 1, liveBytes: 1}}
 		})
 		var work atomic.Bool
@@ -497,7 +497,7 @@ func TestNobodySpinsWhileADirectoryIsRenamed(t *testing.T) {
 		synctest.Wait()
 		assert.False(t, work.Load())
 		o.locked(func() {
-			o.moving = false
+			o.moving = 0
 			o.cond.Broadcast()
 		})
 		synctest.Wait()

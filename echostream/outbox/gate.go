@@ -55,22 +55,31 @@ func (o *Outbox) backoff(failures int) time.Duration {
 	return retry.Backoff(failures, o.opts.MinBackoff, o.opts.MaxBackoff)
 }
 
-// pause waits for d, or until Wake, and reports whether to go on: false when Run has gone beyond the phase.
-func (o *Outbox) pause(d time.Duration, in phase) bool {
-	return o.pauseUntil(d, in, func() bool { return false })
+// inARow counts the failures in a row of calls that take several entries: one of them that works has the count begin anew.
+func inARow(before, failed, all int) int {
+	switch failed {
+	case 0:
+		return 0
+	case all:
+		return before + 1
+	}
+	return 1
 }
 
-// pauseUntil ends, too, when done, called with the lock held, says so.
-func (o *Outbox) pauseUntil(d time.Duration, in phase, done func() bool) bool {
+// pause waits for d, or until Wake, or the end of Run.
+func (o *Outbox) pause(d time.Duration) { o.pauseUntil(d, func() bool { return false }) }
+
+// pauseUntil ends, too, when done, called with the lock held, says so. It reports whether to go on: false when Run ends.
+func (o *Outbox) pauseUntil(d time.Duration, done func() bool) bool {
 	end := time.Now().Add(d)
 	timer := time.AfterFunc(d, func() { o.locked(o.cond.Broadcast) })
 	defer timer.Stop()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for wakes := o.wakes; o.phase == in && o.wakes == wakes && time.Now().Before(end) && !done(); {
+	for wakes := o.wakes; o.phase == sending && o.wakes == wakes && time.Now().Before(end) && !done(); {
 		o.cond.Wait()
 	}
-	return o.phase == in
+	return o.phase == sending
 }
 
 // maxUnknownPause is the longest pause after an attempt whose outcome is not known. SQS knows a message again for five minutes, and

@@ -59,7 +59,7 @@ func (o *Outbox) removeAll() {
 			failures = 0
 			continue
 		}
-		o.pause(o.backoff(failures), sending)
+		o.pause(o.backoff(failures))
 	}
 }
 
@@ -71,7 +71,7 @@ func (o *Outbox) nextRemovals(failing bool) (ready []*entry, last bool) {
 	for {
 		if !failing || o.phase == sending || o.phase == lastRemoval {
 			ready, o.leavers = removable(o.leavers)
-			if last = o.phase == lastRemoval; last || len(ready) > 0 || o.journal.wasteful() != nil && !o.moving { // see tidy
+			if last = o.phase == lastRemoval; last || len(ready) > 0 || o.journal.wasteful() != nil && o.moving == 0 { // see tidy
 				return ready, last
 			}
 		}
@@ -82,7 +82,7 @@ func (o *Outbox) nextRemovals(failing bool) (ready []*entry, last bool) {
 // remove does work on the disk. What cannot be removed is noted, so that it is not sent again. If that is refused, too, nothing more is sent for now.
 func (o *Outbox) remove(ready []*entry) error {
 	stuck, err := o.removeFiles(ready)
-	_, noteErr := o.noteSent(stuck)
+	_, noteErr := o.note(stuck, (*entry).toNote)
 	o.locked(func() {
 		o.leavers = append(stuck, o.leavers...)
 		o.refused = slices.ContainsFunc(stuck, func(e *entry) bool { return !e.noted && !e.hidden() })
@@ -309,7 +309,7 @@ func (o *Outbox) storeAside(r setAside, name string) error {
 func (o *Outbox) tidy() error {
 	var movers []*entry
 	o.locked(func() {
-		if s := o.journal.wasteful(); s != nil && !o.moving {
+		if s := o.journal.wasteful(); s != nil && o.moving == 0 {
 			for _, e := range o.entries {
 				if e.segment == s {
 					movers = append(movers, e)
@@ -330,7 +330,7 @@ func (o *Outbox) tidy() error {
 	}
 	var dead []*segment
 	o.locked(func() {
-		if !o.moving { // the line that tells of the move may be the last in its segment
+		if o.moving == 0 { // the line that tells of the move may be the last in its segment
 			dead = o.journal.takeDead()
 		}
 	})

@@ -235,7 +235,7 @@ type Outbox struct {
 	late    map[string]lateRecord        // by key
 	bytes   int64                        // of all entries
 	failed  int                          // files in failed/
-	moving  bool                         // an Edit with a Move is under way
+	moving  uint64                       // the id of the Move that an Edit is about; 0: none
 	moved   uint64                       // the id of the last move
 
 	lanes     map[string]*lane

@@ -107,7 +107,7 @@ func (o *Outbox) askTargets() {
 		if err != nil {
 			failures++
 			o.targeting.Hit(time.Now(), slog.LevelWarn, "The targets cannot be told"+goesOn, err).To(o.opts.Log)
-			o.pause(o.backoff(failures), sending)
+			o.pause(o.backoff(failures))
 			o.locked(func() { o.retarget = true })
 			continue
 		}

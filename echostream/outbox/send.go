@@ -49,22 +49,18 @@ func (o *Outbox) runStream(s *stream) {
 		settled, failed, line := o.finish(s, b, results)
 		line.To(o.opts.Log)
 		o.noteProgress(s, settled)
-		if len(failed) == 0 {
-			failures = 0
+		if failures = inARow(failures, len(failed), len(b)); failures == 0 {
 			continue
 		}
 		if slices.ContainsFunc(failed, retry.IsUnknown) {
 			unknown = time.Now()
-		}
-		if failures++; len(failed) < len(b) {
-			failures = 1
 		}
 		pause := o.backoff(failures)
 		if time.Since(unknown) < unknownFor {
 			pause = min(pause, maxUnknownPause)
 		}
 		o.locked(func() { s.nextTry = time.Now().Add(pause) })
-		o.pause(pause, sending)
+		o.pause(pause)
 	}
 }
 
@@ -267,22 +263,18 @@ func (o *Outbox) complete(e *entry) {
 // late, for those that have not left meanwhile. So a disk that fails has one batch sent again, not more. It goes on until there is nothing to note or
 // Run ends. An attempt that settled none writes nothing: a target may refuse for weeks.
 func (o *Outbox) noteProgress(s *stream, entries []*entry) {
+	want := func(e *entry) bool {
+		return e.inProgress() || e.toNote() && (len(s.upcoming(1)) > 0 || o.auditLate())
+	}
+	settled := func() bool {
+		return !slices.ContainsFunc(entries, func(e *entry) bool { return e.inProgress() || e.toNote() })
+	}
 	for failures := 1; ; failures++ {
-		r, sent := o.addProgress(s, entries)
-		var err error
-		if r != nil {
-			// Protects: a target must not get an entry again because the node forgot that it had it.
-			err = o.journal.wait(r)
+		wrote, err := o.note(entries, want)
+		if wrote {
 			o.diskOutcome(err)
 		}
-		if err == nil {
-			o.locked(func() { o.markNoted(sent) })
-			return
-		}
-		settled := func() bool {
-			return !slices.ContainsFunc(entries, func(e *entry) bool { return e.inProgress() || e.toNote() })
-		}
-		if !o.pauseUntil(o.backoff(failures), sending, settled) {
+		if err == nil || !o.pauseUntil(o.backoff(failures), settled) {
 			return
 		}
 	}
@@ -290,25 +282,6 @@ func (o *Outbox) noteProgress(s *stream, entries []*entry) {
 
 // inProgress reports whether some targets have e and others have not.
 func (e *entry) inProgress() bool { return e.state == due && e.answers != nil }
-
-func (o *Outbox) addProgress(s *stream, entries []*entry) (r *round[lines], sent []*entry) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	note := len(s.upcoming(1)) > 0 || o.auditLate()
-	var lines []*entry
-	for _, e := range entries {
-		if note && e.toNote() {
-			sent = append(sent, e)
-		} else if !e.inProgress() {
-			continue
-		}
-		lines = append(lines, e)
-	}
-	if len(lines) == 0 {
-		return nil, nil
-	}
-	return o.write(lines...), sent
-}
 
 // setTargets replaces the current targets.
 func (o *Outbox) setTargets(names []string) (changed bool) {

@@ -334,9 +334,6 @@ func (o *Outbox) rememberLate(batch []*entry) error {
 			r = o.writeWith(line)
 		}
 	})
-	if r == nil {
-		return nil
-	}
 	// Protects: its owner sends it again, and it must not be sent again.
 	return o.journal.wait(r)
 }
