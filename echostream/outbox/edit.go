@@ -165,19 +165,15 @@ func (o *Outbox) replace(e *entry, place uint64, lane string) {
 	o.leaveLane(e)
 	e.place = place
 	if e.lane.name != lane {
-		o.changeLane(e, lane)
+		old := e.lane
+		e.lane = o.laneOf(lane)
+		e.lane.entries++
+		old.entries--
+		o.forgetLane(old)
 	}
 	if was {
 		o.enterLane(e)
 	}
-}
-
-func (o *Outbox) changeLane(e *entry, name string) {
-	old := e.lane
-	e.lane = o.laneOf(name)
-	e.lane.entries++
-	old.entries--
-	o.forgetLane(old)
 }
 
 // endEdit ends a change: with an error the values of before stand. It returns the round of the lines that are still to be written.

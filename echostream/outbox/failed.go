@@ -26,25 +26,32 @@ type FailedEntry struct {
 
 // Failed reads from the disk what was set aside, in the order of the entries. Its time grows with their number: some milliseconds for a hundred.
 func (o *Outbox) Failed() ([]FailedEntry, error) {
-	names, err := o.namesIn(o.opts.FailedDir)
+	var all []FailedEntry
+	bases, err := o.failedBases()
+	for _, base := range bases {
+		var f FailedEntry
+		if f, err = o.readFailed(base); err == nil {
+			all = append(all, f)
+		} else if err = ignoreGone(err); err != nil { // else it was sent again or discarded meanwhile
+			break
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading what was set aside: %w", err)
 	}
-	var all []FailedEntry
+	return all, nil
+}
+
+// failedBases lists what the names of the files in failed/ begin with, in the order of their entries.
+func (o *Outbox) failedBases() (bases []string, err error) {
+	names, err := o.namesIn(o.opts.FailedDir)
 	for _, name := range names {
 		base, suffix := cutSuffix(name)
 		if _, _, ok := parseBase(base); ok && suffix == dataSuffix {
-			f, err := o.readFailed(base)
-			if isGone(err) { // sent again or discarded meanwhile
-				continue
-			}
-			if err != nil {
-				return nil, fmt.Errorf("reading what was set aside: %w", err)
-			}
-			all = append(all, f)
+			bases = append(bases, base)
 		}
 	}
-	return all, nil
+	return bases, err
 }
 
 // failedName is the name in failed/ of an entry's files, without a suffix.
@@ -104,14 +111,19 @@ func (o *Outbox) findFailed(id string) (base string, err error) {
 // refused it are asked again, those that have it are not. The error wraps fs.ErrNotExist if the entry is not in failed/, and fs.ErrExist if it still waits. After
 // an error it is in failed/ as before; should the disk refuse that, too, which the log says, the next Open makes it an entry.
 func (o *Outbox) Retry(id string) error {
+	return o.withFailed(id, "sending again what has failed", o.retry)
+}
+
+// withFailed does something with what is in failed/ of an entry.
+func (o *Outbox) withFailed(id, what string, do func(base string) error) error {
 	o.aside.Lock()
 	defer o.aside.Unlock()
 	base, err := o.findFailed(id)
 	if err == nil {
-		err = o.retry(base)
+		err = do(base)
 	}
 	if err != nil {
-		return fmt.Errorf("sending again what has failed: %w", err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }
@@ -146,7 +158,16 @@ func (o *Outbox) retry(base string) error {
 	if err == nil {
 		_ = o.opts.FS.Remove(o.failedName(base) + recordSuffix) // harmless: Open removes it, and setting the entry aside again writes it again
 	}
-	o.locked(func() { o.endRetry(e, err) })
+	o.locked(func() {
+		if err == nil {
+			o.failed--
+			o.take(e)
+			return
+		}
+		e.state = left
+		o.journal.place(e, nil, 0)
+		o.forgetLane(e.lane)
+	})
 	if err == nil {
 		o.opts.Log.Info("File that has failed is sent again", "trackingId", aside.ID, "name", aside.name(), "bytes", aside.Size, "round", aside.Round)
 	}
@@ -176,36 +197,22 @@ func (o *Outbox) beginRetry(r *record) (*entry, *round[lines], error) {
 	return e, o.write(e), nil
 }
 
-// endRetry makes it an entry if all is durable.
-func (o *Outbox) endRetry(e *entry, err error) {
-	if err == nil {
-		o.failed--
-		o.take(e)
-		return
-	}
-	e.state = left
-	o.journal.place(e, nil, 0)
-	o.forgetLane(e.lane)
-}
-
 // Discard removes an entry from failed/, durably. The error wraps fs.ErrNotExist if it is not there, and fs.ErrExist if it is being set aside. After an error
 // it may be there or not.
 func (o *Outbox) Discard(id string) error {
-	o.aside.Lock()
-	defer o.aside.Unlock()
-	base, err := o.findFailed(id)
-	if err != nil {
-		return fmt.Errorf("discarding what has failed: %w", err)
-	}
+	return o.withFailed(id, "discarding what has failed", o.discardFailed)
+}
+
+func (o *Outbox) discardFailed(base string) error {
+	_, id, _ := parseBase(base)
 	waits := false
-	parsed, _ := parseID(id)
-	o.locked(func() { waits = o.entries[parsed] != nil })
+	o.locked(func() { waits = o.entries[id] != nil })
 	if waits {
-		return fmt.Errorf("discarding what has failed: entry %s waits in the outbox: %w", id, fs.ErrExist)
+		return fmt.Errorf("entry %s waits in the outbox: %w", id, fs.ErrExist)
 	}
 	f, err := o.readFailed(base)
 	if ignoreGone(err) != nil {
-		return fmt.Errorf("discarding what has failed: %w", err)
+		return err
 	}
 	removed := o.opts.FS.Remove(o.failedName(base) + dataSuffix)
 	if removed == nil {
@@ -216,25 +223,19 @@ func (o *Outbox) Discard(id string) error {
 		// Protects: that it is gone, as whoever has asked for it was told.
 		err = o.opts.FS.SyncDir(o.opts.FailedDir)
 	}
-	if err != nil {
-		return fmt.Errorf("discarding what has failed: %w", err)
+	if err == nil {
+		o.opts.Log.Info("File that has failed was discarded", "trackingId", id.String(), "name", f.Name, "bytes", f.Size, "reason", f.Reason, "error", f.Error)
 	}
-	o.opts.Log.Info("File that has failed was discarded", "trackingId", id, "name", f.Name, "bytes", f.Size, "reason", f.Reason, "error", f.Error)
-	return nil
+	return err
 }
 
 // tellFailed says at the start that something in failed/ waits for somebody.
 func (o *Outbox) tellFailed() {
-	names, err := o.namesIn(o.opts.FailedDir)
-	if err != nil || o.failed == 0 {
+	if o.failed == 0 {
 		return
 	}
-	for _, name := range names { // the first one is the oldest
-		base, suffix := cutSuffix(name)
-		_, _, ok := parseBase(base)
-		if !ok || suffix != dataSuffix {
-			continue
-		}
+	bases, _ := o.failedBases()
+	for _, base := range bases { // the first one is the oldest
 		if f, err := o.readFailed(base); err == nil {
 			o.opts.Log.Warn("Files cannot be delivered and are set aside until somebody sends them again or discards them", "files", o.failed,
 				"oldest", f.Name, "trackingId", f.ID, "accepted", f.Accepted.Format(time.RFC3339), "reason", f.Reason, "error", f.Error)

@@ -148,12 +148,7 @@ func (o *Outbox) Revert(id string) error {
 	if err != nil {
 		return err
 	}
-	o.revertTentative(found[0])
-	return nil
-}
-
-func (o *Outbox) revertTentative(e *entry) {
-	before := e.tentative.before
+	e, before := found[0], found[0].tentative.before
 	if e.tentative.denied != nil {
 		e.suspended--
 	}
@@ -163,6 +158,7 @@ func (o *Outbox) revertTentative(e *entry) {
 	o.place(e)
 	o.wakeLane(e.lane)
 	o.cond.Broadcast()
+	return nil
 }
 
 // attempt makes it durable that the tentative entries of a batch are attempted, before they are. What may not be sent leaves the batch.

@@ -34,23 +34,28 @@ func (o *Outbox) Entries() iter.Seq[Entry] {
 		o.locked(func() {
 			all = make([]placed, 0, len(o.entries))
 			for _, e := range o.entries {
-				all = append(all, placed{e.place, e.seq, e})
+				if !e.hidden() {
+					all = append(all, placed{e.place, e.seq, e})
+				}
 			}
 		})
 		slices.SortFunc(all, func(a, b placed) int { return cmp.Or(cmp.Compare(a.place, b.place), cmp.Compare(a.seq, b.seq)) })
-		for some := range slices.Chunk(all, 1000) {
-			var list []Entry
-			o.locked(func() {
-				for _, p := range some {
-					if p.state != left && !p.hidden() {
-						list = append(list, o.public(p.entry))
-					}
-				}
-			})
-			for _, e := range list {
-				if !yield(e) {
-					return
-				}
+		o.each(len(all), func(i int) *entry { return all[i].entry }, yield)
+	}
+}
+
+// each hands over n entries as others see them. Few of these are in memory at a time, besides what the outbox itself keeps.
+func (o *Outbox) each(n int, at func(int) *entry, yield func(Entry) bool) {
+	for start := 0; start < n; start += 100 {
+		some := make([]Entry, min(100, n-start))
+		o.locked(func() {
+			for i := range some {
+				some[i] = o.public(at(start + i))
+			}
+		})
+		for _, e := range some {
+			if !yield(e) {
+				return
 			}
 		}
 	}
@@ -107,21 +112,7 @@ func (o *Outbox) List(dir string) iter.Seq[Entry] {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	found := slices.Collect(maps.Values(o.keys[dir+"/"]))
-	return func(yield func(Entry) bool) {
-		for some := range slices.Chunk(found, 100) {
-			public := make([]Entry, len(some))
-			o.locked(func() {
-				for i, e := range some {
-					public[i] = o.public(e)
-				}
-			})
-			for _, e := range public {
-				if !yield(e) {
-					return
-				}
-			}
-		}
-	}
+	return func(yield func(Entry) bool) { o.each(len(found), func(i int) *entry { return found[i] }, yield) }
 }
 
 // Usage is how many entries there are whose key begins with the element top, and of how many bytes; for "", all entries.
