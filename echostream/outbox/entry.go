@@ -298,7 +298,7 @@ func (o *Outbox) place(e *entry) {
 	case !waits && e.suspended == 0:
 		e.state, e.hold = due, nil
 		o.enterLane(e)
-		if o.asked && o.settledForAll(e) { // of an earlier life, sent to all targets but one that is gone
+		if o.settledForAll(e) { // of an earlier life, sent to all targets but one that is gone
 			o.complete(e)
 			return
 		}

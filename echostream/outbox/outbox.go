@@ -240,8 +240,7 @@ type Outbox struct {
 
 	lanes     map[string]*lane
 	targets   map[string]*target // all ever named in this process or in a record
-	active    []*target          // the current ones
-	asked     bool               // the Deliverer has named its targets to this Run
+	active    []*target          // the current ones; nil: the Deliverer has not named them to this Run
 	retarget  bool               // Targets is to be asked again
 	targeting retry.Trouble      // used by askTargets only
 

@@ -79,7 +79,7 @@ func (o *Outbox) begin(ctx, calls context.Context) error {
 	if o.phase != idle {
 		return errors.New("outbox: Run is running already")
 	}
-	o.phase, o.running, o.calls, o.retarget, o.asked = sending, ctx, calls, true, false
+	o.phase, o.running, o.calls, o.retarget, o.active = sending, ctx, calls, true, nil
 	if ctx.Err() != nil {
 		o.phase = stopping
 	}

@@ -286,16 +286,13 @@ func (e *entry) inProgress() bool { return e.state == due && e.answers != nil }
 // setTargets replaces the current targets.
 func (o *Outbox) setTargets(names []string) (changed bool) {
 	names = slices.Compact(slices.Sorted(slices.Values(names)))
-	same := slices.EqualFunc(o.active, names, func(t *target, name string) bool { return t.name == name })
-	first := !o.asked
-	o.asked = true
-	if same && !first {
+	if o.active != nil && slices.EqualFunc(o.active, names, func(t *target, name string) bool { return t.name == name }) {
 		return false
 	}
-	for _, t := range o.active {
+	for _, t := range o.targets {
 		t.active = false
 	}
-	o.active = nil
+	o.active = []*target{}
 	for _, name := range names {
 		t := o.target(name)
 		t.active = true

@@ -55,7 +55,7 @@ func TestEverySyncOfDecisions(t *testing.T) {
 	opts := disktest.Options{Seeds: 8, Setup: twoNames, Harmless: map[string]string{
 		"rename in outbox.(*Outbox).storeAside via disk.WriteFile ahead of sync in outbox.(*Outbox).storeAside via disk.WriteFile": elsewhere,
 		"unlink in outbox.(*Outbox).removeFile ahead of syncdir in outbox.(*Outbox).storeAside":                                    elsewhere,
-		"unlink in outbox.(*Outbox).Discard ahead of syncdir in outbox.(*recovery).repair":                                         "the first is in failed/, the second of outbox/",
+		"unlink in outbox.(*Outbox).discardFailed ahead of syncdir in outbox.(*recovery).repair":                                   "the first is in failed/, the second of outbox/",
 		"unlink in outbox.(*journal).remove ahead of syncdir in outbox.(*recovery).repair":                                         elsewhere,
 		"unlink in outbox.(*recovery).removeSecond ahead of syncdir in outbox.(*recovery).repair":                                  elsewhere,
 		"unlink in outbox.(*recovery).repair ahead of syncdir in outbox.(*recovery).syncDirs":                                      elsewhere,

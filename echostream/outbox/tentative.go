@@ -66,17 +66,14 @@ func (o *Outbox) Await(ctx context.Context, id string) error {
 // tellLate forgets a record whose owner is told of it now.
 func (o *Outbox) tellLate(l lateRecord) error {
 	var r *round[lines]
-	o.locked(func() {
-		delete(o.late, l.key())
-		r = o.writeWith(lateLine([]lateRecord{lateOf(l.key())}))
-	})
+	o.locked(func() { r = o.writeWith(lateLine([]lateRecord{lateOf(l.key())})) })
 	// Protects: what was told of once is not told of again, in place of a new entry.
 	err := o.journal.wait(r)
 	o.locked(func() {
-		if err != nil {
-			o.noteLate(l)
-		} else {
-			o.noteLeft(l.id(), nil)
+		if err == nil && o.late[l.key()].ID == l.ID {
+			delete(o.late, l.key())
+			id, _ := parseID(l.ID)
+			o.noteLeft(id, nil)
 		}
 	})
 	return err
@@ -273,11 +270,6 @@ func lateOf(key string) (l lateRecord) {
 }
 
 func (l *lateRecord) key() string { return bytesOrText(l.Key, l.KeyBytes) }
-
-func (l *lateRecord) id() trackingID {
-	id, _ := parseID(l.ID)
-	return id
-}
 
 func (l *lateRecord) isFresh() bool { return time.Since(l.At).Abs() < lateFor }
 
