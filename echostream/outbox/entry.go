@@ -327,11 +327,13 @@ func (o *Outbox) newest(key string) *entry {
 	return o.keys[dir][base]
 }
 
-// link makes e known by its id and key.
+// link makes e known by its id and, unless it is hidden, by its key.
 func (o *Outbox) link(e *entry) {
 	o.entries[e.id] = e
 	o.bytes += e.size
-	o.linkKey(e)
+	if !e.hidden() {
+		o.linkKey(e)
+	}
 }
 
 func (o *Outbox) linkKey(e *entry) {

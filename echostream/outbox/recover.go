@@ -297,7 +297,7 @@ func (r *recovery) repair() error {
 	if err := r.syncDirs(slices.Collect(maps.Keys(r.movedTo))...); err != nil {
 		return err
 	}
-	for _, step := range []func() error{r.finishMoves, r.removeSecondNames, r.finishWithdrawals, r.takeBack, r.setAsideUnknown} {
+	for _, step := range []func() error{r.finishMoves, r.removeSecondNames, r.takeBack, r.setAsideUnknown, r.admit} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -307,7 +307,6 @@ func (r *recovery) repair() error {
 			return err
 		}
 	}
-	r.locked(func() { r.admit() })
 	r.tellFailed()
 	r.reserve.make()
 	return r.journal.remove(append(r.journal.takeDead(), r.unused...))
@@ -402,58 +401,6 @@ func (r *recovery) removeSecond(e *entry, name string) (removed bool, err error)
 	return err == nil && same, err
 }
 
-// finishWithdrawals has the files go that others have replaced, that their owners have withdrawn or were told nothing of, or that Put has given up.
-func (r *recovery) finishWithdrawals() error {
-	for _, e := range r.entries {
-		if old := e.replaces; old != nil && (old.state == accepting || e.state == voided) {
-			e.replaces = nil
-		}
-	}
-	// Protects: what an entry replaces must not be there, and be sent, when the one that says so has gone. One was replaced in turn if the
-	// disk did not let the one before it go.
-	for {
-		var replaced, by []*entry
-		for _, e := range r.entries {
-			if old := e.replaces; old != nil && old.replaces == nil {
-				old.state, old.exit = withdrawn, &exit{}
-				replaced, by = append(replaced, old), append(by, e)
-			}
-		}
-		if len(replaced) == 0 {
-			break
-		}
-		if err := r.removeFound(replaced); err != nil {
-			return err
-		}
-		for _, e := range by {
-			e.replaces = nil
-		}
-	}
-	var leavers []*entry
-	for _, e := range r.entries {
-		if e.hidden() {
-			leavers = append(leavers, e)
-		}
-	}
-	return r.removeFound(leavers)
-}
-
-// removeFound removes files, durably, as their exits say.
-func (r *recovery) removeFound(leavers []*entry) error {
-	for _, e := range leavers {
-		if err := r.removeFile(e); err != nil {
-			return err
-		}
-		r.journal.place(e, nil, 0)
-		delete(r.entries, e.id)
-	}
-	if len(leavers) == 0 {
-		return nil
-	}
-	// Protects: as in removeFiles.
-	return r.opts.FS.SyncDir(r.opts.Dir)
-}
-
 // takeBack takes over the records that an operator has moved back from failed/ with their files. They
 // get another round: the targets that refused the entry are asked again, those that have it are not.
 func (r *recovery) takeBack() error {
@@ -503,18 +450,48 @@ func (r *recovery) setAsideUnknown() error {
 	return nil
 }
 
-// admit makes entries of what is left, in their order.
-func (r *recovery) admit() {
+// admit makes entries of what is left, in their order, and has the files go that others have replaced, that their owners have withdrawn or were told
+// nothing of, or that Put has given up.
+func (r *recovery) admit() error {
 	all := slices.SortedFunc(maps.Values(r.entries), byPlace)
 	for _, e := range all {
-		e.lane.entries++
-		r.link(e)
-		if e.state == sent {
-			r.unaudited = append(r.unaudited, e)
+		switch old := e.replaces; {
+		case old == nil:
+		case old.state == accepting || e.state == voided || old.seq >= e.seq:
+			e.replaces = nil
+		default:
+			old.state, old.exit = withdrawn, &exit{}
 		}
 	}
-	maps.DeleteFunc(r.lanes, func(_ string, l *lane) bool { return l.entries == 0 }) // of records that are not the latest
-	for _, e := range all {
-		r.place(e)
+	var leavers []*entry
+	r.locked(func() {
+		for _, e := range all {
+			e.lane.entries++
+			r.link(e)
+			if e.hidden() {
+				leavers, e.noted = append(leavers, e), true
+			} else if e.state == sent {
+				r.unaudited = append(r.unaudited, e)
+			}
+		}
+		maps.DeleteFunc(r.lanes, func(_ string, l *lane) bool { return l.entries == 0 }) // of records that are not the latest
+	})
+	for len(leavers) > 0 {
+		var ready []*entry
+		ready, leavers = removable(leavers)
+		if _, err := r.removeFiles(ready); err != nil {
+			return err
+		}
+		for _, e := range all {
+			if e.replaces != nil && e.replaces.state == left {
+				e.replaces = nil // a Put that failed may have replaced it, too
+			}
+		}
 	}
+	r.locked(func() {
+		for _, e := range all {
+			r.place(e)
+		}
+	})
+	return nil
 }

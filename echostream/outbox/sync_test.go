@@ -26,7 +26,6 @@ func TestEverySync(t *testing.T) {
 		"without sync in outbox.(*recovery).repair":                                                                                killed,
 		"without syncdir in outbox.(*recovery).repair":                                                                             killed,
 		"without sync in outbox.(*reserve).make":                                                                                   "it is for the room, not for the bytes",
-		"without syncdir in outbox.(*recovery).removeFound":                                                                        withdrawn,
 		"without syncdir in outbox.(*world).first via disk.MkdirAll":                                                               own,
 		"without syncdir in outbox.(*world).live via disk.MkdirAll":                                                                own,
 		"without syncdir in outbox.(*owner).open via disk.MkdirAll":                                                                own,
