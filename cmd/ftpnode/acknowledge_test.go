@@ -147,7 +147,7 @@ func (r *rig) waiting() int {
 func TestDeliveredInAnOutage(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ off, on func(r *rig) }{
-		"SQS down":         {func(r *rig) { r.cloud.Off(echotest.SQS); r.cloud.Off(echotest.AppSync) }, func(r *rig) { r.cloud.On(echotest.AppSync); r.cloud.On(echotest.SQS) }},
+		"SQS down":         {func(r *rig) { r.cloud.Off(echotest.SQS) }, func(r *rig) { r.cloud.On(echotest.AppSync); r.cloud.On(echotest.SQS) }},
 		"replies are lost": {func(r *rig) { r.cloud.Fault(echotest.Fault{Service: echotest.SQS, Kind: echotest.ReplyLost}) }, func(r *rig) { r.cloud.ClearFaults() }},
 		"one edge denies":  {func(r *rig) { r.cloud.Fault(echotest.Fault{Service: echotest.SQS, Edge: "erp", Kind: echotest.Denied}) }, func(r *rig) { r.cloud.ClearFaults() }},
 	} {
@@ -159,6 +159,7 @@ func TestDeliveredInAnOutage(t *testing.T) {
 			c.off(r)
 			require.Equal(t, 451, client.put("x", []byte("x")))
 			if name == "SQS down" {
+				r.cloud.Off(echotest.AppSync) // not before: the next look at the definition may come before x
 				r.log.wait(t, "[WARNING] EchoStream cannot be reached")
 				require.Equal(t, 450, client.put("y", []byte("y")))
 			}

@@ -73,7 +73,7 @@ func largeSize(t *testing.T) int64 {
 func TestEveryFileArrives(t *testing.T) {
 	t.Parallel()
 	// A client's MFMT comes within the settle time, also on a machine that is busy.
-	config := strings.Replace(testConfig(t, ""), `"settle": "10ms"`, `"settle": "1s"`, 1)
+	config := strings.Replace(testConfig(t, ""), `"settle": "10ms"`, `"settle": "5s"`, 1)
 	r := newRig(t, echotest.Options{Targets: []string{"archive", "erp"}, Tenant: echotest.Tenant{Audit: true},
 		Node: echotest.Node{Config: config}}).start()
 	files := drops(t)

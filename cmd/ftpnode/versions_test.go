@@ -15,12 +15,12 @@ import (
 )
 
 // inEachLife runs a test with a node that runs on, one that is stopped and started and one that is killed and started, each time that the test
-// calls again, which gives a new client. The client has 2 s for what it does after its 226.
+// calls again, which gives a new client. The client has 4 s for what it does after its 226.
 func inEachLife(t *testing.T, test func(r *rig, c *ftpClient, again func(*ftpClient) *ftpClient)) {
 	for name, start := range map[string]func(*rig) *rig{"runs on": nil, "stopped": (*rig).start, "killed": (*rig).startProcess} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			config := strings.Replace(testConfig(t, ""), `"settle": "10ms"`, `"settle": "2s"`, 1)
+			config := strings.Replace(testConfig(t, ""), `"settle": "10ms"`, `"settle": "4s"`, 1)
 			r := newRig(t, echotest.Options{Targets: []string{"archive", "erp"}, Node: echotest.Node{Config: config}})
 			login := func() *ftpClient {
 				c := r.login()
