@@ -393,8 +393,8 @@ func (u *Upload) put() error {
 	u.part.file = nil // Put closes it
 	continued := here.changeable() && here.entry.ID == u.base
 	if continued && !item.Yield {
-		// What is left of the base's wait, or appends could hold up those behind it for ever.
-		item.Wait = max(time.Until(here.entry.Until), 0)
+		// What is left of the base's wait, or appends could hold up those behind it for ever; not of the longer one of a doubt, which passes no others.
+		item.Wait = min(max(time.Until(here.entry.Until), 0), item.Wait)
 	}
 	if continued || here.held() {
 		item.Replaces = here.entry.ID

@@ -129,6 +129,25 @@ func TestDeviceThatComesBackHealsItsPiece(t *testing.T) {
 	}
 }
 
+// Whoever goes on with a doubtful file has said that it was not whole. What comes of it is no more in doubt, and must not hold up others for as long.
+func TestContinuedDoubtfulHoldsUpNobody(t *testing.T) {
+	for name, start := range map[string]Start{"resumed": {Offset: 5}, "appended to": {Append: true}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, nil, func(r *rig) {
+				r.commit("/a", "the w").Doubtful("reset")
+				r.pass(2 * time.Second)
+				u := r.begin("/a", start, "hole file")
+				require.NoError(t, u.Commit())
+				r.put("/other", "2")
+				r.pass(3 * time.Second)
+				assert.Equal(t, []string{"scanner:a=the whole file", "scanner:other=2"}, r.sink.list())
+				r.pass(time.Hour)
+				assert.Len(t, r.sink.list(), 2)
+			})
+		})
+	}
+}
+
 func TestDoubtfulTemporaryNameIsHeldUntilItIsRenamed(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.commit("/a.part", "1").Doubtful("reset")
