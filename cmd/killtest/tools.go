@@ -95,7 +95,8 @@ func (t *tool) upload(ctx context.Context, number int) error {
 
 // noteShortened notes how often lftp has read 226 for an upload of a file more than once. When its connection was lost at the
 // end of an upload, lftp 4.9 may end the data connection of its next try after a piece, by itself, read the 226 for that, and send
-// the file once more. It was alive and said no ALLO: for the node such a piece is an upload as complete as any.
+// the file once more. It was alive and said no ALLO: for the node such a piece is an upload as complete as any. So is the whole file that it sends
+// again, by itself, when it loses its connection between the 226 and the reply to its MFMT.
 func (t *tool) noteShortened(f *file, bytes []byte) {
 	log, err := os.ReadFile(filepath.Join(t.dir, "lftp.log"))
 	if err != nil {
@@ -103,6 +104,7 @@ func (t *tool) noteShortened(f *file, bytes []byte) {
 	}
 	if n := acknowledged(string(log), f.names[0]); n > 0 {
 		f.content, f.pieces = bytes, n
+		f.wholes = max(f.wholes, n)
 	}
 }
 

@@ -1,9 +1,11 @@
 package drop
 
 import (
+	"context"
 	"errors"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
@@ -36,12 +38,22 @@ func (u *Upload) Interrupted(reason string) {
 	}
 	u.d.repeat(func() error {
 		err := u.takeBack(errors.New(reason))
-		if errors.Is(err, ErrDue) {
+		switch {
+		case errors.Is(err, ErrDue) && u.d.isWithdrawn(u.entry.ID):
+			return nil
+		case errors.Is(err, ErrDue):
 			u.logger().Error("upload was interrupted after all, and has been sent", "trackingId", u.entry.ID, "error", reason)
 			return nil
 		}
 		return err
 	})
+}
+
+// isWithdrawn reports whether an entry has left unsent: its client has deleted it, or gone on with it.
+func (d *Drop) isWithdrawn(id string) bool {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	return errors.Is(d.box.Await(now, id), fs.ErrNotExist)
 }
 
 // Doubtful says that nobody knows whether the client has read it. The file is held for five minutes, durably. If the same user and address

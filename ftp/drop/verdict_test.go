@@ -129,6 +129,18 @@ func TestDeviceThatComesBackHealsItsPiece(t *testing.T) {
 	}
 }
 
+// A client that was cut off may be back, and go on with its file, before it is known that it had not read the 226.
+func TestInterruptedAfterItWasContinued(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		u := r.commit("/a", "the w")
+		require.NoError(t, r.begin("/a", Start{Offset: 4}, "whole file").Commit())
+		u.Interrupted("reset")
+		r.pass(time.Minute)
+		assert.Equal(t, []string{"scanner:a=the whole file"}, r.sink.list())
+		assert.NotContains(t, r.log.String(), "has been sent")
+	})
+}
+
 // Whoever goes on with a doubtful file has said that it was not whole. What comes of it is no more in doubt, and must not hold up others for as long.
 func TestContinuedDoubtfulHoldsUpNobody(t *testing.T) {
 	for name, start := range map[string]Start{"resumed": {Offset: 5}, "appended to": {Append: true}} {
