@@ -331,7 +331,7 @@ func (c *client) resume(ctx context.Context) {
 	if s := c.connect(ctx); s != nil {
 		f.content, f.cut = content, 1+c.random.IntN(len(content)-1)
 		r, _ := s.put("STOR "+name, content, f.cut)
-		f.died = r.from
+		f.dies(r)
 		c.hangUp()
 	}
 	for range tries {
@@ -392,7 +392,7 @@ func (c *client) die(ctx context.Context) {
 	}
 	f.content, f.cut = content, cut
 	r, err := s.put("STOR "+f.names[0], content, cut)
-	f.died = r.from
+	f.dies(r)
 	if r.whole && errors.Is(err, errCut) {
 		f.wholes++
 	}

@@ -97,6 +97,7 @@ type result struct {
 	whole bool      // all bytes were sent: the node may have finished the file
 	from  time.Time // before the end of the data
 	to    time.Time // it was finished between from and to, if code is 226
+	lived bool      // it was to die, and on a busy machine its data had ended long before its connection did
 }
 
 // errCut is the end that a client made on purpose.
@@ -157,6 +158,7 @@ func (s *session) put(command string, content []byte, cut int) (r result, err er
 		}
 		data.Close()
 		s.close()
+		r.lived = !r.from.IsZero() && time.Since(r.from) > settle/2
 		return r, errCut
 	}
 	r.whole = len(rest) == 0

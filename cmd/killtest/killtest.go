@@ -88,6 +88,9 @@ func (t *test) chance(who string) *rand.Rand {
 	return rand.New(rand.NewPCG(t.o.seed, h))
 }
 
+// settle is as short as can be, so that much happens between two kills.
+const settle = 60 * time.Millisecond
+
 func (t *test) config(first, last int) string {
 	type user struct {
 		Name     string `json:"name"`
@@ -98,9 +101,8 @@ func (t *test) config(first, last int) string {
 		users = append(users, user{name, password})
 	}
 	config, _ := json.Marshal(map[string]any{
-		"ftp": map[string]any{"users": users, "tls": "optional", "passivePorts": fmt.Sprintf("%d-%d", first, last)},
-		// As short as can be, so that much happens between two kills.
-		"files": map[string]any{"settle": "60ms", "quiet": "1s", "minFree": "1MB", "acknowledge": t.o.mode, "acknowledgeTimeout": "1s"},
+		"ftp":   map[string]any{"users": users, "tls": "optional", "passivePorts": fmt.Sprintf("%d-%d", first, last)},
+		"files": map[string]any{"settle": settle.String(), "quiet": "1s", "minFree": "1MB", "acknowledge": t.o.mode, "acknowledgeTimeout": "1s"},
 	})
 	return string(config)
 }

@@ -184,6 +184,7 @@ func TestVerify(t *testing.T) {
 		"a piece whose client and node died in one moment": {func(c *verifyCase) { c.diedAt(100 * time.Millisecond) }, ""},
 		"a piece whose node died before":                   {func(c *verifyCase) { c.diedAt(-time.Millisecond) }, "truncated"},
 		"a piece whose node died later":                    {func(c *verifyCase) { c.diedAt(2 * time.Second) }, "truncated"},
+		"a piece whose client lived on":                    {func(c *verifyCase) { c.diedAt(2 * time.Second); c.b.dies(result{from: c.a.from, lived: true}) }, ""},
 		"lost on one edge": {func(c *verifyCase) { c.arrivals["two"] = c.arrivals["two"][:1] },
 			`lost: x upload: \["b"\].* has not reached two`},
 		"not acknowledged and not there": {func(c *verifyCase) {

@@ -19,7 +19,7 @@ type file struct {
 	// wholes is how many uploads of it may have been finished: those with a 226, and those that were sent whole and whose
 	// reply was not read. An upload that was refused, or of which a piece was sent, is none of them.
 	wholes int
-	// pieces of content may have been uploaded, too, since the client ended that many uploads by itself, with a 226: see noteShortened.
+	// pieces of content may have been uploaded, too, since the client ended that many uploads by itself and lived on: see noteShortened and dies.
 	content []byte
 	pieces  int
 	// Its client died after so many bytes of it, as far as it knows at this time. A node that is ended in that very moment, before it
@@ -35,6 +35,14 @@ type file struct {
 	from, to time.Time
 	// leftover are names under which something of it may stay on the volume, since its client gave up.
 	leftover []string
+}
+
+// dies notes that its client has died, as r tells. One that lived on with its data ended has uploaded what it sent: no node can tell.
+func (f *file) dies(r result) {
+	f.died = r.from
+	if r.lived {
+		f.pieces++
+	}
 }
 
 // most is how often it may arrive, under different tracking ids.
