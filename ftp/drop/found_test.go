@@ -170,7 +170,7 @@ func TestTakeOverThatFails(t *testing.T) {
 			r.stopDrop()
 			write(t, r.fs, "drop/scanner/a", "1")
 			r.pass(time.Minute)
-			r.startDrop()
+			r.openDrop()
 			r.fs.Inject(disktest.Fault{Kind: disktest.Sync, Path: "drop/scanner/a", Err: errno})
 			err := r.d.TakeOver(context.Background())
 			if told {
@@ -178,6 +178,7 @@ func TestTakeOverThatFails(t *testing.T) {
 			} else {
 				require.NoError(t, err)
 			}
+			r.runDrop() // before, it would race with the TakeOver for the file
 			r.pass(time.Minute)
 			r.wantSent("scanner:a=1")
 		})

@@ -201,14 +201,24 @@ func (r *rig) start() {
 
 // startDrop opens the Drop (again) and runs it.
 func (r *rig) startDrop() {
+	r.openDrop()
+	r.runDrop()
+}
+
+// openDrop is startDrop but for Run.
+func (r *rig) openDrop() {
 	d, err := Open(r.opts)
 	require.NoError(r, err)
 	user, err := d.User("scanner", "scanner")
 	require.NoError(r, err)
+	r.d, r.user, r.s = d, user, user.Session(remote)
+}
+
+func (r *rig) runDrop() {
 	ctx, cancel := context.WithCancel(r.Context())
 	done := make(chan error, 1)
+	d := r.d
 	go func() { done <- d.Run(ctx) }()
-	r.d, r.user, r.s = d, user, user.Session(remote)
 	r.stopDrop = func() {
 		cancel()
 		require.NoError(r, <-done)
