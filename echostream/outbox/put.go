@@ -197,7 +197,7 @@ func (o *Outbox) number(p *intake) *round[[]*intake] {
 		o.lastSeq++
 		e.seq, e.place, a.recorded = o.lastSeq, o.lastSeq, true
 		if e.hold != nil {
-			e.hold = newHold(e.hold.wait) // from now on
+			e.hold = newHold(e.hold.wait) // the record has it from here on
 		}
 		entries = append(entries, e)
 	}
@@ -291,6 +291,9 @@ func (o *Outbox) take(e *entry) (replaces bool) {
 	e.lane = o.laneOf(e.lane.name)
 	e.lane.entries++
 	e.state = waiting
+	if e.hold != nil {
+		e.hold = newHold(e.hold.wait) // its owner has it from now on: the disk may have taken its time
+	}
 	o.link(e)
 	o.place(e)
 	if replaces = e.replaces != nil; replaces {

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -135,6 +137,25 @@ func TestWaitGoesOnAfterARestart(t *testing.T) {
 		assert.False(t, held.Due)
 		assert.True(t, held.Yield)
 		assert.Zero(t, held.Until)
+		r.halt()
+	})
+}
+
+// An owner has all of a Wait to change an entry in, and whoever holds back others must not be passed only because the disk was slow.
+func TestWaitBeginsWhenPutReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, disktest.New(1), "t").open().run()
+		slow := r.item("slow", func(i *Item) { i.Wait, i.Suspended = time.Second, true })
+		f, err := r.fs.OpenFile(slow.Path, os.O_RDWR, 0)
+		require.NoError(t, err)
+		slow.File = slowFile{f, new(atomic.Bool)}
+		entries := r.take(slow)
+		assert.Equal(t, time.Second, time.Until(entries[0].Until))
+		r.take(r.item("next", nil))
+		r.Resume(entries[0].ID)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Equal(t, []string{"slow", "next"}, r.cloud.got("t"))
 		r.halt()
 	})
 }
