@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -162,19 +163,25 @@ func (c *verifyCase) diedAt(after time.Duration) {
 	c.audits["id-piece"] = []echotest.AuditRecord{{TrackingID: "id-piece", Attributes: map[string]any{"name": "b", "sha256": sumOf([]byte("wh"))}}}
 }
 
+// endedPieces has its client end so many pieces of b by itself, and the same piece arrive so many times.
+func (c *verifyCase) endedPieces(ended, arrive int) {
+	c.b.content, c.b.pieces, c.b.size = []byte("whole"), ended, 5
+	for n := range arrive {
+		id := fmt.Sprintf("id-piece-%d", n)
+		c.copyOf(1, func(a *arrival) { a.size, a.sha256, a.trackingID, a.dedupID = 2, sumOf([]byte("wh")), id, id })
+		c.audits[id] = []echotest.AuditRecord{{TrackingID: id, Attributes: map[string]any{"name": "b", "sha256": sumOf([]byte("wh"))}}}
+	}
+}
+
 func TestVerify(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*verifyCase)
 		want   string // the first violation; "" is none
 	}{
-		"all is well": {func(c *verifyCase) {}, ""},
-		"a piece whose 226 its client read": {func(c *verifyCase) {
-			c.b.content, c.b.pieces, c.b.size = []byte("whole"), 1, 5
-			c.copyOf(1, func(a *arrival) {
-				a.size, a.sha256, a.trackingID, a.dedupID = 2, sumOf([]byte("wh")), "id-piece", "id-piece"
-			})
-			c.audits["id-piece"] = []echotest.AuditRecord{{TrackingID: "id-piece", Attributes: map[string]any{"name": "b", "sha256": sumOf([]byte("wh"))}}}
-		}, ""},
+		"all is well":                         {func(c *verifyCase) {}, ""},
+		"a piece whose 226 its client read":   {func(c *verifyCase) { c.endedPieces(1, 1) }, ""},
+		"a piece that its client ended twice": {func(c *verifyCase) { c.endedPieces(2, 2) }, ""},
+		"a piece that its client ended once":  {func(c *verifyCase) { c.endedPieces(1, 2) }, "duplicate"},
 		"a piece whose 226 nobody read": {func(c *verifyCase) {
 			c.b.content, c.b.size = []byte("whole"), 5
 			c.copyOf(1, func(a *arrival) {
