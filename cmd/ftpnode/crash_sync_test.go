@@ -30,7 +30,6 @@ func TestEverySync(t *testing.T) {
 		"without syncdir in drop.(*uploads).removeKept":                     ofDrop,
 		"without sync in outbox.(*recovery).repair":                         inRecovery,
 		"without syncdir in outbox.(*recovery).repair":                      inRecovery,
-		"without syncdir in outbox.(*recovery).removeFound":                 "TestKilledWithdrawalsAreDurableAfterOpen of the outbox",
 		"without syncdir in outbox.(*recovery).syncDirs":                    ofOutbox,
 		"without syncdir in outbox.(*Outbox).storeAside":                    ofOutbox,
 		"without syncdir in outbox.(*Outbox).storeAside via disk.WriteFile": ofOutbox,
