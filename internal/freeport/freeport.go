@@ -16,41 +16,47 @@ const first, end = 20_000, 32_000
 
 var (
 	mu    sync.Mutex
-	taken = map[int]bool{} // by tests that run, or by Find
+	taken = map[int]bool{} // by tests that run
 )
 
-// Find finds n ports in a row that nobody has, and gives the first. No other call in this process gives one of them.
+// Find finds n ports in a row that nobody has now, and gives the first.
 func Find(n int) (int, error) {
 	mu.Lock()
 	defer mu.Unlock()
+	return find(n)
+}
+
+func find(n int) (int, error) {
 	for range 1000 {
-		port := first + rand.IntN(end-first-n)
-		if !free(port, n) {
-			continue
+		if port := first + rand.IntN(end-first-n); free(port, n) {
+			return port, nil
 		}
-		for p := port; p < port+n; p++ {
-			taken[p] = true
-		}
-		return port, nil
 	}
 	return 0, fmt.Errorf("there are no %d free ports in a row between %d and %d", n, first, end)
 }
 
-// Range is Find for a test, which has them until it ends.
+// Range is Find for a test, which has them until it ends: no other call in this process gives one of them.
 func Range(t testing.TB, n int) int {
 	t.Helper()
-	port, err := Find(n)
+	mu.Lock()
+	defer mu.Unlock()
+	port, err := find(n)
 	if err != nil {
 		t.Fatal(err)
 	}
+	mark(port, n, true)
 	t.Cleanup(func() {
 		mu.Lock()
 		defer mu.Unlock()
-		for p := port; p < port+n; p++ {
-			delete(taken, p)
-		}
+		mark(port, n, false)
 	})
 	return port
+}
+
+func mark(port, n int, is bool) {
+	for p := port; p < port+n; p++ {
+		taken[p] = is
+	}
 }
 
 func free(port, n int) bool {
