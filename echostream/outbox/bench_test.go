@@ -104,7 +104,7 @@ func BenchmarkPut(b *testing.B) {
 
 // BenchmarkOpen opens an outbox in which entries wait, and looks at them. B/entry is what one takes of the heap.
 func BenchmarkOpen(b *testing.B) {
-	for _, waiting := range []int{100_000, 200_000} {
+	for _, waiting := range []int{100_000, 200_000, 1_000_000} {
 		b.Run(fmt.Sprint(waiting), func(b *testing.B) { benchmarkOpen(b, waiting) })
 	}
 }
