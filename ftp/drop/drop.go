@@ -143,7 +143,7 @@ func Open(opts Options) (*Drop, error) {
 	case n > 0:
 		d.log.Info("removed unfinished uploads that the last run left", "files", n)
 	}
-	if err := d.uploads.eachKept(".", func(p string, fi fs.FileInfo) { d.uploads.noteKept(p, fi.Size()) }); err != nil {
+	if err := d.uploads.eachKept(".", func(p string, fi fs.FileInfo) { d.uploads.noteKept(p, fi.Size()) }, nil); err != nil {
 		return nil, fmt.Errorf("looking for interrupted uploads: %w", err)
 	}
 	d.sweep()
@@ -262,7 +262,7 @@ func (d *Drop) sweep() {
 			user, name := d.users.owner(p)
 			d.lines.Logger(netip.Prefix{}).Info("removed an interrupted upload that was not resumed", "user", user, "name", name, "bytes", fi.Size(), "after", d.opts.PartialExpiry)
 		}
-	})
+	}, d.uploads.removeKeptDir)
 	if err != nil {
 		warn(".", err)
 	}

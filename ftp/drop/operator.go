@@ -30,7 +30,7 @@ func (d *Drop) Interrupted() ([]Interrupted, error) {
 		user, name := d.users.owner(p)
 		since := disk.ChangeTime(fi)
 		list = append(list, Interrupted{keptID(p, fi), user, name, fi.Size(), since, since.Add(d.opts.PartialExpiry), p})
-	})
+	}, nil)
 	slices.SortFunc(list, func(a, b Interrupted) int { return a.Since.Compare(b.Since) })
 	return list, err
 }

@@ -221,9 +221,9 @@ func (a *uploads) removeOpen() (int, error) {
 	return len(entries), nil
 }
 
-// eachKept visits the interrupted uploads below dir, and removes directories that are empty. One that goes meanwhile may be left out. The error is of
-// directories that cannot be read.
-func (a *uploads) eachKept(dir string, visit func(p string, fi fs.FileInfo)) (failed error) {
+// eachKept visits the interrupted uploads below dir, and calls leave (if it is not nil) for each directory below it when all in that were visited. One that
+// goes meanwhile may be left out. The error is of directories that cannot be read.
+func (a *uploads) eachKept(dir string, visit func(p string, fi fs.FileInfo), leave func(dir string)) (failed error) {
 	entries, err := a.fs.ReadDir(kept(dir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -231,8 +231,10 @@ func (a *uploads) eachKept(dir string, visit func(p string, fi fs.FileInfo)) (fa
 	for _, e := range entries {
 		p := path.Join(dir, e.Name())
 		if e.IsDir() {
-			failed = errors.Join(failed, a.eachKept(p, visit))
-			a.removeKeptDir(p)
+			failed = errors.Join(failed, a.eachKept(p, visit, leave))
+			if leave != nil {
+				leave(p)
+			}
 		} else if fi, err := e.Info(); err == nil && fi.Mode().IsRegular() {
 			visit(p, fi)
 		}
