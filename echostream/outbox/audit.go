@@ -105,9 +105,11 @@ func (o *Outbox) note(entries []*entry, want func(*entry) bool) (wrote bool, err
 				sent = append(sent, e)
 			}
 		}
-		r = o.write(written...)
+		if len(written) > 0 {
+			r = o.write(written...)
+		}
 	})
-	if len(written) == 0 {
+	if r == nil {
 		return false, nil
 	}
 	// Protects: a target must not get an entry again because the node forgot that it had it, or because its audit was missing when the node ended.

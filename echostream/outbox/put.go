@@ -344,8 +344,7 @@ func (o *Outbox) giveUp(void []*arrival) {
 		for _, a := range void {
 			e := a.entry
 			if a.renamed {
-				o.entries[e.id] = e
-				o.bytes += e.size
+				o.link(e)
 				o.unsettled++
 				e.lane.entries++
 				o.leavers = append(o.leavers, e)
