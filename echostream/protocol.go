@@ -3,7 +3,6 @@ package echostream
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -80,7 +79,8 @@ func appendString(b []byte, text string) []byte {
 		if isPlain(part) {
 			b = append(b, part...)
 		} else {
-			b = appendEscaped(b, part)
+			quoted, _ := MarshalMessage(part) // of a string: it cannot fail
+			b = append(b, quoted[1:len(quoted)-1]...)
 		}
 		if !quote {
 			return append(b, '"')
@@ -88,24 +88,4 @@ func appendString(b []byte, text string) []byte {
 		b = append(b, `\"`...)
 		text = rest
 	}
-}
-
-func appendEscaped(b []byte, text string) []byte {
-	for i := range len(text) {
-		switch c := text[i]; {
-		case c == '\\':
-			b = append(b, `\\`...)
-		case c == '\n':
-			b = append(b, `\n`...)
-		case c == '\r':
-			b = append(b, `\r`...)
-		case c == '\t':
-			b = append(b, `\t`...)
-		case c < ' ':
-			b = fmt.Appendf(b, `\u%04x`, c)
-		default:
-			b = append(b, c)
-		}
-	}
-	return b
 }
