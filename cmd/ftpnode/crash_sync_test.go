@@ -8,8 +8,9 @@ import (
 	"github.com/ftpnode/ftpnode/echostream/disk/disktest"
 )
 
-// Each sync is needed. What the proofs of ftp/drop and of the outbox show, with less around it, is not shown again; so is the place of a sync
-// before the rename or unlink that follows it. But each place that syncs is named here or is seen to be needed: a new one that nobody has proved is an error.
+// Each sync is needed. What the proofs of ftp/drop and of the outbox show, with less around it, is not shown again. But each place that syncs is named
+// here or is seen to be needed: a new one that nobody has proved is an error. Which rename or unlink stands next to a sync is chance here; the outbox's
+// proof moves its own.
 func TestEverySync(t *testing.T) {
 	opts := crashOptions()
 	opts.Seeds, opts.Unmoved = 1, true

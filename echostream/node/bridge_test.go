@@ -17,12 +17,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/echofile"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 	"github.com/ftpnode/ftpnode/echostream/node"
 	"github.com/ftpnode/ftpnode/echostream/node/nodeconfig"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
+	"github.com/ftpnode/ftpnode/internal/awsenv"
 	"github.com/ftpnode/ftpnode/internal/logtest"
 	"github.com/ftpnode/ftpnode/internal/outagetest"
 )
@@ -158,11 +160,6 @@ func newRig(t *testing.T, opts echotest.Options) *rig {
 	cloud := echotest.NewCloud(opts)
 	t.Cleanup(cloud.Close)
 	r := &rig{t: t, cloud: cloud, env: cloud.Environment(), log: &logtest.Buffer{}, bridge: noteBridge()}
-	for name, value := range r.env {
-		if strings.HasPrefix(name, "AWS_") {
-			t.Setenv(name, value) // the AWS SDK reads the process's
-		}
-	}
 	r.env["NOTENODE_DATA"] = t.TempDir()
 	r.env["NOTENODE_ADDR"] = "127.0.0.1:0"
 	t.Cleanup(func() {
@@ -175,6 +172,11 @@ func newRig(t *testing.T, opts echotest.Options) *rig {
 func (r *rig) dir() string { return r.env["NOTENODE_DATA"] }
 
 func (r *rig) getenv(name string) string { return r.env[name] }
+
+// options are those of the node.
+func (r *rig) options() node.Options {
+	return node.Options{Getenv: r.getenv, Stdout: r.log, Pace: quick, Client: echostream.Options{AWS: awsenv.Options(r.env)}}
+}
 
 // start runs the node and waits until it takes notes, or refuses them; the log begins anew.
 func (r *rig) start() *rig {
@@ -190,7 +192,7 @@ func (r *rig) begin() {
 	r.log.Reset()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- node.Run(ctx, r.bridge, node.Options{Getenv: r.getenv, Stdout: r.log, Pace: quick}) }()
+	go func() { ended <- node.Run(ctx, r.bridge, r.options()) }()
 	r.stop = func() {
 		cancel()
 		select {
