@@ -18,6 +18,9 @@ func openBeneath(*os.File, string, int, fs.FileMode) (*os.File, error) {
 
 func lstatBeneath(*os.File, string) (fs.FileInfo, error) { return nil, errors.ErrUnsupported }
 
+// startSync does nothing: there is no such call.
+func startSync(*os.File) {}
+
 func freeBytes(fd int) (uint64, error) {
 	var st syscall.Statfs_t
 	if err := syscall.Fstatfs(fd, &st); err != nil {

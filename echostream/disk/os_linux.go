@@ -79,6 +79,17 @@ func lstatBeneath(dir *os.File, name string) (fs.FileInfo, error) {
 	return f.Stat()
 }
 
+// startSync waits for nothing: the kernel keeps errors for the next fsync, while a sync_file_range that waits would take them.
+func startSync(f *os.File) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = conn.Control(func(fd uintptr) {
+		_ = unix.SyncFileRange(int(fd), 0, 0, unix.SYNC_FILE_RANGE_WRITE) // a hint: not every file system and sandbox knows how
+	})
+}
+
 func freeBytes(fd int) (uint64, error) {
 	var st syscall.Statfs_t
 	if err := syscall.Fstatfs(fd, &st); err != nil {

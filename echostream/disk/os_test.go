@@ -204,3 +204,20 @@ func commitAll(fsys disk.FS, work <-chan int, data []byte) (first error) {
 	}
 	return first
 }
+
+func TestStartSync(t *testing.T) {
+	volume, dir := openTemp(t)
+	f, err := volume.OpenFile("f", os.O_RDWR|os.O_CREATE, 0o600)
+	require.NoError(t, err)
+	require.NoError(t, disk.WriteAll(f, []byte("abc")))
+	disk.StartSync(f)
+	require.NoError(t, disk.WriteAll(f, []byte("def")), "it goes on where it was")
+	disk.StartSync(f)
+	require.NoError(t, f.Sync())
+	require.NoError(t, f.Close())
+	disk.StartSync(f) // closed, and not one of an OS: it is a hint
+	disk.StartSync(struct{ disk.File }{})
+	got, err := os.ReadFile(filepath.Join(dir, "f"))
+	require.NoError(t, err)
+	require.Equal(t, "abcdef", string(got))
+}

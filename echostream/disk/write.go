@@ -118,6 +118,14 @@ func createNew(fsys FS, name string, perm fs.FileMode) (File, error) {
 	return fsys.OpenFile(name, flags, perm)
 }
 
+// StartSync has the kernel begin to write what f holds, and does not wait for it: a Sync that comes soon has less left to do. It promises nothing, and
+// Sync still tells of every error. With an FS that is not an [OS], and on other systems than Linux, it does nothing.
+func StartSync(f File) {
+	if o, ok := f.(*os.File); ok {
+		startSync(o)
+	}
+}
+
 // WriteAll writes data at f's offset; a short write is an error.
 func WriteAll(f File, data []byte) error {
 	n, err := f.Write(data)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/ftpnode/ftpnode/echostream/disk"
 )
 
 // syncFirst is the size, in bytes, above which a file is synced before it gets its number: a slow sync would hold up all that comes behind it.
@@ -39,8 +41,12 @@ func (o *Outbox) Put(ctx context.Context, items []Item) ([]Entry, []error) {
 		if a.err = cmp.Or(ctx.Err(), p.held(i)); a.err == nil {
 			a.entry, a.err = o.inspect(a.item)
 		}
-		if a.err == nil && a.item.File != nil && a.entry.size > syncFirst {
-			a.err = a.sync()
+		if a.err == nil && a.item.File != nil {
+			if a.entry.size > syncFirst {
+				a.err = a.sync()
+			} else {
+				disk.StartSync(a.item.File) // while the group before is under way
+			}
 		}
 		p.note(i)
 	}

@@ -24,6 +24,9 @@ type part struct {
 	sum    uint32 // CRC-32C of the file
 }
 
+// writeBehind is how many bytes a file gets before the kernel is asked to begin writing them: otherwise nearly all of a large file is left for the sync at its end.
+const writeBehind = 8 << 20
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // newPart makes an empty file for an upload to p.
@@ -77,7 +80,9 @@ func (f *part) write(p []byte, limit int64) (int, error) {
 	}
 	n, err := f.file.Write(p)
 	f.ledger.written(want, int64(n))
-	f.size.Add(int64(n))
+	if end := f.size.Add(int64(n)); end/writeBehind != (end-int64(n))/writeBehind {
+		disk.StartSync(f.file)
+	}
 	f.sum = crc32.Update(f.sum, castagnoli, p[:n])
 	if err == nil && n < len(p) {
 		err = io.ErrShortWrite
