@@ -40,6 +40,9 @@ const late = 135 * time.Second
 // what the kernel may have completed for a client that has given up.
 const keepTime = 10 * time.Second
 
+// maxKept is how many ports are kept before they are used again: of a large range each connection would open another one.
+const maxKept = 20
+
 // ErrNoPort is returned when each port is already waiting for a connection from the client, or for one that is late.
 var ErrNoPort = errors.New("no passive port is free")
 
@@ -129,6 +132,9 @@ func (p *Pool) Reserve(owner any, client netip.Addr, anyone bool) (*Reservation,
 		}
 		return o.expect(owner, key), nil
 	}
+	if o := p.kept(key); o != nil {
+		return o.expect(owner, key), nil
+	}
 	var problem error
 	for range p.opts.Last - p.opts.First + 1 {
 		n := p.next
@@ -155,6 +161,24 @@ func (p *Pool) Reserve(owner any, client netip.Addr, anyone bool) (*Reservation,
 		return nil, fmt.Errorf("%w: %w", ErrNoPort, problem)
 	}
 	return nil, ErrNoPort
+}
+
+// kept returns the port that was kept for longest, if enough are; else nil. The pool is locked.
+func (p *Pool) kept(key netip.Addr) (first *port) {
+	n := 0
+	for _, o := range p.ports {
+		if len(o.expected) > 0 {
+			continue
+		}
+		n++
+		if _, late := p.late[place{o.number, key}]; !late && (first == nil || o.idle.Before(first.idle)) {
+			first = o
+		}
+	}
+	if n < maxKept {
+		return nil
+	}
+	return first
 }
 
 // forgetLate forgets connections that cannot come any more, since it is too late or the owner's client has given up. The pool is locked.

@@ -118,6 +118,39 @@ func TestPortsAreKept(t *testing.T) {
 	require.Empty(t, p.ports)
 }
 
+// TestFewPortsAreKept: a large range does not cost as many descriptors as it has ports.
+func TestFewPortsAreKept(t *testing.T) {
+	first, last := rangeOf(t, 3*maxKept)
+	p := newPool(t, Options{First: first, Last: last})
+	come := func(owner int) *Reservation {
+		r, err := p.Reserve(owner, loopback4, false)
+		require.NoError(t, err)
+		return r
+	}
+	used := map[int]bool{}
+	for range 3 * maxKept {
+		r := come(0)
+		used[r.Port()] = true
+		c := dial(t, loopback4, loopback4, r.Port())
+		s, err := r.Accept()
+		require.NoError(t, err)
+		same(t, c, s)
+		require.LessOrEqual(t, len(p.ports), maxKept)
+	}
+	require.Len(t, used, maxKept, "they take turns")
+
+	var expected []*Reservation
+	for i := range 3 * maxKept {
+		expected = append(expected, come(i))
+	}
+	_, err := p.Reserve(0, loopback4, false)
+	require.ErrorIs(t, err, ErrNoPort, "all of the range can be used at a time")
+	for _, r := range expected {
+		require.NoError(t, r.Close())
+	}
+	require.Empty(t, p.ports)
+}
+
 func TestOnePortForManyClients(t *testing.T) {
 	first, last := rangeOf(t, 1)
 	p := newPool(t, Options{First: first, Last: last})
