@@ -251,6 +251,9 @@ func (s *Session) moveDir(p, q string) error {
 			released = append(released, e)
 		}
 	}
+	if err := d.uploads.void(q); err != nil {
+		return err
+	}
 	move := &outbox.Move{From: path.Join(dropDir, p), To: path.Join(dropDir, q)}
 	if err := d.box.Edit(edits, move); err != nil {
 		if asDue(err) == ErrDue {

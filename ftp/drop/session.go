@@ -262,6 +262,9 @@ func (s *Session) mkdir(p string) error {
 	case !d.tree.roomBelow(s.u.dir, d.opts.MaxDirs):
 		return errMaxDirs
 	}
+	if err := d.uploads.void(p); err != nil {
+		return err
+	}
 	if err := d.fs.Mkdir(path.Join(dropDir, p), dirPerm); err != nil {
 		return err
 	}

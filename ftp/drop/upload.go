@@ -7,12 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"path"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/ftpnode/ftpnode/echostream/disk"
 	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
@@ -433,10 +431,13 @@ func (u *Upload) moveBack() error {
 		return d.box.Withdraw(u.entry.ID, "") // the client has begun anew
 	}
 	d.uploads.noteKept(u.path, u.entry.Size) // from here on its directory does not go for being empty
-	if err = disk.MkdirAll(d.fs, path.Dir(kept(u.path)), dirPerm); err == nil {
-		err = d.box.Withdraw(u.entry.ID, kept(u.path))
+	to := kept(u.path)
+	if err := d.uploads.makePlace(u.path); err != nil {
+		to = "" // it cannot be resumed. What matters is that it is not sent: after a restart it would be
+		u.logger().Warn("what is taken back of an upload cannot be kept", "trackingId", u.entry.ID, "error", named(u.name(), err))
 	}
-	if err != nil {
+	err = d.box.Withdraw(u.entry.ID, to)
+	if err != nil || to == "" {
 		d.uploads.forgetKept(u.path)
 		d.ledger.addPartial(u.path, -1, -u.entry.Size)
 	}

@@ -1,6 +1,7 @@
 package drop
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -160,6 +161,27 @@ func (a *uploads) removeKept(p string) error {
 	return a.fs.SyncDir(path.Dir(kept(p)))
 }
 
+// void removes the interrupted uploads to p and below it durably, as p becomes a new folder: they were not to files in that.
+func (a *uploads) void(p string) error {
+	for _, q := range a.keptBelow(p) {
+		if err := a.removeKept(q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *uploads) keptBelow(p string) (paths []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for q := range a.kept {
+		if below(q, p) {
+			paths = append(paths, q)
+		}
+	}
+	return paths
+}
+
 // expireKept removes the interrupted upload to p if it is at least so old, and describes what it removed.
 func (a *uploads) expireKept(p string, age time.Duration) (fs.FileInfo, error) {
 	a.mu.Lock()
@@ -194,6 +216,17 @@ func (a *uploads) keep(u *Upload) (bool, error) {
 	a.kept[u.path] = true
 	a.releaseLocked(u)
 	return true, nil
+}
+
+// makePlace makes the directory for an interrupted upload to p, durably. It is an error if something else stands in its place.
+func (a *uploads) makePlace(p string) error {
+	if err := disk.MkdirAll(a.fs, path.Dir(kept(p)), dirPerm); err != nil {
+		return err
+	}
+	if _, err := a.fs.Lstat(kept(p)); !errors.Is(err, fs.ErrNotExist) {
+		return cmp.Or(err, fs.ErrExist)
+	}
+	return nil
 }
 
 // makeKeptDirs makes the directories for the interrupted upload to p.

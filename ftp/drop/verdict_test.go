@@ -1,7 +1,9 @@
 package drop
 
 import (
+	"errors"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
@@ -193,4 +195,66 @@ func TestPieceIsHealedAfterACommitThatFailed(t *testing.T) {
 		r.pass(time.Hour)
 		assert.Equal(t, []string{"scanner:a=12345"}, r.sink.list())
 	})
+}
+
+// Where what is taken back cannot stand, it goes: it is not sent, also after a restart.
+func TestInterruptedThatCannotBeKept(t *testing.T) {
+	for name, prepare := range map[string]func(r *rig){
+		"an interrupted upload had the name of its folder": func(r *rig) {
+			r.interrupt("/dir", Start{}, "1")
+			require.NoError(r, r.s.Mkdir("/dir"))
+		},
+		"the volume is full": func(r *rig) {
+			require.NoError(r, r.s.Mkdir("/dir"))
+			r.fs.Inject(disktest.Fault{Kind: disktest.Mkdir, Path: "partial/kept/*", Forever: true, Err: syscall.ENOSPC})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, nil, func(r *rig) {
+				prepare(r)
+				r.commit("/dir/a", "half").Interrupted("reset")
+				r.fs.Heal()
+				r.crash(disktest.Nothing())
+				r.pass(time.Hour)
+				assert.Empty(t, r.sink.list())
+			})
+		})
+	}
+	t.Run("interrupted uploads are below its name", func(t *testing.T) {
+		bubble(t, nil, func(r *rig) {
+			require.NoError(t, r.s.Mkdir("/dir"))
+			r.interrupt("/dir/x", Start{}, "1")
+			require.NoError(t, r.s.Rename("/dir", "/other"))
+			r.commit("/dir", "half").Interrupted("reset")
+			assert.LessOrEqual(t, r.d.Usage().Partial.Files, 1)
+			r.pass(time.Hour)
+			assert.Empty(t, r.sink.list())
+		})
+	})
+}
+
+// A folder that is new does not begin with what was interrupted in one of its name: a client would resume another file on those bytes.
+func TestNewFolderHasNoInterruptedUploads(t *testing.T) {
+	for name, again := range map[string]func(r *rig) error{
+		"made":    func(r *rig) error { return r.s.Mkdir("/dir") },
+		"renamed": func(r *rig) error { return errors.Join(r.s.Mkdir("/new"), r.s.Rename("/new", "/dir")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, nil, func(r *rig) {
+				require.NoError(t, r.s.Mkdir("/dir"))
+				r.interrupt("/dir/x", Start{}, "1")
+				require.NoError(t, r.s.Rename("/dir", "/other"))
+				require.NoError(t, again(r))
+				assert.Empty(t, r.names("/dir"))
+				_, err := r.s.Create("/dir/x", Start{Offset: 1})
+				require.ErrorIs(t, err, ErrNoPartial)
+			})
+			bubble(t, nil, func(r *rig) {
+				r.interrupt("/dir", Start{}, "1")
+				require.NoError(t, again(r))
+				require.NoError(t, r.s.RemoveDir("/dir"))
+				assert.Empty(t, r.names("/"))
+			})
+		})
+	}
 }
