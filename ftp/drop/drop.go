@@ -200,8 +200,8 @@ func (d *Drop) User(name, dir string) (*UserDir, error) {
 func (d *Drop) release(u *UserDir) error {
 	defer d.names.lockAll()()
 	var edits []outbox.Edit
-	for _, e := range d.box.Below(u.dir) {
-		if !held(e) || d.temporary(e.Key) {
+	for _, e := range d.box.Held() { // all that wait may be 200,000
+		if !held(e) || !below(e.Key, u.dir) || d.temporary(e.Key) {
 			continue
 		}
 		wait, yield := d.wait(false)
