@@ -23,14 +23,22 @@ func (g *gate) open() bool {
 	return g.busy < limit && !time.Now().Before(g.until)
 }
 
-// enter waits until the gate is open, and reports false if Run ends before. urgent calls wait for a place, and for no pause.
-func (o *Outbox) enter(g *gate, urgent bool) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for o.phase == sending && !g.open() && !(urgent && g.busy < g.limit) {
+// lets reports whether another call may begin. An urgent one waits for a place, and for no pause.
+func (g *gate) lets(urgent bool) bool { return g.open() || urgent && g.busy < g.limit }
+
+// awaitGate waits until a call may begin, and reports false if Run ends before. o.mu is held.
+func (o *Outbox) awaitGate(g *gate, urgent bool) bool {
+	for o.phase == sending && !g.lets(urgent) {
 		o.cond.Wait()
 	}
-	if o.phase != sending {
+	return o.phase == sending
+}
+
+// enter begins a call when the gate is open, and reports false if Run ends before.
+func (o *Outbox) enter(g *gate) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.awaitGate(g, false) {
 		return false
 	}
 	g.busy++

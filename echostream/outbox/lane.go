@@ -7,8 +7,9 @@ import (
 	"github.com/ftpnode/ftpnode/internal/retry"
 )
 
-// maxStreams is how many lanes are under way to a target at a time; the others wait their turn.
-const maxStreams = 64
+// maxStreams is how many lanes are under way to a target at a time; the others wait their turn, behind lanes that are in trouble, too: more than a
+// config has users, each with a lane.
+const maxStreams = 128
 
 // lane is a sequence of entries whose order is kept: those that are due, and those that hold others back until they are.
 type lane struct {

@@ -247,6 +247,7 @@ type Outbox struct {
 	prepGates    [2]gate // of preparations of small and of large files
 	preps        map[*entry]*preparation
 	prepWeight   int64    // of all preparations
+	prepCount    [2]int   // of small and of large files
 	unaudited    []*entry // sent
 	auditTrouble retry.Trouble
 	leavers      []*entry // whose files are to go

@@ -18,7 +18,7 @@ const (
 	// small files are prepared at a gate of their own, so that they do not wait behind large ones of
 	// other lanes, and a batch waits for them rather than leave without them.
 	small = 256 << 10
-	// maxPrepared bounds how many payloads are kept, whatever they weigh.
+	// maxPrepared bounds how many payloads of small files, and of large ones, are kept, whatever they weigh.
 	maxPrepared = 256
 	// maxUnreadable is how many attempts to read a file end with EIO before it is set aside: some minutes.
 	maxUnreadable = 12
@@ -60,13 +60,13 @@ func weightOf(payload any, size int64) int64 {
 func (o *Outbox) want(e *entry) *preparation {
 	p := o.preps[e]
 	if p == nil {
-		weight := estimate(e.size)
-		if !o.makeRoom(weight) {
+		if !o.makeRoom(e.size) {
 			return nil
 		}
-		p = &preparation{entry: e, done: make(chan struct{}), weight: weight}
+		p = &preparation{entry: e, done: make(chan struct{}), weight: estimate(e.size)}
 		o.preps[e] = p
-		o.prepWeight += weight
+		o.prepWeight += p.weight
+		o.prepCount[sizeClass(e.size)]++
 		o.streams.Add(1)
 		go o.prepare(p)
 	}
@@ -82,22 +82,33 @@ func (o *Outbox) release(all []*preparation) {
 	o.cond.Broadcast() // there may be room
 }
 
-// makeRoom gives up payloads that nobody uses until another fits. Those of small files go first: they cost the least to be made again.
-func (o *Outbox) makeRoom(weight int64) bool {
-	fits := func() bool {
-		return len(o.preps) == 0 || o.prepWeight+weight <= o.opts.Memory && len(o.preps) < maxPrepared
+// hold takes up the use of preparations again, after a release: of those that are still kept, up to the first that is not.
+func (o *Outbox) hold(all []*preparation) []*preparation {
+	for i, p := range all {
+		if o.preps[p.entry] != p || p.entry.state != due {
+			return all[:i]
+		}
+		p.refs++
 	}
+	return all
+}
+
+// makeRoom gives up payloads that nobody uses until that of a file of this size fits. Those of small files go first: they cost the least to be
+// made again. Large files, which may wait for bulk storage, and small ones take each other's weight, but not their number.
+func (o *Outbox) makeRoom(size int64) bool {
+	weight, own := estimate(size), sizeClass(size)
+	tooHeavy := func() bool { return len(o.preps) > 0 && o.prepWeight+weight > o.opts.Memory }
 	for class := range o.prepGates {
 		for _, one := range o.preps {
-			if fits() {
+			if !tooHeavy() && o.prepCount[own] < maxPrepared {
 				return true
 			}
-			if one.refs == 0 && sizeClass(one.entry.size) == class && one.isDone() {
+			if one.refs == 0 && sizeClass(one.entry.size) == class && one.isDone() && (class == own || tooHeavy()) {
 				o.discard(one)
 			}
 		}
 	}
-	return fits()
+	return !tooHeavy() && o.prepCount[own] < maxPrepared
 }
 
 func (p *preparation) isDone() bool {
@@ -116,6 +127,10 @@ func (o *Outbox) discard(p *preparation) {
 	}
 	delete(o.preps, p.entry)
 	o.prepWeight -= p.weight
+	o.prepCount[sizeClass(p.entry.size)]--
+	if p.refs == 0 && p.isDone() {
+		p.payload = nil // a stream that waits at its gate knows p still
+	}
 	o.cond.Broadcast()
 }
 
@@ -124,7 +139,7 @@ func (o *Outbox) prepare(p *preparation) {
 	defer o.streams.Done()
 	defer close(p.done)
 	g := &o.prepGates[sizeClass(p.entry.size)]
-	if !o.enter(g, false) {
+	if !o.enter(g) {
 		p.err = errStopping
 		o.locked(func() { o.discard(p) })
 		return

@@ -31,8 +31,8 @@ func (o *Outbox) runStream(s *stream) {
 		}
 		results := []error{b[0].err}
 		if b[0].err == nil {
-			if !o.enter(&s.target.gate, urgent) {
-				o.locked(func() { o.release(b); o.endStream(s) })
+			entered := false
+			if b, entered = o.enterWith(s, b, urgent); !entered {
 				return
 			}
 			var err error
@@ -73,6 +73,11 @@ func (o *Outbox) nextBatch(s *stream, mayYield bool) []*preparation {
 			return nil
 		}
 		ready := 1
+		if sizeClass(b[0].entry.size) > 0 && !b[0].isDone() { // it may take hours, if bulk storage is away
+			o.locked(func() { o.release(b[1:]) })
+			<-b[0].done
+			o.locked(func() { b = append(b[:1], o.hold(b[1:])...) })
+		}
 		<-b[0].done
 		for ready < len(b) && (sizeClass(b[ready].entry.size) == 0 || b[ready].isDone()) { // no wait for a large one behind the first
 			<-b[ready].done
@@ -82,6 +87,25 @@ func (o *Outbox) nextBatch(s *stream, mayYield bool) []*preparation {
 			return b
 		}
 	}
+}
+
+// enterWith waits until a batch may go to the target; false: Run ends, and so has the stream. Meanwhile the batch's payloads may make room for others': the
+// streams to a target in trouble, which wait for long, would hold all the room there is, and with it all other targets. Those that are gone
+// leave the batch, with what is behind them.
+func (o *Outbox) enterWith(s *stream, b []*preparation, urgent bool) (left []*preparation, entered bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	g := &s.target.gate
+	if !g.lets(urgent) {
+		o.release(b)
+		if !o.awaitGate(g, urgent) {
+			o.endStream(s)
+			return nil, false
+		}
+		b = o.hold(b)
+	}
+	g.busy++
+	return b, true
 }
 
 // trim leaves what one call of Send takes of the first n, or the first one alone if it could not be prepared.

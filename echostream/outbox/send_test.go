@@ -1,6 +1,8 @@
 package outbox
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -97,4 +99,72 @@ func TestSharedRunBeginsAfterWhatItCovers(t *testing.T) {
 		defer mu.Unlock()
 		assert.Equal(t, [][]int{{0}, {1, 2, 3}}, runs)
 	})
+}
+
+// inLanes makes files of a size for each of some lanes, in turn.
+func (r *rig) inLanes(lanes, each int, prefix string, size int) (items []Item) {
+	for i := range each {
+		for lane := range lanes {
+			item := r.write(fmt.Sprintf("%s%d-%d", prefix, lane, i), strings.Repeat("x", size))
+			item.Lane = fmt.Sprint(lane)
+			items = append(items, item)
+		}
+	}
+	return items
+}
+
+// The payloads of many lanes that wait for a target in trouble do not take the room of what goes to another: with 64 lanes it got a batch with each
+// attempt of the broken one.
+func TestBrokenTargetTakesNoRoomFromOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, disktest.New(1), "broken", "well")
+		r.opts.MinBackoff, r.opts.MaxBackoff = 0, 0 // the defaults
+		r.cloud.onSend = func(_ context.Context, target string, _ []string) error {
+			if target == "broken" {
+				return errDown
+			}
+			return nil
+		}
+		r.open()
+		r.take(r.inLanes(100, 30, "f", 10)...)
+		r.run()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Len(t, r.cloud.got("well"), 100*30)
+		r.halt()
+	})
+}
+
+// Bulk storage that is away holds up what is behind large files, and no other lane, however many wait for it.
+func TestBulkStorageAwayHoldsNoOtherLaneUp(t *testing.T) {
+	for name, each := range map[string]struct{ large, small int }{"large files": {20, 0}, "small ones behind a large one": {1, 20}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, disktest.New(1), "t")
+				r.opts.MinBackoff, r.opts.MaxBackoff = 0, 0 // the defaults
+				r.cloud.onPrepare = func(_ context.Context, e Entry) error {
+					if e.Size > small {
+						time.Sleep(30 * time.Second)
+						return errDown
+					}
+					return nil
+				}
+				r.open()
+				r.take(slices.Concat(r.inLanes(100, each.large, "large", small+1), r.inLanes(100, each.small, "behind", 1))...)
+				r.run()
+				time.Sleep(time.Hour)
+				var items []Item
+				for _, name := range numbered("f", 100) {
+					item := r.write(name, "x")
+					item.Lane = "another"
+					items = append(items, item)
+				}
+				r.take(items...)
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				assert.Equal(t, numbered("f", 100), r.cloud.got("t"))
+				r.halt()
+			})
+		})
+	}
 }
