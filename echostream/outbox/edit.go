@@ -107,7 +107,6 @@ func (o *Outbox) beginEdit(edits []Edit, move *Move) (entries []*entry, before [
 			continue
 		}
 		written = append(written, e)
-		line.All = append(line.All, o.recordOf(e))
 	}
 	if move != nil {
 		o.lastSeq++
@@ -116,7 +115,7 @@ func (o *Outbox) beginEdit(edits []Edit, move *Move) (entries []*entry, before [
 	}
 	if len(written) > 0 || move != nil {
 		line.Late = o.forgetLate(written)
-		r = o.writeWith(&line, written...)
+		r = o.writeTogether(&line, written)
 	}
 	return entries, before, r, nil
 }
@@ -190,11 +189,14 @@ func (o *Outbox) endEdit(entries []*entry, before []entry, move bool, err error)
 	if err == nil {
 		entries = nil // their line is written
 	}
-	if !move {
-		return o.write(entries...)
+	var line journalLine
+	if move {
+		o.moving, o.moved = 0, o.moving
+		line.Moved = o.moved
+	} else if err == nil {
+		return o.write()
 	}
-	o.moving, o.moved = 0, o.moving
-	return o.writeWith(&journalLine{Moved: o.moved}, entries...)
+	return o.writeTogether(&line, entries)
 }
 
 func (o *Outbox) revert(e, before *entry) {

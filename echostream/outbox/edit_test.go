@@ -3,6 +3,7 @@ package outbox
 import (
 	"encoding/json"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -197,6 +198,37 @@ func TestRefusedLineChangesNothing(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// Wherever a power cut tears what an Edit has written, or what takes it back, all of it counts or nothing: a folder must not be renamed for some of its
+// files only.
+func TestTornEditIsAllOrNothing(t *testing.T) {
+	for torn, more := int64(0), true; more; torn++ {
+		r := newRig(t, disktest.New(1)).open()
+		require.NoError(t, disk.MkdirAll(r.fs, "drop/old", 0o700))
+		var edits []Edit
+		for _, e := range r.take(r.item("old/a", held), r.item("old/b", held)) {
+			edits = append(edits, Edit{ID: e.ID, Key: ptr("user/new/" + path.Base(e.Key))})
+		}
+		f, err := r.fs.OpenFile("outbox/"+r.files("outbox", journalSuffix)[0], os.O_RDWR, 0)
+		require.NoError(t, err)
+		before, err := f.Stat()
+		require.NoError(t, err)
+		r.fs.(*disktest.FS).Inject(disktest.Fault{Kind: disktest.Rename, Path: "drop/old"}) // Open does it
+		require.Error(t, r.Edit(edits, &Move{"drop/old", "drop/new"}))
+		after, err := f.Stat()
+		require.NoError(t, err)
+		more = after.Size()-torn > before.Size()
+		require.NoError(t, f.Truncate(after.Size()-torn))
+		require.NoError(t, f.Close())
+		r.crash(disktest.Everything())
+		_, err = r.fs.Lstat("drop/new")
+		for _, name := range []string{"a", "b"} {
+			_, renamed := r.Lookup("user/new/" + name)
+			require.Equal(t, err == nil, renamed, "%s without the last %d bytes", name, torn)
+		}
+		r.halt()
 	}
 }
 

@@ -285,12 +285,29 @@ func (o *Outbox) Close() error {
 // write adds the records of entries to the journal's next round; nil: there is nothing to write.
 func (o *Outbox) write(entries ...*entry) *round[lines] { return o.writeWith(nil, entries...) }
 
-// writeWith adds a further line, which is about several entries, or none. What a failed round may have left on the disk is made up for first: the
-// records of its entries as they are now.
+// writeWith adds a further line, which is about several entries, or none.
 func (o *Outbox) writeWith(further *journalLine, entries ...*entry) *round[lines] {
+	return o.writeLines(further, nil, entries)
+}
+
+// writeTogether adds a line with the records of entries, which count together or, if a power cut tears it, not at all.
+func (o *Outbox) writeTogether(line *journalLine, entries []*entry) *round[lines] {
+	line.All = make([]record, len(entries))
+	for i, e := range entries {
+		line.All[i] = o.recordOf(e)
+	}
+	return o.writeLines(line, entries, nil)
+}
+
+// writeLines adds the records of entries, and a line that is about others. What a failed round may have left on the disk is made up for first: the
+// records of its entries as they are now.
+func (o *Outbox) writeLines(further *journalLine, about, entries []*entry) *round[lines] {
 	if owed := o.journal.owed; len(owed) > 0 {
 		o.journal.owed = nil
 		written := map[*entry]bool{} // once: a disk that fails for long owes the same ones again and again
+		for _, e := range about {
+			written[e] = true
+		}
 		entries = slices.DeleteFunc(slices.Concat(owed, entries), func(e *entry) bool {
 			again := written[e]
 			written[e] = true
@@ -309,7 +326,10 @@ func (o *Outbox) writeWith(further *journalLine, entries ...*entry) *round[lines
 			}
 		}
 		if further != nil {
-			l.add(further)
+			bytes := l.add(further)
+			for _, e := range about {
+				l.of = append(l.of, lineOf{e, bytes / int64(len(about))})
+			}
 		}
 	})
 }
