@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -129,6 +131,17 @@ func (d *deliverer) Targets() []string {
 		names[i] = edge.Name
 	}
 	return names
+}
+
+// Identity tells edges of outbox.Deliverer apart by their queues: one that is drawn anew between the same nodes has another queue, and one that is moved
+// to another node keeps its queue.
+func (d *deliverer) Identity(target string) string {
+	queue, ok := d.state.Load().queue(target)
+	if !ok {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(queue))
+	return hex.EncodeToString(sum[:8])
 }
 
 // Prepare implements outbox.Deliverer.

@@ -258,6 +258,31 @@ func TestEdgeIsReplaced(t *testing.T) {
 	assert.Equal(t, []string{"3.txt"}, r.names("erp"))
 }
 
+// What a queue has that went with its edge is lost: who draws the edge anew gets what still waits for another one.
+func TestEdgeIsDrawnAnewWhileFilesWait(t *testing.T) {
+	for name, restart := range map[string]bool{"under way": false, "with a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, echotest.Options{Targets: []string{"archive", "erp"}}).start()
+			fault := r.cloud.Fault(echotest.Fault{Service: echotest.SQS, Edge: "erp", Kind: echotest.Throttled})
+			r.taken("1.txt", "1")
+			r.arrived("archive", 1)
+			if restart { // as EchoStream does
+				r.shutdown()
+			}
+			r.cloud.RemoveEdge("archive")
+			r.cloud.AddEdge("", "archive") // with another queue
+			if restart {
+				r.start()
+			}
+			r.arrived("archive", 2)
+			fault.Clear()
+			r.settled(1)
+			assert.Equal(t, []string{"1.txt"}, r.names("erp"))
+			assert.Equal(t, []string{"1.txt", "1.txt"}, r.names("archive"))
+		})
+	}
+}
+
 func TestEverythingGoesDownAndComesBack(t *testing.T) {
 	r := newRig(t, echotest.Options{Tenant: echotest.Tenant{Audit: true}}).start()
 	for _, s := range echotest.Services() {

@@ -3,7 +3,6 @@ package outbox
 import (
 	"encoding/json"
 	"path"
-	"slices"
 	"strings"
 	"time"
 )
@@ -127,8 +126,9 @@ func (o *Outbox) recordOf(e *entry) record {
 	r := record{
 		Seq: e.seq, ID: e.id.String(), Size: e.size, ModTime: jsonTime(e.modTime()), Accepted: e.acceptedAt(), Meta: e.meta,
 		From: e.from, Sent: e.state == sent || e.state == delivered, Void: e.state == voided, Retries: int(e.attempts),
-		Acked: e.takers(), Refused: e.refused(), Round: int(e.round),
+		Refused: e.refused(), Round: int(e.round),
 	}
+	r.Acked, r.AckedBy = e.acked()
 	r.Name, r.NameBytes = textOrBytes(e.name)
 	r.Lane, r.LaneBytes = textOrBytes(e.lane.name)
 	r.Key, r.KeyBytes = textOrBytes(e.key)
@@ -191,11 +191,15 @@ func (o *Outbox) restore(e *entry, r *record) {
 		now := time.Now()
 		e.hold.until = now.Add(min(max(r.Until.Sub(now.Round(0)), 0), r.Wait))
 	}
-	for _, name := range r.Acked {
-		e.settle(o.target(name))
+	for i, name := range r.Acked {
+		t := targetID{name: name}
+		if len(r.AckedBy) == len(r.Acked) {
+			t.identity = r.AckedBy[i]
+		}
+		e.settle(o.target(t))
 	}
 	for _, refusal := range r.Refused {
-		e.refuse(o.target(refusal.Target), refusal.Error)
+		e.refuse(o.target(targetID{name: refusal.Target}), refusal.Error)
 	}
 	if e.key == "" && o.opts.KeyOf != nil {
 		e.key = o.opts.KeyOf(o.public(e))
@@ -227,7 +231,15 @@ func (e *entry) refuse(t *target, why string) {
 }
 
 func (e *entry) settledFor(t *target) bool {
-	return e.answers != nil && slices.Contains(e.answers.from, t)
+	if e.answers == nil {
+		return false
+	}
+	for _, other := range e.answers.from {
+		if other == t || t.same(other.targetID) {
+			return true
+		}
+	}
+	return false
 }
 
 func (e *entry) refused() []Refusal {

@@ -23,8 +23,9 @@ import (
 
 // cloud is a Deliverer whose every attempt can be scripted, and that remembers what reached it.
 type cloud struct {
-	mu      sync.Mutex
-	targets []string
+	mu         sync.Mutex
+	targets    []string
+	identities map[string]string // of the targets, by name; "" or nil: none
 
 	// Scripts: the next error for each key ("prepare NAME", "send TARGET NAME", "audit NAME"); when a
 	// script is at its end, all is well.
@@ -81,6 +82,12 @@ func (c *cloud) Targets() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.targets)
+}
+
+func (c *cloud) Identity(target string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.identities[target]
 }
 
 func (c *cloud) Prepare(ctx context.Context, e Entry, open func() (disk.File, error)) (any, error) {

@@ -19,9 +19,23 @@ type lane struct {
 	entries     int       // that are of this lane, in it or not
 }
 
+// targetID tells targets apart.
+type targetID struct {
+	name     string
+	identity string // "": only its name is known
+}
+
+// same reports whether both are one: a target may have got another name, and another one its name.
+func (t targetID) same(other targetID) bool {
+	if t.identity == "" || other.identity == "" {
+		return t.name == other.name
+	}
+	return t.identity == other.identity
+}
+
 // target is one that entries are sent to.
 type target struct {
-	name         string
+	targetID
 	active       bool
 	gate         gate
 	streams      int       // that a goroutine runs
@@ -63,12 +77,12 @@ func (o *Outbox) forgetLane(l *lane) {
 	delete(o.lanes, l.name)
 }
 
-// target finds or makes the target of a name.
-func (o *Outbox) target(name string) *target {
-	t := o.targets[name]
+// target finds or makes a target.
+func (o *Outbox) target(id targetID) *target {
+	t := o.targets[id]
 	if t == nil {
-		t = &target{name: name, gate: gate{limit: o.opts.Workers}}
-		o.targets[name] = t
+		t = &target{targetID: id, gate: gate{limit: o.opts.Workers}}
+		o.targets[id] = t
 	}
 	return t
 }

@@ -236,8 +236,10 @@ func (e *entry) outcome() error {
 func (o *Outbox) hasLeft(e *entry) {
 	var entry Entry
 	var how state
+	var takers []string
 	o.locked(func() {
 		entry, how = o.public(e), e.state
+		takers, _ = e.acked()
 		o.forget(e)
 	})
 	switch how {
@@ -249,7 +251,7 @@ func (o *Outbox) hasLeft(e *entry) {
 		why := e.exit.why
 		o.opts.Log.Error("File cannot be delivered and was set aside", "trackingId", entry.ID, "name", entry.Name,
 			"bytes", entry.Size, "file", path.Join(o.opts.FailedDir, path.Base(entry.Path)), "reason", why.Reason, "error", why.Error, "attempts", why.Attempts,
-			"takenBy", e.takers())
+			"takenBy", takers)
 		o.opts.Gone(entry, Failed)
 	case rejected:
 		why := e.exit.why

@@ -90,7 +90,8 @@ type Prepared struct {
 // called from several goroutines at once and must return soon after their context ended.
 type Deliverer interface {
 	// Targets names the current targets. None: entries are kept. It is called at the start of Run, after
-	// Wake, and after a Send that failed.
+	// Wake, and after a Send that failed. If there is a method Identity(target string) string, too, a target is what that says, such as the address of
+	// a queue: one that gets another name has what it has acknowledged, and one that gets the name of another has not.
 	Targets() []string
 	// Prepare makes what can be made before the entry's turn (an upload to bulk storage, the message).
 	// It may run for several entries of a lane at once, and more than once for an entry: after a restart,
@@ -238,11 +239,11 @@ type Outbox struct {
 	moving  uint64                       // the id of the Move that an Edit is about; 0: none
 	moved   uint64                       // the id of the last move
 
-	lanes     map[string]*lane
-	targets   map[string]*target // all ever named in this process or in a record
-	active    []*target          // the current ones; nil: the Deliverer has not named them to this Run
-	retarget  bool               // Targets is to be asked again
-	targeting retry.Trouble      // used by askTargets only
+	lanes                 map[string]*lane
+	targets               map[targetID]*target // all ever named in this process or in a record
+	active                []*target            // the current ones; nil: the Deliverer has not named them to this Run
+	retargets, retargeted int                  // how often Targets was to be asked again, and up to which of these it has been
+	targeting             retry.Trouble        // used by askTargets only
 
 	prepGates    [2]gate // of preparations of small and of large files
 	preps        map[*entry]*preparation
@@ -265,7 +266,7 @@ type usage struct {
 func (o *Outbox) Wake() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.retarget = true
+	o.retargets++
 	o.wakes++
 	for _, t := range o.targets {
 		t.gate.until = time.Time{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -355,6 +356,82 @@ func TestTargetsChangeUnderWay(t *testing.T) {
 	assert.Equal(t, names, r.cloud.got("a"))
 	assert.Equal(t, names, r.cloud.got("c"))
 	assert.Empty(t, r.cloud.got("b"))
+}
+
+// A target that gets another name is not sent again what it has, and one that gets its name is sent all that waits; also when a restart comes between, and
+// after a version that noted names only.
+func TestTargetsAreKnownByTheirIdentity(t *testing.T) {
+	for name, c := range map[string]struct {
+		before, after map[string]string // identities, by name
+		want          map[string]int    // copies
+	}{
+		"the same":              {map[string]string{"a": "1", "b": "2"}, map[string]string{"a": "1", "b": "2"}, map[string]int{"a": 1, "b": 1}},
+		"another with its name": {map[string]string{"a": "1", "b": "2"}, map[string]string{"a": "3", "b": "2"}, map[string]int{"a": 2, "b": 1}},
+		"moved":                 {map[string]string{"a": "1", "b": "2"}, map[string]string{"c": "1", "b": "2"}, map[string]int{"a": 1, "b": 1}},
+		"moved, and another":    {map[string]string{"a": "1", "b": "2"}, map[string]string{"c": "1", "a": "3", "b": "2"}, map[string]int{"a": 2, "b": 1}},
+		"an older version":      {nil, map[string]string{"a": "1", "b": "2"}, map[string]int{"a": 1, "b": 1}},
+	} {
+		for what, restart := range map[string]bool{"": false, ", with a restart": true} {
+			if c.before == nil && !restart {
+				continue
+			}
+			t.Run(name+what, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(t, disktest.New(1), "a", "b")
+					r.cloud.identities = c.before
+					r.cloud.onSend = func(_ context.Context, target string, _ []string) error {
+						if target == "b" {
+							return errDown
+						}
+						return nil
+					}
+					r.open()
+					r.put("f")
+					r.run()
+					time.Sleep(time.Second)
+					if restart {
+						r.halt()
+					}
+					r.cloud.mu.Lock()
+					r.cloud.targets, r.cloud.identities, r.cloud.onSend = slices.Collect(maps.Keys(c.after)), c.after, nil
+					r.cloud.mu.Unlock()
+					if restart {
+						r.open().run()
+					} else {
+						r.Wake()
+					}
+					time.Sleep(time.Minute)
+					synctest.Wait()
+					assert.Zero(t, r.Stats().Entries)
+					got := map[string]int{}
+					for target, all := range r.cloud.received {
+						got[target] = len(all)
+					}
+					assert.Equal(t, c.want, got)
+					r.halt()
+				})
+			})
+		}
+	}
+}
+
+// An entry does not leave without a target that is there by now, although those of before have it.
+func TestTargetThatComesWhileTheOthersAreSentTo(t *testing.T) {
+	for range 20 {
+		r := newRig(t, disktest.New(1), "a").open()
+		r.cloud.onSend = func(_ context.Context, target string, _ []string) error {
+			if target == "a" {
+				r.cloud.setTargets("a", "new")
+				r.Wake()
+			}
+			return nil
+		}
+		r.put("f")
+		r.run().empty()
+		assert.Equal(t, []string{"f"}, r.cloud.got("a"))
+		assert.Equal(t, []string{"f"}, r.cloud.got("new"))
+		r.halt()
+	}
 }
 
 func TestPanicsAndWrongResultsAreRetried(t *testing.T) {

@@ -56,6 +56,7 @@ type record struct {
 
 	Retries int       `json:"retries,omitempty"` // attempts that failed
 	Acked   []string  `json:"acked,omitempty"`   // targets that have acknowledged the entry
+	AckedBy []string  `json:"ackedBy,omitempty"` // their identities; none if the Deliverer tells none
 	Refused []Refusal `json:"refused,omitempty"` // targets that never will
 	Sent    bool      `json:"sent,omitempty"`    // to all targets; the audit is pending
 	Round   int       `json:"round,omitempty"`   // how often it was taken back from failed/

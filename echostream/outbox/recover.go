@@ -24,7 +24,7 @@ func Open(opts Options) (*Outbox, error) {
 	}
 	o := &Outbox{
 		opts: opts, entries: map[trackingID]*entry{}, keys: map[string]map[string]*entry{}, older: map[*entry]*entry{}, usage: map[string]usage{},
-		lanes: map[string]*lane{}, targets: map[string]*target{},
+		lanes: map[string]*lane{}, targets: map[targetID]*target{},
 	}
 	o.cond.L = &o.mu
 	o.prepGates, o.preps = [2]gate{{limit: opts.Workers}, {limit: opts.Workers}}, map[*entry]*preparation{}

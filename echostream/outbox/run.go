@@ -79,7 +79,8 @@ func (o *Outbox) begin(ctx, calls context.Context) error {
 	if o.phase != idle {
 		return errors.New("outbox: Run is running already")
 	}
-	o.phase, o.running, o.calls, o.retarget, o.active = sending, ctx, calls, true, nil
+	o.phase, o.running, o.calls, o.active = sending, ctx, calls, nil
+	o.retargets++
 	if ctx.Err() != nil {
 		o.phase = stopping
 	}
@@ -98,24 +99,39 @@ func (o *Outbox) enterPhase(from, to phase) {
 
 // askTargets asks for the targets whenever they may have changed, until Run's context ends.
 func (o *Outbox) askTargets() {
-	for failures := 0; o.awaitRetarget(); {
+	for failures := 0; ; {
+		asked, goOn := o.awaitRetarget()
+		if !goOn {
+			return
+		}
 		var names []string
+		var targets []targetID
 		err := guard("Targets", func() error {
-			names = o.opts.Deliverer.Targets()
+			names, targets = o.opts.Deliverer.Targets(), nil
+			for _, name := range names {
+				t := targetID{name: name}
+				if d, ok := o.opts.Deliverer.(interface{ Identity(target string) string }); ok {
+					t.identity = d.Identity(name)
+				}
+				targets = append(targets, t)
+			}
 			return nil
 		})
 		if err != nil {
 			failures++
 			o.targeting.Hit(time.Now(), slog.LevelWarn, "The targets cannot be told"+goesOn, err).To(o.opts.Log)
 			o.pause(o.backoff(failures))
-			o.locked(func() { o.retarget = true })
 			continue
 		}
 		failures = 0
 		o.targeting.Over(time.Now(), "The targets can be told again").To(o.opts.Log)
 		var changed bool
 		var entries int
-		o.locked(func() { changed, entries = o.setTargets(names), len(o.entries) })
+		o.locked(func() {
+			changed, entries = o.setTargets(targets), len(o.entries)
+			o.retargeted = asked
+			o.cond.Broadcast()
+		})
 		switch {
 		case !changed:
 		case len(names) == 0:
@@ -127,15 +143,17 @@ func (o *Outbox) askTargets() {
 }
 
 // awaitRetarget waits until the targets are to be asked for; false: Run's context has ended.
-func (o *Outbox) awaitRetarget() bool {
+func (o *Outbox) awaitRetarget() (asked int, goOn bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for o.phase == sending && !o.retarget {
+	for o.phase == sending && !o.retargeting() {
 		o.cond.Wait()
 	}
-	o.retarget = false
-	return o.phase == sending
+	return o.retargets, o.phase == sending
 }
+
+// retargeting reports whether the targets may be others than those that are known.
+func (o *Outbox) retargeting() bool { return o.retargeted != o.retargets }
 
 // diskOutcome notes that work on the disk went well or not.
 func (o *Outbox) diskOutcome(err error) {

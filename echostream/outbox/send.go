@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -199,6 +200,9 @@ func results(method string, n int, call func() []error) (errs []error) {
 func (o *Outbox) finish(s *stream, b []*preparation, results []error) (settled []*entry, failed []error, line retry.Line) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	for o.phase == sending && o.retargeting() {
+		o.cond.Wait() // an entry must not leave without a target that came meanwhile
+	}
 	t := s.target
 	for i, p := range b {
 		e, err := p.entry, results[i]
@@ -218,7 +222,7 @@ func (o *Outbox) finish(s *stream, b []*preparation, results []error) (settled [
 			continue
 		}
 		settled = append(settled, e)
-		if e.state == due && o.settledForAll(e) {
+		if e.state == due && !o.retargeting() && o.settledForAll(e) {
 			o.complete(e)
 		}
 	}
@@ -235,7 +239,7 @@ func (o *Outbox) finish(s *stream, b []*preparation, results []error) (settled [
 		return settled, failed, line
 	}
 	o.suffer(s, failed[0])
-	o.retarget = true // the edges may have changed
+	o.retargets++ // the edges may have changed
 	o.cond.Broadcast()
 	what := "Sending fails"
 	if b[0].err != nil {
@@ -308,17 +312,18 @@ func (o *Outbox) noteProgress(s *stream, entries []*entry) {
 func (e *entry) inProgress() bool { return e.state == due && e.answers != nil }
 
 // setTargets replaces the current targets.
-func (o *Outbox) setTargets(names []string) (changed bool) {
-	names = slices.Compact(slices.Sorted(slices.Values(names)))
-	if o.active != nil && slices.EqualFunc(o.active, names, func(t *target, name string) bool { return t.name == name }) {
+func (o *Outbox) setTargets(targets []targetID) (changed bool) {
+	slices.SortFunc(targets, func(a, b targetID) int { return cmp.Compare(a.name, b.name) })
+	targets = slices.Compact(targets)
+	if o.active != nil && slices.EqualFunc(o.active, targets, func(t *target, id targetID) bool { return t.targetID == id }) {
 		return false
 	}
 	for _, t := range o.targets {
 		t.active = false
 	}
 	o.active = []*target{}
-	for _, name := range names {
-		t := o.target(name)
+	for _, id := range targets {
+		t := o.target(id)
 		t.active = true
 		o.active = append(o.active, t)
 	}

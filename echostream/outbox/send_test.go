@@ -142,12 +142,15 @@ func TestBulkStorageAwayHoldsNoOtherLaneUp(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, disktest.New(1), "t")
 				r.opts.MinBackoff, r.opts.MaxBackoff = 0, 0 // the defaults
-				r.cloud.onPrepare = func(_ context.Context, e Entry) error {
-					if e.Size > small {
-						time.Sleep(30 * time.Second)
-						return errDown
+				r.cloud.onPrepare = func(ctx context.Context, e Entry) error {
+					if e.Size <= small {
+						return nil
 					}
-					return nil
+					select {
+					case <-time.After(30 * time.Second):
+					case <-ctx.Done():
+					}
+					return errDown
 				}
 				r.open()
 				r.take(slices.Concat(r.inLanes(100, each.large, "large", small+1), r.inLanes(100, each.small, "behind", 1))...)

@@ -236,16 +236,29 @@ func (o *Outbox) leaveOut(b []*preparation) []*preparation {
 }
 
 // takers are the targets that have acknowledged e.
-func (e *entry) takers() (names []string) {
+func (e *entry) takers() (takers []*target) {
 	if e.answers == nil {
 		return nil
 	}
 	for _, t := range e.answers.from {
 		if !slices.ContainsFunc(e.answers.refused, func(r Refusal) bool { return r.Target == t.name }) {
-			names = append(names, t.name)
+			takers = append(takers, t)
 		}
 	}
-	return names
+	return takers
+}
+
+// acked are the names and the identities of the targets that have acknowledged e.
+func (e *entry) acked() (names, identities []string) {
+	known := false
+	for _, t := range e.takers() {
+		names, identities = append(names, t.name), append(identities, t.identity)
+		known = known || t.identity != ""
+	}
+	if !known {
+		identities = nil
+	}
+	return names, identities
 }
 
 // lateFor is how long an entry that was delivered while nobody awaited it is known, and maxLate how many of them at most.
