@@ -1,21 +1,33 @@
 package page
 
 import (
+	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/ftpnode/ftpnode/internal/status"
 )
 
 // metrics answers Prometheus.
 func (p *Page) metrics() http.Handler {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector{p.report})
-	next := promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 20 * time.Second})
+	places := make(chan struct{}, 4)
+	next := http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case places <- struct{}{}:
+			defer func() { <-places }()
+		default:
+			http.Error(w, "Four others ask for the metrics at this moment. Try again.", http.StatusServiceUnavailable)
+			return
+		}
+		var text exposition
+		text.report(p.report())
+		text.runtime()
+		text.process("/proc")
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		_, _ = w.Write([]byte(text.String()))
+	}), 20*time.Second, "The node cannot be asked for its metrics.")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !p.door.open(r) {
 			_, password, ok := r.BasicAuth()
@@ -63,8 +75,8 @@ func each(number func(t status.Target) float64) func(status.Report) []value {
 }
 
 var all = []metric{
-	{name: "info", help: "The node and its program; always 1.", labels: []string{"node", "tenant", "program", "version"},
-		values: func(r status.Report) []value { return []value{{1, []string{r.Node, r.Tenant, r.Program, r.Version}}} }},
+	{name: "info", help: "The node and its program; always 1.", labels: []string{"node", "program", "tenant", "version"},
+		values: func(r status.Report) []value { return []value{{1, []string{r.Node, r.Program, r.Tenant, r.Version}}} }},
 	{name: "start_time_seconds", help: "When the node started, in seconds since 1970.", values: one(func(r status.Report) float64 { return seconds(r.Since) })},
 	{name: "healthy", help: "1 while the node is healthy, otherwise 0.", values: one(func(r status.Report) float64 { return truth(r.Health.OK) })},
 	{name: "cloud_reachable", help: "1 if EchoStream answered the last time, otherwise 0.",
@@ -101,23 +113,60 @@ func oldest(r status.Report) float64 {
 
 const prefix = "echostream_node_"
 
-// collector makes metrics of a report.
-type collector struct{ report func() status.Report }
+// exposition is a text for Prometheus: https://prometheus.io/docs/instrumenting/exposition_formats/, version 0.0.4. (Prometheus' own library makes it of
+// protobuf, which costs 2 MiB of memory, scraped or not.)
+type exposition struct{ strings.Builder }
 
-// Describe implements prometheus.Collector. It says nothing: what a report has is seen when it is collected.
-func (c collector) Describe(chan<- *prometheus.Desc) {}
+const (
+	counter = "counter" // goes upwards only
+	gauge   = "gauge"
+	summary = "summary"
+)
 
-// Collect implements prometheus.Collector.
-func (c collector) Collect(to chan<- prometheus.Metric) {
-	r := c.report()
+// about begins a metric, whose values follow.
+func (x *exposition) about(name, kind, help string) {
+	fmt.Fprintf(x, "# HELP %s %s\n# TYPE %s %s\n", name, strings.NewReplacer(`\`, `\\`, "\n", `\n`).Replace(help), name, kind)
+}
+
+// value is one of a metric. labels are names and values in turn.
+func (x *exposition) value(name string, number float64, labels ...string) {
+	x.WriteString(name)
+	for i := 0; i < len(labels); i += 2 {
+		x.WriteString([]string{"{", ","}[min(i, 1)])
+		x.WriteString(labels[i] + `="`)
+		x.WriteString(strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`).Replace(strings.ToValidUTF8(labels[i+1], "\uFFFD")))
+		x.WriteByte('"')
+	}
+	if len(labels) > 0 {
+		x.WriteByte('}')
+	}
+	x.WriteString(" " + strconv.FormatFloat(number, 'g', -1, 64) + "\n")
+}
+
+// one is a metric with one value.
+func (x *exposition) one(name, kind, help string, number float64) {
+	x.about(name, kind, help)
+	x.value(name, number)
+}
+
+// report is what the node tells of itself.
+func (x *exposition) report(r status.Report) {
 	for _, m := range all {
-		kind := prometheus.GaugeValue
+		kind := gauge
 		if m.counts {
-			kind = prometheus.CounterValue
+			kind = counter
 		}
-		d := prometheus.NewDesc(prefix+m.name, m.help, m.labels, nil)
-		for _, v := range m.values(r) {
-			to <- prometheus.MustNewConstMetric(d, kind, v.number, v.labels...)
+		values := m.values(r)
+		if len(values) == 0 {
+			continue
+		}
+		x.about(prefix+m.name, kind, m.help)
+		for _, v := range values {
+			var labels []string
+			for i, name := range m.labels {
+				labels = append(labels, name, v.labels[i])
+			}
+			x.value(prefix+m.name, v.number, labels...)
 		}
 	}
 }
