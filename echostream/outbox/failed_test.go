@@ -69,6 +69,7 @@ func TestStatsTellHowSendingGoes(t *testing.T) {
 		assert.Equal(t, 1, r.Stats().Entries)
 
 		r.cloud.onAudit = func(context.Context, []string) error { return errDown }
+		time.Sleep(gatherFor)
 		r.put("third")
 		synctest.Wait()
 		assert.Equal(t, 1, r.Stats().Unaudited)

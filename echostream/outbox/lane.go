@@ -173,9 +173,13 @@ func (o *Outbox) wakeLane(l *lane) {
 	}
 }
 
-// wake starts a stream that has something to send.
+// wake starts a stream that has something to send, or tells it that there is more.
 func (o *Outbox) wake(s *stream) {
-	if s.running || !s.target.active || o.phase != sending || len(s.upcoming(1)) == 0 {
+	if s.running {
+		o.cond.Broadcast() // it may gather
+		return
+	}
+	if !s.target.active || o.phase != sending || len(s.upcoming(1)) == 0 {
 		return
 	}
 	s.running = true

@@ -18,6 +18,9 @@ const (
 	maxLag = 100
 	// unknownFor is how long after an attempt whose outcome is not known all pauses are short.
 	unknownFor = 5 * time.Minute
+	// gatherFor is how long after the beginning of a Send the next one of its stream waits for a full batch: a target that is near answers before
+	// a second file is due, and each Send and each removal costs as much for one as for ten.
+	gatherFor = 10 * time.Millisecond
 )
 
 // runStream sends what a lane has for a target until there is nothing more, or it is the turn of another lane.
@@ -30,7 +33,7 @@ func (o *Outbox) runStream(s *stream) {
 		if b == nil {
 			return
 		}
-		results := []error{b[0].err}
+		results, began := []error{b[0].err}, time.Now()
 		if b[0].err == nil {
 			entered := false
 			if b, entered = o.enterWith(s, b, urgent); !entered {
@@ -49,6 +52,9 @@ func (o *Outbox) runStream(s *stream) {
 		}
 		settled, failed, line := o.finish(s, b, results)
 		line.To(o.opts.Log)
+		if len(failed) == 0 {
+			o.gather(s, began, settled)
+		}
 		o.noteProgress(s, settled)
 		if failures = inARow(failures, len(failed), len(b)); failures == 0 {
 			continue
@@ -63,6 +69,26 @@ func (o *Outbox) runStream(s *stream) {
 		o.locked(func() { s.nextTry = time.Now().Add(pause) })
 		o.pause(pause)
 	}
+}
+
+// gather waits until a Send that began then is gatherFor ago; not so long if there is enough for the next one, and other targets have taken what it sent, so
+// that it leaves and needs no note; nor if its audit is late, or another lane's turn has come.
+func (o *Outbox) gather(s *stream, began time.Time, sent []*entry) {
+	left := time.Until(began.Add(gatherFor))
+	if left <= 0 {
+		return
+	}
+	o.pauseUntil(left, func() bool {
+		if len(s.target.ready) > 0 || o.auditLate() {
+			return true
+		}
+		next := s.upcoming(o.opts.Batch)
+		var bytes int64
+		for _, e := range next {
+			bytes += estimate(e.size)
+		}
+		return (len(next) == o.opts.Batch || bytes >= o.opts.BatchBytes) && !slices.ContainsFunc(sent, (*entry).unnoted)
+	})
 }
 
 // nextBatch waits for the stream's next batch: what one call of Send gets, entries of one lane, in order, with their payloads; or one alone that could not be
@@ -294,9 +320,7 @@ func (o *Outbox) noteProgress(s *stream, entries []*entry) {
 	want := func(e *entry) bool {
 		return e.inProgress() || e.toNote() && (len(s.upcoming(1)) > 0 || o.auditLate())
 	}
-	settled := func() bool {
-		return !slices.ContainsFunc(entries, func(e *entry) bool { return e.inProgress() || e.toNote() })
-	}
+	settled := func() bool { return !slices.ContainsFunc(entries, (*entry).unnoted) }
 	for failures := 1; ; failures++ {
 		wrote, err := o.note(entries, want)
 		if wrote {
@@ -310,6 +334,9 @@ func (o *Outbox) noteProgress(s *stream, entries []*entry) {
 
 // inProgress reports whether some targets have e and others have not.
 func (e *entry) inProgress() bool { return e.state == due && e.answers != nil }
+
+// unnoted reports whether the disk does not know what came of e's last Send.
+func (e *entry) unnoted() bool { return e.inProgress() || e.toNote() }
 
 // setTargets replaces the current targets.
 func (o *Outbox) setTargets(targets []targetID) (changed bool) {

@@ -38,6 +38,36 @@ func TestBatchBytes(t *testing.T) {
 	})
 }
 
+// The first file goes at once, and those that come within gatherFor of it together; a full batch waits for nothing.
+func TestGather(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, disktest.New(1), "a", "b").open()
+		r.run()
+		begin := time.Now()
+		r.put("first")
+		synctest.Wait()
+		for _, name := range []string{"second", "third"} {
+			time.Sleep(gatherFor / 4)
+			r.put(name)
+		}
+		time.Sleep(gatherFor) // the second batch has gone halfway
+		r.put(numbered("many", 10)...)
+		synctest.Wait()
+		assert.Equal(t, begin.Add(gatherFor*3/2), time.Now())
+		time.Sleep(gatherFor)
+		r.put("last")
+		synctest.Wait()
+		for _, target := range []string{"a", "b"} {
+			var batches [][]string
+			for _, c := range r.cloud.sends(target) {
+				batches = append(batches, c.names)
+			}
+			assert.Equal(t, [][]string{{"first"}, {"second", "third"}, numbered("many", 10), {"last"}}, batches)
+		}
+		r.halt()
+	})
+}
+
 // What was sent to all targets, and waits for its audit, is not sent to a target that comes after a restart.
 func TestSentIsRemembered(t *testing.T) {
 	for name, state := range map[string]func(r *rig){
