@@ -38,8 +38,12 @@ func (r *reserve) make() {
 	if err != nil {
 		return
 	}
+	zeros := make([]byte, min(r.size, 64<<10))
+	for left := r.size; left > 0 && err == nil; left -= int64(len(zeros)) {
+		err = disk.WriteAll(f, zeros[:min(left, int64(len(zeros)))])
+	}
 	// The sync protects no bytes: file systems that allocate late find the room for them now.
-	err = errors.Join(disk.WriteAll(f, make([]byte, r.size)), f.Sync(), f.Close())
+	err = errors.Join(err, f.Sync(), f.Close())
 	if err != nil {
 		_ = r.fs.Remove(name) // what is there of it is too small
 		return
