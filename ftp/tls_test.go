@@ -1,6 +1,7 @@
 package ftp
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -425,6 +426,49 @@ func TestRecords(t *testing.T) {
 	eventually(t, func() bool { return strings.Contains(s.do(211, "STAT"), "98,304 bytes so far") }, "%d bytes are kept", whole)
 	require.NoError(t, conn.Conn.Close())
 	n.requireInterrupted(t, "cut", whole)
+}
+
+// TestBrokenTLS: data that ends as no client ends it is told as broken on the client's side, whatever crypto/tls calls it, and never as
+// trouble of the server's.
+func TestBrokenTLS(t *testing.T) {
+	const header = 5 // bytes of a record (RFC 8446, 5.1)
+	for name, end := range map[string]func(t *testing.T, raw *net.TCPConn, record []byte){
+		"in mid-header": func(t *testing.T, raw *net.TCPConn, record []byte) { write(t, raw, record[:header-1]) },
+		"in mid-record": func(t *testing.T, raw *net.TCPConn, record []byte) { write(t, raw, record[:len(record)-1]) },
+		"a flipped bit": func(t *testing.T, raw *net.TCPConn, record []byte) {
+			record[len(record)-1] ^= 1
+			write(t, raw, record)
+		},
+		"no TLS": func(t *testing.T, raw *net.TCPConn, _ []byte) { write(t, raw, []byte("GET / HTTP/1.1\r\n\r\n")) },
+		"records of nothing": func(t *testing.T, raw *net.TCPConn, _ []byte) {
+			write(t, raw, bytes.Repeat([]byte{20, 3, 3, 0, 1, 1}, 50))
+		},
+		"a reset": func(t *testing.T, raw *net.TCPConn, _ []byte) { require.NoError(t, raw.SetLinger(0)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := start(t, withTLS(TLSRequired))
+			s := n.loginTLS(t)
+			raw := s.passive()
+			conn := &heldConn{Conn: raw}
+			data := tls.Client(conn, insecure())
+			s.do(150, "STOR cut")
+			write(t, data, noise(1000))
+			eventually(t, func() bool { return strings.Contains(s.do(211, "STAT"), "1,000 bytes so far") }, "the first record is there")
+			conn.holds = true
+			write(t, data, noise(1000))
+			end(t, raw, conn.held)
+			require.NoError(t, raw.Close())
+			require.Equal(t, "Failure reading network stream; what came so far is kept and can be resumed.", s.expect(426))
+			n.requireInterrupted(t, "cut", 1000)
+		})
+	}
+}
+
+func write(t *testing.T, to io.Writer, p []byte) {
+	t.Helper()
+	_, err := to.Write(p)
+	require.NoError(t, err)
 }
 
 func TestDownloadsEndWithCloseNotify(t *testing.T) {

@@ -93,10 +93,15 @@ func (u *upload) ReadFrom(r io.Reader) (n int64, err error) {
 			return n, nil
 		}
 		if readErr != nil {
-			return n, readErr
+			return n, receiveError{readErr}
 		}
 	}
 }
+
+// receiveError is what a data connection was read with. It is the client's side that broke, whatever crypto/tls or the network calls it.
+type receiveError struct{ error }
+
+func (e receiveError) Unwrap() []error { return []error{engine.ErrBroken, e.error} }
 
 // End ends the upload. transferred is why the transfer broke, or nil.
 func (u *upload) End(transferred error) (err error) {
