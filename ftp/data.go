@@ -373,6 +373,7 @@ type dataConn struct {
 	begun atomic.Bool   // begin was called
 	tls   *tls.Conn     // above this, or nil
 	ahead *bufio.Reader // below tls while an upload is read, else nil
+	later bool          // nothing that ahead does not have is to be waited for
 	ended atomic.Bool   // the client has closed its side of the TCP connection, seen by reading
 }
 
@@ -383,10 +384,13 @@ func (c *dataConn) begin() {
 }
 
 func (c *dataConn) Read(p []byte) (int, error) {
-	if c.ahead != nil {
-		return c.ahead.Read(p)
+	switch {
+	case c.ahead == nil:
+		return c.read(p)
+	case c.later && c.ahead.Buffered() == 0:
+		return 0, laterError{}
 	}
-	return c.read(p)
+	return c.ahead.Read(p)
 }
 
 func (c *dataConn) read(p []byte) (int, error) {
@@ -400,9 +404,6 @@ func (c *dataConn) read(p []byte) (int, error) {
 	return n, err
 }
 
-// maxRecord is the longest record of TLS that crypto/tls takes (RFC 5246, 6.2.3), with its header.
-const maxRecord = 5 + 16384 + 2048
-
 var aheads = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, bufferSize) }}
 
 // readAhead makes TLS, which reads a record at a time, read from a buffer, until end is called. Only the goroutine that reads calls both.
@@ -411,7 +412,7 @@ func (c *dataConn) readAhead() (end func()) {
 	ahead.Reset(readerFunc(c.read))
 	c.ahead = ahead
 	return func() {
-		c.ahead = nil
+		c.ahead, c.later = nil, false
 		ahead.Reset(nil)
 		aheads.Put(ahead)
 	}
@@ -421,18 +422,25 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// records reads from the TLS of a connection that reads ahead. A Read returns as many records as are there, and does not wait for a
-// second one.
+// laterError is what TLS gets instead of bytes that would have to be waited for. As it is a temporary one, TLS keeps what it has of a record.
+type laterError struct{}
+
+func (laterError) Error() string   { return "it has not come yet" }
+func (laterError) Timeout() bool   { return true }
+func (laterError) Temporary() bool { return true }
+
+// records reads from the TLS of a connection that reads ahead. A Read returns as many records as are there, and waits only for the first.
 type records struct{ c *dataConn }
 
 func (r records) Read(p []byte) (n int, err error) {
-	for n == 0 || n < len(p) && r.c.ahead.Buffered() >= maxRecord {
+	for n < len(p) && err == nil {
+		r.c.later = n > 0
 		var m int
 		m, err = r.c.tls.Read(p[n:])
 		n += m
-		if err != nil {
-			break
-		}
+	}
+	if err == (laterError{}) {
+		err = nil
 	}
 	return n, err
 }
