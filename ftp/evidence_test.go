@@ -110,7 +110,7 @@ func TestDeviceThatComesBack(t *testing.T) {
 			require.NoError(t, dying.conn.(*net.TCPConn).SetLinger(0))
 			require.NoError(t, dying.conn.Close())
 			require.False(t, n.sent(t, "x"))
-			require.Contains(t, n.log.String(), "an acknowledged upload is in doubt")
+			eventually(t, func() bool { return strings.Contains(n.log.String(), "it is held for a while") }, "the upload is in doubt")
 
 			again := n.login(t)
 			again.store("x", whole)
