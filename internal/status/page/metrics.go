@@ -7,11 +7,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/ftpnode/ftpnode/internal/status"
 )
 
 // metrics answers Prometheus.
 func (p *Page) metrics() http.Handler {
+	metrics.ExposeMetadata(true) // says of the process's metrics what is a counter
 	places := make(chan struct{}, 4)
 	next := http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -23,8 +26,8 @@ func (p *Page) metrics() http.Handler {
 		}
 		var text exposition
 		text.report(p.report())
-		text.runtime()
-		text.process("/proc")
+		metrics.WriteProcessMetrics(&text)
+		metrics.WriteFDMetrics(&text)
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		_, _ = w.Write([]byte(text.String()))
 	}), 20*time.Second, "The node cannot be asked for its metrics.")
@@ -114,14 +117,8 @@ func oldest(r status.Report) float64 {
 const prefix = "echostream_node_"
 
 // exposition is a text for Prometheus: https://prometheus.io/docs/instrumenting/exposition_formats/, version 0.0.4. (Prometheus' own library makes it of
-// protobuf, which costs 2 MiB of memory, scraped or not.)
+// protobuf, which costs 2 MiB of memory, scraped or not; that of VictoriaMetrics, which tells of the process, knows no help and no escapes.)
 type exposition struct{ strings.Builder }
-
-const (
-	counter = "counter" // goes upwards only
-	gauge   = "gauge"
-	summary = "summary"
-)
 
 // about begins a metric, whose values follow.
 func (x *exposition) about(name, kind, help string) {
@@ -143,18 +140,12 @@ func (x *exposition) value(name string, number float64, labels ...string) {
 	x.WriteString(" " + strconv.FormatFloat(number, 'g', -1, 64) + "\n")
 }
 
-// one is a metric with one value.
-func (x *exposition) one(name, kind, help string, number float64) {
-	x.about(name, kind, help)
-	x.value(name, number)
-}
-
 // report is what the node tells of itself.
 func (x *exposition) report(r status.Report) {
 	for _, m := range all {
-		kind := gauge
+		kind := "gauge"
 		if m.counts {
-			kind = counter
+			kind = "counter" // goes upwards only
 		}
 		values := m.values(r)
 		if len(values) == 0 {

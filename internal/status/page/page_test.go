@@ -294,12 +294,11 @@ func TestMetricsOfTheProcess(t *testing.T) {
 	response, body := s.do("GET", "/metrics", nil, func(r *http.Request) { r.SetBasicAuth("prometheus", password) })
 	assert.Equal(t, "text/plain; version=0.0.4; charset=utf-8", response.Header.Get("Content-Type"))
 	values, kinds, helped := map[string]float64{}, map[string]string{}, map[string]bool{}
-	value := regexp.MustCompile(`^([a-z_]+)((?:\{[a-z]+="(?:[^"\\]|\\.)*"(?:,[a-z]+="(?:[^"\\]|\\.)*")*\})?) (\S+)$`)
+	value := regexp.MustCompile(`^([a-z_]+)((?:\{[A-Za-z]+="(?:[^"\\]|\\.)*"(?:, ?[A-Za-z]+="(?:[^"\\]|\\.)*")*\})?) (\S+)$`)
 	for line := range strings.SplitSeq(strings.TrimSuffix(body, "\n"), "\n") {
 		if about, ok := strings.CutPrefix(line, "# "); ok {
 			what, rest, _ := strings.Cut(about, " ")
 			name, text, _ := strings.Cut(rest, " ")
-			require.NotEmpty(t, text, line)
 			if what == "HELP" {
 				require.False(t, helped[name], "%s is there twice", name)
 				helped[name] = true
@@ -314,42 +313,34 @@ func TestMetricsOfTheProcess(t *testing.T) {
 		require.NoError(t, err, line)
 		base := parts[1]
 		if kinds[base] == "" {
-			base = strings.TrimSuffix(strings.TrimSuffix(base, "_sum"), "_count")
+			base = regexp.MustCompile("_(sum|count|bucket)$").ReplaceAllString(base, "")
 		}
 		require.NotEmpty(t, kinds[base], line)
 		require.True(t, helped[base], line)
 		values[parts[1]+parts[2]] = number
 	}
-	for _, name := range strings.Fields(`gc_gogc_percent gc_gomemlimit_bytes goroutines memstats_alloc_bytes memstats_alloc_bytes_total memstats_buck_hash_sys_bytes
+	for _, name := range strings.Fields(`goroutines memstats_alloc_bytes memstats_alloc_bytes_total memstats_buck_hash_sys_bytes
 		memstats_frees_total memstats_gc_sys_bytes memstats_heap_alloc_bytes memstats_heap_idle_bytes memstats_heap_inuse_bytes memstats_heap_objects
 		memstats_heap_released_bytes memstats_heap_sys_bytes memstats_last_gc_time_seconds memstats_mallocs_total memstats_mcache_inuse_bytes
 		memstats_mcache_sys_bytes memstats_mspan_inuse_bytes memstats_mspan_sys_bytes memstats_next_gc_bytes memstats_other_sys_bytes
-		memstats_stack_inuse_bytes memstats_stack_sys_bytes memstats_sys_bytes sched_gomaxprocs_threads threads`) {
+		memstats_stack_inuse_bytes memstats_stack_sys_bytes memstats_sys_bytes threads`) {
 		assert.Contains(t, values, "go_"+name)
 		assert.Equal(t, map[bool]string{true: "counter", false: "gauge"}[strings.HasSuffix(name, "_total")], kinds["go_"+name], name)
 	}
-	for _, q := range []string{"0", "0.25", "0.5", "0.75", "1"} {
-		assert.Contains(t, values, `go_gc_duration_seconds{quantile="`+q+`"}`)
-	}
-	assert.Positive(t, values["go_gc_duration_seconds_sum"])
 	assert.Positive(t, values["go_gc_duration_seconds_count"])
-	assert.InDelta(t, began.Unix(), values["go_memstats_last_gc_time_seconds"], 60)
-	assert.Equal(t, 100.0, values["go_gc_gogc_percent"])
-	assert.Contains(t, values, `go_info{version="`+runtime.Version()+`"}`)
+	assert.Equal(t, 1.0, values[`go_info{version="`+runtime.Version()+`"}`])
 	if runtime.GOOS != "linux" {
 		return
 	}
 	for name, kind := range map[string]string{
-		"cpu_seconds_total": "counter", "max_fds": "gauge", "network_receive_bytes_total": "counter", "network_transmit_bytes_total": "counter", "open_fds": "gauge",
-		"resident_memory_bytes": "gauge", "start_time_seconds": "gauge", "virtual_memory_bytes": "gauge", "virtual_memory_max_bytes": "gauge",
+		"cpu_seconds_total": "counter", "max_fds": "gauge", "open_fds": "gauge", "resident_memory_bytes": "gauge", "start_time_seconds": "gauge",
+		"virtual_memory_bytes": "gauge",
 	} {
 		assert.Contains(t, values, "process_"+name)
 		assert.Equal(t, kind, kinds["process_"+name], name)
 	}
-	assert.Greater(t, values["process_virtual_memory_bytes"], values["process_resident_memory_bytes"])
 	assert.Greater(t, values["process_resident_memory_bytes"], 1e6)
 	assert.GreaterOrEqual(t, values["process_open_fds"], 3.0)
-	assert.Less(t, values["process_open_fds"], values["process_max_fds"])
 	assert.InDelta(t, began.Unix(), values["process_start_time_seconds"], 3600)
 }
 
