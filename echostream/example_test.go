@@ -8,8 +8,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/config"
-
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 )
@@ -79,7 +78,7 @@ func Example() {
 	defer cancel()
 	environment := cloud.Environment()
 	b, err := newBridge(ctx, func(name string) string { return environment[name] }, echostream.Options{
-		AWS: []func(*config.LoadOptions) error{config.WithBaseEndpoint(cloud.URL())},
+		AWS: func(cfg *aws.Config) { cfg.BaseEndpoint = aws.String(cloud.URL()) },
 	})
 	if err != nil {
 		fmt.Println(err)
