@@ -68,7 +68,7 @@ func growthSessions(ctx context.Context, b *bench, name string) error {
 	for _, n := range b.points(1, 4, 5, 3) {
 		if err := b.with(ctx, ours, setting{connections: int(n)}, func(s *server) error {
 			l := b.load(int(n))
-			l.limit /= 2
+			l.limit /= 4
 			done, err := l.upload(ctx, s)
 			if err != nil {
 				return err
@@ -89,7 +89,7 @@ func growthEdges(ctx context.Context, b *bench, name string) error {
 	for _, n := range b.points(1, 2, 5, 3) {
 		if err := b.with(ctx, ours, setting{connections: 8, targets: int(n)}, func(s *server) error {
 			l := b.load(8)
-			l.limit /= 2
+			l.limit /= 4
 			_, perFile, _, err := b.deliver(ctx, l, s)
 			if err != nil {
 				return err

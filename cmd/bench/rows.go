@@ -1,18 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ftpnode/ftpnode/echostream/disk"
+	"github.com/ftpnode/ftpnode/echostream/outbox"
 )
 
 // row is one thing to measure. run measures it once for each contender, in turn.
@@ -372,8 +374,15 @@ const (
 	containerFiles  = 200_000
 )
 
-// fewWaiting is what many are compared with.
-const fewWaiting = 100
+const (
+	// fewWaiting is what many are compared with.
+	fewWaiting = 100
+	// manySent is of how many, at most, the delivery is measured: the first few leave while the node still starts.
+	manySent = 2000
+)
+
+// anyNumber has the node take more files than it does by default.
+var anyNumber = map[string]any{"maxFiles": 10_000_000, "maxTotal": 10_000_000}
 
 // waiting starts the node on volumes with files that wait.
 func waiting(ctx context.Context, b *bench, name string) error {
@@ -395,7 +404,7 @@ func (b *bench) startWith(ctx context.Context, name string, n int, who string, m
 	if err != nil {
 		return err
 	}
-	if err := b.with(ctx, ours, setting{connections: 1, volume: volume, memory: memory}, func(s *server) error {
+	if err := b.with(ctx, ours, setting{connections: 1, volume: volume, memory: memory, files: anyNumber}, func(s *server) error {
 		b.results.add(name, who, startSeconds, time.Since(s.started).Seconds())
 		c, err := dial(ctx, s)
 		if err != nil {
@@ -412,12 +421,10 @@ func (b *bench) startWith(ctx context.Context, name string, n int, who string, m
 		}
 		b.results.add(name, who, listing, time.Since(began).Seconds()/float64(got))
 		done, err := load{connections: 1, size: smallFile, files: fewWaiting, limit: b.limit}.upload(ctx, s)
-		switch {
-		case err == nil:
-			b.results.add(name, who, taking, done.took.Seconds()/float64(done.counted))
-		case !strings.Contains(err.Error(), "452"): // with more waiting than the node is to hold it takes no more, rightly
+		if err != nil {
 			return err
 		}
+		b.results.add(name, who, taking, done.took.Seconds()/float64(done.counted))
 		_, peak, err := s.memory()
 		b.results.add(name, who, peakRSS, float64(peak))
 		return err
@@ -425,11 +432,12 @@ func (b *bench) startWith(ctx context.Context, name string, n int, who string, m
 		return err
 	}
 	return b.with(ctx, ours, setting{connections: 1, volume: volume, memory: memory, targets: 1, countOnly: true}, func(s *server) error {
-		a, err := s.cloud.ask(ctx, question{Wait: fewWaiting, Seconds: arriveTime.Seconds()})
+		sent := min(n, manySent)
+		a, err := s.cloud.ask(ctx, question{Wait: sent, Seconds: arriveTime.Seconds()})
 		if err != nil {
 			return err
 		}
-		b.results.add(name, who, drain, a.Last.Sub(a.First).Seconds()/(fewWaiting-1))
+		b.results.add(name, who, drain, a.Last.Sub(a.First).Seconds()/float64(sent-1))
 		if n >= 20_000 { // it serves again
 			return nil
 		}
@@ -439,42 +447,56 @@ func (b *bench) startWith(ctx context.Context, name string, n int, who string, m
 	})
 }
 
-// fill makes a volume with n files that wait: put below drop/ as another program does, and taken by a node without targets.
+// fill makes a volume with n files that wait. What the node makes once for a volume is there, and its outbox is filled as the node fills it with files of
+// other programs, but for the sync of each file: that would take minutes.
 func (b *bench) fill(ctx context.Context, n int) (string, error) {
 	if volume := b.filled[n]; volume != "" {
 		return volume, nil
 	}
-	volume, err := os.MkdirTemp(b.work, "waiting-")
+	dir, err := os.MkdirTemp(b.work, "waiting-")
 	if err != nil {
 		return "", err
 	}
-	home := filepath.Join(volume, "drop", "bench")
-	if err := os.MkdirAll(home, 0o750); err != nil {
+	if err := b.with(ctx, ours, setting{connections: 1, volume: dir}, func(*server) error { return nil }); err != nil {
 		return "", err
 	}
-	for i := range n {
-		if err := os.WriteFile(filepath.Join(home, fmt.Sprintf("waits-%06d.dat", i)), []byte("waits\n"), 0o640); err != nil {
-			return "", err
+	began := time.Now()
+	volume, err := disk.Open(dir)
+	if err != nil {
+		return "", err
+	}
+	defer volume.Close()
+	box, err := outbox.Open(outbox.Options{FS: volume, Deliverer: struct{ outbox.Deliverer }{}}) // it is asked for nothing without a Run
+	if err != nil {
+		return "", err
+	}
+	for first := 0; first < n && err == nil; first += 1000 {
+		err = cmp.Or(putWaiting(volume, box, first, min(1000, n-first)), context.Cause(ctx))
+	}
+	if err := errors.Join(err, box.Close()); err != nil {
+		return "", err
+	}
+	fmt.Fprintf(b.out, "        an outbox was filled with %d files in %.0fs\n", n, time.Since(began).Seconds())
+	b.filled[n] = dir
+	return dir, nil
+}
+
+// putWaiting makes n files and puts them into the outbox.
+func putWaiting(volume *disk.OS, box *outbox.Outbox, first, n int) error {
+	items := make([]outbox.Item, n)
+	for i := range items {
+		name := fmt.Sprintf("waits-%06d.dat", first+i)
+		items[i] = outbox.Item{Path: "drop/bench/" + name, Name: name, Key: "bench/" + name, Meta: fmt.Appendf(nil, `{"user":"bench","received":%q}`, time.Now().Format(time.RFC3339Nano))}
+		f, err := volume.OpenFile(items[i].Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(disk.WriteAll(f, []byte("waits\n")), f.Close()); err != nil {
+			return err
 		}
 	}
-	began := time.Now()
-	err = b.with(ctx, ours, setting{connections: 1, volume: volume, files: map[string]any{"quiet": "1s", "maxFiles": 10_000_000}}, func(s *server) error {
-		for {
-			select {
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			case <-s.exited:
-				return fmt.Errorf("%s ended by itself: %v", s.name, s.cmd.ProcessState)
-			case <-time.After(200 * time.Millisecond):
-			}
-			if left, err := os.ReadDir(home); err == nil && len(left) == 0 || errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-		}
-	})
-	fmt.Fprintf(b.out, "        %d files were put below drop/ and taken in %.0fs\n", n, time.Since(began).Seconds())
-	b.filled[n] = volume
-	return volume, err
+	_, errs := box.Put(context.Background(), items)
+	return errors.Join(errs...)
 }
 
 // sessions has many log in and do nothing.

@@ -19,7 +19,7 @@ const module = "github.com/ftpnode/ftpnode/"
 // Rooms are packages with all that is below them, but for rooms of their own. Every room may import internal, and what is below itself.
 var mayImport = map[string][]string{
 	"cmd/ftpnode":              {"deploy", "ftp", "ftp/drop", "echostream", "echostream/disk", "echostream/outbox", "echostream/node", "echostream/echofile"},
-	"cmd":                      {"echostream/echotest"}, // programs to test with
+	"cmd":                      {"echostream/echotest", "echostream/disk", "echostream/outbox"}, // programs to test with; bench fills an outbox
 	"ftp":                      {"echostream/disk"},
 	"ftp/drop":                 {"echostream/disk", "echostream/outbox"},
 	"echostream":               {},
