@@ -28,6 +28,7 @@ type scriptedStorage struct {
 	life    time.Duration
 	refuse  func(w http.ResponseWriter) bool
 	discard bool
+	silent  bool // it does not say that it is S3
 	mu      sync.Mutex
 	base    string
 	vended  int
@@ -63,6 +64,9 @@ func (s *scriptedStorage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.lengths = append(s.lengths, r.ContentLength)
+	if !s.silent {
+		w.Header().Set("Etag", `"1"`)
+	}
 	if s.discard {
 		_, _ = io.Copy(io.Discard, r.Body)
 		return
@@ -361,6 +365,22 @@ func TestUploadThatIsAcknowledgedTooSoon(t *testing.T) {
 	_, err := b.Upload(t.Context(), opener(random(4<<20)))
 	assert.Error(t, err)
 	assert.False(t, IsPermanent(err))
+}
+
+// A proxy that swallows the upload and shows its own page has stored nothing.
+func TestUploadThatSomebodyElseAcknowledges(t *testing.T) {
+	for _, opts := range []BulkOptions{{}, {Post: true}} {
+		b, s, _ := newStorage(t, opts)
+		s.silent = true
+		_, err := b.Upload(t.Context(), opener([]byte("x")))
+		require.ErrorContains(t, err, "not S3's")
+		assert.False(t, IsPermanent(err))
+		assert.True(t, NeedsOperator(err))
+		requireNoSecret(t, err, "secret", "X-Amz", s.base)
+		s.silent = false
+		_, err = b.Upload(t.Context(), opener([]byte("x")))
+		require.NoError(t, err)
+	}
 }
 
 func TestUploadCloses(t *testing.T) {

@@ -60,7 +60,16 @@ func (b *Bulk) store(ctx context.Context, t ticket, c *content) error {
 	if sent := source.count(); sent != c.encodedSize {
 		return fmt.Errorf("the answer was HTTP status %d after %d bytes of %d", answer.StatusCode, sent, c.encodedSize)
 	}
+	if !fromStorage(answer.Header) {
+		return withHint(fmt.Errorf("the answer was HTTP status %d, and not S3's", answer.StatusCode), onTheWay)
+	}
 	return nil
+}
+
+// fromStorage reports whether an answer is one of S3's: who says that all is well without having kept anything, such as a proxy that shows its own page,
+// knows no tag of what was stored, and gives the answer no name.
+func fromStorage(header http.Header) bool {
+	return header.Get("Etag") != "" || header.Get("X-Amz-Request-Id") != "" || header.Get("X-Amz-Id-2") != ""
 }
 
 // putRequest has exactly the headers that were signed, and the length.
