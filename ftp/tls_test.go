@@ -425,6 +425,7 @@ func TestRecords(t *testing.T) {
 	require.NoError(t, err)
 	eventually(t, func() bool { return strings.Contains(s.do(211, "STAT"), "98,304 bytes so far") }, "%d bytes are kept", whole)
 	require.NoError(t, conn.Conn.Close())
+	require.Contains(t, s.expect(426), "Failure reading network stream")
 	n.requireInterrupted(t, "cut", whole)
 }
 

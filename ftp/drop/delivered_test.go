@@ -140,6 +140,20 @@ func TestRenameOfAFoundFileWaits(t *testing.T) {
 	})
 }
 
+// Nothing is continued but what is held: a delivery that is waited for cannot take the place of another file.
+func TestContinuedWhereClientsWait(t *testing.T) {
+	bubble(t, waiting, func(r *rig) {
+		write(r, r.fs, "drop/scanner/x", "x")
+		_, err := r.s.Create("/x", Start{Append: true})
+		require.ErrorIs(t, err, ErrDue)
+		write(r, r.fs, "drop/scanner/y.part", "y")
+		require.NoError(t, r.begin("/y.part", Start{Append: true}, "z").Commit())
+		require.NoError(t, r.s.Rename("/y.part", "/y"))
+		r.pass(time.Minute)
+		r.wantSent("scanner:y=yz", "scanner:x=x")
+	})
+}
+
 // A folder has its new name when all files whose temporary names that ends are delivered.
 func TestRenameOfAFolderWaitsForTheDelivery(t *testing.T) {
 	now := error(nil)

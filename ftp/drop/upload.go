@@ -136,6 +136,8 @@ func (u *Upload) claim() (old *Upload, fill func() error, err error) {
 		return here.open, nil, nil
 	case here.kept != nil:
 		fill, err = u.resume(here.kept.Size())
+	case (here.changeable() || here.found != nil) && d.awaitsDelivery(u.Temporary()):
+		err = ErrDue // nothing replaces a file whose client waits for its delivery
 	case here.changeable():
 		fill, err = u.copy(here, here.entry)
 	case here.found != nil:
