@@ -13,6 +13,25 @@ type gate struct {
 	busy     int
 	failures int // calls in a row
 	until    time.Time
+	all      *int // calls under way at all targets; nil: nobody counts them
+}
+
+// maxSends is how many calls of Send run at a time, but for one at each target: with as many edges as a node may have, all of which hang, their
+// requests would not fit a container of 256 MiB.
+const maxSends = 32
+
+// room reports whether one call more does not make too many.
+func (g *gate) room() bool { return g.all == nil || g.busy == 0 || *g.all < maxSends }
+
+// take and giveBack begin and end a call.
+func (g *gate) take()     { g.count(1) }
+func (g *gate) giveBack() { g.count(-1) }
+
+func (g *gate) count(n int) {
+	g.busy += n
+	if g.all != nil {
+		*g.all += n
+	}
 }
 
 func (g *gate) open() bool {
@@ -24,7 +43,7 @@ func (g *gate) open() bool {
 }
 
 // lets reports whether another call may begin. An urgent one waits for a place, and for no pause.
-func (g *gate) lets(urgent bool) bool { return g.open() || urgent && g.busy < g.limit }
+func (g *gate) lets(urgent bool) bool { return g.room() && (g.open() || urgent && g.busy < g.limit) }
 
 // awaitGate waits until a call may begin, and reports false if Run ends before. o.mu is held.
 func (o *Outbox) awaitGate(g *gate, urgent bool) bool {
@@ -41,13 +60,13 @@ func (o *Outbox) enter(g *gate) bool {
 	if !o.awaitGate(g, false) {
 		return false
 	}
-	g.busy++
+	g.take()
 	return true
 }
 
 // leave ends a call.
 func (o *Outbox) leave(g *gate, worked bool) {
-	g.busy--
+	g.giveBack()
 	if worked {
 		g.failures, g.until = 0, time.Time{}
 	} else if g.failures++; g.failures >= g.limit {

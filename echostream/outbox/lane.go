@@ -81,7 +81,7 @@ func (o *Outbox) forgetLane(l *lane) {
 func (o *Outbox) target(id targetID) *target {
 	t := o.targets[id]
 	if t == nil {
-		t = &target{targetID: id, gate: gate{limit: o.opts.Workers}}
+		t = &target{targetID: id, gate: gate{limit: o.opts.Workers, all: &o.sends}}
 		o.targets[id] = t
 	}
 	return t

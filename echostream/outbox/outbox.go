@@ -242,6 +242,7 @@ type Outbox struct {
 	lanes                 map[string]*lane
 	targets               map[targetID]*target // all ever named in this process or in a record
 	active                []*target            // the current ones; nil: the Deliverer has not named them to this Run
+	sends                 int                  // calls of Send under way
 	retargets, retargeted int                  // how often Targets was to be asked again, and up to which of these it has been
 	targeting             retry.Trouble        // used by askTargets only
 

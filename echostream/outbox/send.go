@@ -42,7 +42,7 @@ func (o *Outbox) runStream(s *stream) {
 			var err error
 			switch b, err = o.attempt(b); {
 			case len(b) == 0:
-				o.locked(func() { s.target.gate.busy--; o.cond.Broadcast() })
+				o.locked(func() { s.target.gate.giveBack(); o.cond.Broadcast() })
 				continue
 			case err != nil:
 				results = slices.Repeat([]error{err}, len(b))
@@ -131,7 +131,7 @@ func (o *Outbox) enterWith(s *stream, b []*preparation, urgent bool) (left []*pr
 		}
 		b = o.hold(b)
 	}
-	g.busy++
+	g.take()
 	return b, true
 }
 

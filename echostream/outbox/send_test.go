@@ -201,3 +201,41 @@ func TestBulkStorageAwayHoldsNoOtherLaneUp(t *testing.T) {
 		})
 	}
 }
+
+// Targets that hang do not have more calls under way than a container's memory has room for: one each, and some more for all of them.
+func TestSendsToManyTargetsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const targets = 2 * maxSends
+		r := newRig(t, disktest.New(1), numbered("t", targets)...)
+		var mu sync.Mutex
+		under, most := map[string]int{}, 0
+		r.cloud.onSend = func(_ context.Context, target string, _ []string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			under[target]++
+			all := 0
+			for _, n := range under {
+				all += n
+			}
+			most = max(most, all)
+			mu.Unlock()
+			time.Sleep(time.Minute)
+			mu.Lock()
+			under[target]--
+			return nil
+		}
+		r.open()
+		r.take(r.inLanes(8, 3, "f", 10)...)
+		r.run()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		mu.Lock()
+		assert.Len(t, under, targets, "each has a call under way")
+		mu.Unlock()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		assert.LessOrEqual(t, most, targets+maxSends)
+		assert.Zero(t, r.Stats().Entries)
+		r.halt()
+	})
+}
