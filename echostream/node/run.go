@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -37,6 +38,9 @@ const (
 	flushTime = 2 * time.Second // for requests under way, once the bridge has returned or had its time
 	stopTime  = 9500 * time.Millisecond
 )
+
+// startTime is how long after the definition is known the bridge has started, too.
+const startTime = time.Second
 
 // Options of Run. The zero value is the machine that the program is on.
 type Options struct {
@@ -289,6 +293,8 @@ func (l *life[C]) run(ctx context.Context) (ended bool) {
 	group.Go(func() { l.site.run(back) })
 	group.Go(func() {
 		l.start(ctx)
+		// What a start leaves behind is more than a node at rest needs. Go would keep that memory for later.
+		defer time.AfterFunc(startTime, debug.FreeOSMemory).Stop()
 		if l.bridge.Compose != nil {
 			group.Go(func() { l.sayWaiting(back) })
 			group.Go(func() {
