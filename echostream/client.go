@@ -3,17 +3,16 @@ package echostream
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/Khan/genqlient/graphql"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go/logging"
@@ -24,9 +23,9 @@ type Options struct {
 	// HTTPClient makes every request. By default, one that keeps connections, honours HTTPS_PROXY, SSL_CERT_FILE
 	// and AWS_CA_BUNDLE, and has no limit on the time that an upload takes.
 	HTTPClient aws.HTTPClient
-	// AWS is called with the AWS SDK's configuration and may change it, such as its BaseEndpoint in a test that cannot set
-	// variables. It wins over what New sets. By default, nothing is changed.
-	AWS func(*aws.Config)
+	// AWS are more options for the AWS SDK's configuration, such as config.WithBaseEndpoint in a test that cannot set
+	// variables. They win over what New sets. By default, none.
+	AWS []func(*config.LoadOptions) error
 	// Log gets what happens between the calls: log-ins, retries. By default, nothing is logged.
 	Log *slog.Logger
 	// Now is the machine's clock, which may be wrong: see [Client.Now]. By default, time.Now.
@@ -93,44 +92,32 @@ func New(env Environment, opts Options) (*Client, error) {
 	if opts.CallTimeout <= 0 {
 		opts.CallTimeout = 30 * time.Second
 	}
+	var client aws.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.MaxIdleConnsPerHost = 64   // lanes send side by side
+		t.WriteBufferSize = 64 << 10 // ten messages of small files go in one write
+		if t.TLSClientConfig == nil {
+			t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+		// A clock that is set wrong under way makes no certificate invalid. At the start there is only the machine's.
+		t.TLSClientConfig.Time = clock.now
+	})
+	if opts.HTTPClient != nil {
+		client = opts.HTTPClient
+	}
 	// The region is given, so that nothing asks the machine's metadata service for it. Retrying is the caller's, by
 	// one policy.
-	cfg := aws.Config{
-		Region: env.Region(), HTTPClient: opts.HTTPClient, Retryer: func() aws.Retryer { return aws.NopRetryer{} }, Logger: sdkLogger(opts.Log),
-		ConfigSources: []any{variables{}}, AppID: os.Getenv("AWS_SDK_UA_APP_ID"),
-	}
-	if ignore, _, _ := truth("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"); !ignore {
-		if address := os.Getenv("AWS_ENDPOINT_URL"); address != "" {
-			cfg.BaseEndpoint = &address
-		}
-	}
-	if cfg.HTTPClient == nil {
-		roots, err := certificates()
-		if err != nil {
-			return nil, fmt.Errorf("reading the AWS configuration of this machine: %w", err)
-		}
-		cfg.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-			t.MaxIdleConnsPerHost = 64   // lanes send side by side
-			t.WriteBufferSize = 64 << 10 // ten messages of small files go in one write
-			if t.TLSClientConfig == nil {
-				t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-			}
-			t.TLSClientConfig.RootCAs = roots
-			// A clock that is set wrong under way makes no certificate invalid. At the start there is only the machine's.
-			t.TLSClientConfig.Time = clock.now
-		})
-	}
-	if opts.AWS != nil {
-		opts.AWS(&cfg)
+	load := append([]func(*config.LoadOptions) error{
+		config.WithRegion(env.Region()),
+		config.WithHTTPClient(client),
+		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
+		config.WithLogger(sdkLogger(opts.Log)),
+	}, opts.AWS...)
+	cfg, err := config.LoadDefaultConfig(context.Background(), load...)
+	if err != nil {
+		return nil, fmt.Errorf("reading the AWS configuration of this machine: %w", withoutURLs(err))
 	}
 	if b, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
 		cfg.HTTPClient = b.Freeze() // else each service gets connections of its own
-	}
-	if cfg.Credentials == nil {
-		cfg.Credentials = machine{cfg}
-	}
-	if _, ok := cfg.Credentials.(*aws.CredentialsCache); !ok {
-		cfg.Credentials = aws.NewCredentialsCache(cfg.Credentials)
 	}
 	cfg.HTTPClient = timedClient{client: cfg.HTTPClient, clock: clock}
 	opts.HTTPClient = cfg.HTTPClient
@@ -148,23 +135,6 @@ func New(env Environment, opts Options) (*Client, error) {
 		sqs:  map[string]*sqs.Client{}, closed: map[string]int{},
 	}
 	return c, nil
-}
-
-// certificates are those of AWS_CA_BUNDLE, a file in PEM. Without it they are nil: the machine's, or those of SSL_CERT_FILE.
-func certificates() (*x509.CertPool, error) {
-	file := os.Getenv("AWS_CA_BUNDLE")
-	if file == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("AWS_CA_BUNDLE: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("AWS_CA_BUNDLE: %s has no certificate in PEM", file)
-	}
-	return pool, nil
 }
 
 // sdkLogger takes what the AWS SDK has to say. By itself it would write to stderr, in a format of its own.

@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -114,11 +114,11 @@ func newWorldAt(t *testing.T, opts echotest.Options, ahead time.Duration) *world
 	for name, value := range cloud.Environment() {
 		t.Setenv(name, value)
 	}
-	return worldOf(t, cloud, os.Getenv, ahead, nil)
+	return worldOf(t, cloud, os.Getenv, ahead)
 }
 
 // worldOf is the world of a cloud. getenv gives the variables of [echotest.Cloud.Environment].
-func worldOf(t *testing.T, cloud *echotest.Cloud, getenv func(string) string, ahead time.Duration, aws func(*aws.Config)) *world {
+func worldOf(t *testing.T, cloud *echotest.Cloud, getenv func(string) string, ahead time.Duration, aws ...func(*config.LoadOptions) error) *world {
 	t.Helper()
 	env, err := echostream.EnvironmentFrom(getenv)
 	require.NoError(t, err)

@@ -15,9 +15,8 @@ import (
 const credentialsDuration = time.Hour
 
 // Credentials are the AWS credentials that the node uses for its queues. They come from EchoStream and are replaced
-// before they expire; only the node of a CrossAccountApp uses those of the machine it runs on: the first of the variables
-// AWS_ACCESS_KEY_ID and so on, the role of AWS_WEB_IDENTITY_TOKEN_FILE, the keys of a profile in the shared files, the container's role and
-// the instance's. (Where a profile has something else, such as SSO, a program gives [Options].AWS a provider of its own.)
+// before they expire; only the node of a CrossAccountApp uses those of the machine it runs on (AWS's default chain:
+// environment, shared files, container and instance roles).
 func (c *Client) Credentials(node *Definition) aws.CredentialsProvider {
 	if node.CrossAccount {
 		return c.aws.Credentials

@@ -8,7 +8,8 @@ import (
 	"io"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 )
@@ -78,7 +79,7 @@ func Example() {
 	defer cancel()
 	environment := cloud.Environment()
 	b, err := newBridge(ctx, func(name string) string { return environment[name] }, echostream.Options{
-		AWS: func(cfg *aws.Config) { cfg.BaseEndpoint = aws.String(cloud.URL()) },
+		AWS: []func(*config.LoadOptions) error{config.WithBaseEndpoint(cloud.URL())},
 	})
 	if err != nil {
 		fmt.Println(err)

@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 )
@@ -27,7 +28,7 @@ func ExampleClient_Receive() {
 		return
 	}
 	client, err := echostream.New(env, echostream.Options{
-		AWS: func(cfg *aws.Config) { cfg.BaseEndpoint = aws.String(cloud.URL()) },
+		AWS: []func(*config.LoadOptions) error{config.WithBaseEndpoint(cloud.URL())},
 	})
 	if err != nil {
 		fmt.Println(err)

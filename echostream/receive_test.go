@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -57,12 +57,12 @@ func receiverWorldAt(t *testing.T, opts echotest.Options, ahead time.Duration) *
 	cloud := echotest.NewCloud(opts)
 	t.Cleanup(cloud.Close)
 	variables := cloud.Environment()
-	return worldOf(t, cloud, func(name string) string { return variables[name] }, ahead, func(cfg *aws.Config) {
-		cfg.BaseEndpoint = aws.String(cloud.URL())
-		if key := variables["AWS_ACCESS_KEY_ID"]; key != "" {
-			cfg.Credentials = credentials.NewStaticCredentialsProvider(key, variables["AWS_SECRET_ACCESS_KEY"], variables["AWS_SESSION_TOKEN"])
-		}
-	})
+	aws := []func(*config.LoadOptions) error{config.WithBaseEndpoint(cloud.URL())}
+	if key := variables["AWS_ACCESS_KEY_ID"]; key != "" {
+		aws = append(aws, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(
+			key, variables["AWS_SECRET_ACCESS_KEY"], variables["AWS_SESSION_TOKEN"])))
+	}
+	return worldOf(t, cloud, func(name string) string { return variables[name] }, ahead, aws...)
 }
 
 // receive runs Receive until the test ends. handle is called when a message was noted; nil acknowledges everything.

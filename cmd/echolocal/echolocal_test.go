@@ -23,7 +23,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -141,7 +141,7 @@ func TestReceiver(t *testing.T) {
 	connect := func(variables map[string]string) *echostream.Client {
 		env, err := echostream.EnvironmentFrom(func(name string) string { return variables[name] })
 		require.NoError(t, err)
-		client, err := echostream.New(env, echostream.Options{AWS: func(cfg *aws.Config) { cfg.BaseEndpoint = aws.String(variables["AWS_ENDPOINT_URL"]) }})
+		client, err := echostream.New(env, echostream.Options{AWS: []func(*config.LoadOptions) error{config.WithBaseEndpoint(variables["AWS_ENDPOINT_URL"])}})
 		require.NoError(t, err)
 		return client
 	}

@@ -23,7 +23,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -266,7 +266,7 @@ func newWorld(t *testing.T) *world {
 	env, err := echostream.EnvironmentFrom(func(name string) string { return variables[name] })
 	require.NoError(t, err)
 	client, err := echostream.New(env, echostream.Options{
-		Now: cloud.Clock().Now, AWS: func(cfg *aws.Config) { cfg.BaseEndpoint = aws.String(cloud.URL()) },
+		Now: cloud.Clock().Now, AWS: []func(*config.LoadOptions) error{config.WithBaseEndpoint(cloud.URL())},
 	})
 	require.NoError(t, err)
 	w := &world{Cloud: cloud, data: random(2 << 20)}

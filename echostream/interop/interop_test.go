@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -122,7 +122,7 @@ func newWorld(t *testing.T) *world {
 	variables := cloud.Environment()
 	env, err := echostream.EnvironmentFrom(func(name string) string { return variables[name] })
 	require.NoError(t, err)
-	client, err := echostream.New(env, echostream.Options{AWS: func(cfg *aws.Config) { cfg.BaseEndpoint = aws.String(cloud.URL()) }})
+	client, err := echostream.New(env, echostream.Options{AWS: []func(*config.LoadOptions) error{config.WithBaseEndpoint(cloud.URL())}})
 	require.NoError(t, err)
 	w := &world{Cloud: cloud, t: t, client: client}
 	w.node, err = client.Definition(t.Context())

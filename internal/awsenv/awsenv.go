@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/cognitoidentityprovider"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 )
@@ -25,15 +26,13 @@ func Clear() {
 
 // Options direct a client to the endpoints that env names, the variables of an echotest.Cloud, without the process's environment: tests
 // with a cloud each can run side by side. They are for echostream.Options.AWS.
-func Options(env map[string]string) func(*aws.Config) {
-	return func(cfg *aws.Config) {
-		cfg.ServiceOptions = append(cfg.ServiceOptions, func(_ string, options any) {
-			switch o := options.(type) {
-			case *cognitoidentityprovider.Options:
-				o.BaseEndpoint = aws.String(env["AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER"])
-			case *sqs.Options:
-				o.BaseEndpoint = aws.String(env["AWS_ENDPOINT_URL_SQS"])
-			}
-		})
-	}
+func Options(env map[string]string) []func(*config.LoadOptions) error {
+	return []func(*config.LoadOptions) error{config.WithServiceOptions(func(_ string, options any) {
+		switch o := options.(type) {
+		case *cognitoidentityprovider.Options:
+			o.BaseEndpoint = aws.String(env["AWS_ENDPOINT_URL_COGNITO_IDENTITY_PROVIDER"])
+		case *sqs.Options:
+			o.BaseEndpoint = aws.String(env["AWS_ENDPOINT_URL_SQS"])
+		}
+	})}
 }
