@@ -11,7 +11,8 @@
 // targets of the [Deliverer] have acknowledged it and it is audited; or, if that can never be, it is set aside in failed/ with the
 // reason, once every target has either taken or refused it. All else is tried again for ever, with growing pauses. Lanes do not
 // wait for each other, nor do targets: each lane has one batch in flight for each target, and nothing goes to
-// a target before what failed ahead of it in its lane was tried again.
+// a target before what failed ahead of it in its lane was tried again. What is due within 10 ms of the beginning of a batch
+// goes together, in the next one.
 //
 // Until an entry is due it is its owner's, who may give it a Wait, find it by its Key, and Edit, Suspend, replace and Withdraw it. Each of
 // these is durable when its call returns, except Suspend; after an error the entry is as before. Put alone, without a Key and a Wait, is all
@@ -110,7 +111,7 @@
 // under way form a group: one of them takes them all in (makeDurable), and alone touches their arrivals meanwhile.
 //
 // While Run runs there are: a goroutine for each lane and target that has something to send (runStream, at most 64 for a target at a time),
-// which alone changes its back-off, has one batch in flight, and notes what came of it; one for each payload in the making (prepare); one for audits
+// which alone changes its back-off, has one batch in flight, and notes what came of it; up to Options.Workers that make the payloads of small files, and as many of large ones (prepareAll); one for audits
 // (auditAll), which notes what it could not audit; one for what leaves (removeAll), which alone removes segments; and Run's own, which asks for the targets. An entry that is busy
 // belongs to the Edit, Withdraw or Put that has made it so, and is neither sent nor changed by another.
 package outbox

@@ -162,11 +162,11 @@ func (o *Outbox) syncSources(batch []*entry) error {
 
 // removeFile has one file go, as its state says, which no longer changes. It can be repeated.
 func (o *Outbox) removeFile(e *entry) error {
-	var r record
-	var name string
-	o.locked(func() { r, name = o.recordOf(e), o.pathOf(e) })
+	name := o.pathOf(e)
 	switch {
 	case e.state == aside:
+		var r record
+		o.locked(func() { r = o.recordOf(e) })
 		return o.reserve.use(func() error { return o.storeAside(setAside{Format: format, record: r, Failure: e.exit.why}, name) })
 	case e.hidden() && e.exit.to != "":
 		return o.moveBack(name, e.exit.to)

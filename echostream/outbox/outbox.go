@@ -248,9 +248,11 @@ type Outbox struct {
 
 	prepGates    [2]gate // of preparations of small and of large files
 	preps        map[*entry]*preparation
-	prepWeight   int64    // of all preparations
-	prepCount    [2]int   // of small and of large files
-	unaudited    []*entry // sent
+	prepWeight   int64             // of all preparations
+	prepCount    [2]int            // of small and of large files
+	toPrepare    [2][]*preparation // in this order
+	preparers    [2]int            // goroutines that do
+	unaudited    []*entry          // sent
 	auditTrouble retry.Trouble
 	leavers      []*entry // whose files are to go
 	refused      bool     // the disk has refused to remove what was sent, and to note it: nothing is sent until it does either

@@ -66,9 +66,14 @@ func (o *Outbox) want(e *entry) *preparation {
 		p = &preparation{entry: e, done: make(chan struct{}), weight: estimate(e.size)}
 		o.preps[e] = p
 		o.prepWeight += p.weight
-		o.prepCount[sizeClass(e.size)]++
-		o.streams.Add(1)
-		go o.prepare(p)
+		class := sizeClass(e.size)
+		o.prepCount[class]++
+		o.toPrepare[class] = append(o.toPrepare[class], p)
+		if o.preparers[class] < o.prepGates[class].limit {
+			o.preparers[class]++
+			o.streams.Add(1)
+			go o.prepareAll(class)
+		}
 	}
 	p.refs++
 	return p
@@ -134,9 +139,30 @@ func (o *Outbox) discard(p *preparation) {
 	o.cond.Broadcast()
 }
 
+// prepareAll prepares one after the other, in the order in which they are wanted, until there is none of its class. As many run as the gate lets in: more would
+// wait at it, and be woken by each that leaves.
+func (o *Outbox) prepareAll(class int) {
+	defer o.streams.Done()
+	for {
+		var p *preparation
+		o.locked(func() {
+			if queue := o.toPrepare[class]; len(queue) > 0 {
+				p, queue[0] = queue[0], nil
+				o.toPrepare[class] = queue[1:]
+				return
+			}
+			o.toPrepare[class] = nil
+			o.preparers[class]--
+		})
+		if p == nil {
+			return
+		}
+		o.prepare(p)
+	}
+}
+
 // prepare calls the Deliverer for one entry.
 func (o *Outbox) prepare(p *preparation) {
-	defer o.streams.Done()
 	defer close(p.done)
 	g := &o.prepGates[sizeClass(p.entry.size)]
 	if !o.enter(g) {
