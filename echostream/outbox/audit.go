@@ -57,7 +57,11 @@ func (o *Outbox) callAudit(batch []*entry) []error {
 			handed[i] = o.prepared(e, payload)
 		}
 	})
-	return results("Audit", len(handed), func() []error { return o.opts.Deliverer.Audit(o.calls, handed) })
+	errs := results("Audit", len(handed), func() []error { return o.opts.Deliverer.Audit(o.calls, handed) })
+	for i, e := range batch {
+		errs[i] = o.readable(e, errs[i], maxUnreadableAudit)
+	}
+	return errs
 }
 
 // finishAudit notes the results of an audit, and counts those that failed.

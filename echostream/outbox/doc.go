@@ -110,7 +110,7 @@
 // goroutine that runs a round alone touches the end of the current segment (type shared has one run at a time). The calls of Put that come while others are
 // under way form a group: one of them takes them all in (makeDurable), and alone touches their arrivals meanwhile.
 //
-// While Run runs there are: a goroutine for each lane and target that has something to send (runStream, at most 64 for a target at a time),
+// While Run runs there are: a goroutine for each lane and target that has something to send (runStream, at most 128 for a target at a time),
 // which alone changes its back-off, has one batch in flight, and notes what came of it; up to Options.Workers that make the payloads of small files, and as many of large ones (prepareAll); one for audits
 // (auditAll), which notes what it could not audit; one for what leaves (removeAll), which alone removes segments; and Run's own, which asks for the targets. An entry that is busy
 // belongs to the Edit, Withdraw or Put that has made it so, and is neither sent nor changed by another.

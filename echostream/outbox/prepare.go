@@ -20,8 +20,10 @@ const (
 	small = 256 << 10
 	// maxPrepared bounds how many payloads of small files, and of large ones, are kept, whatever they weigh.
 	maxPrepared = 256
-	// maxUnreadable is how many attempts to read a file end with EIO before it is set aside: some minutes.
-	maxUnreadable = 12
+	// maxUnreadable is how many attempts to read a file end with EIO before it is set aside: some minutes. For its audit there are more, which may
+	// come every second; it holds nobody up then.
+	maxUnreadable      = 12
+	maxUnreadableAudit = 120
 )
 
 // preparation is a payload, or one in the making. All streams of a lane share it.
@@ -204,17 +206,17 @@ func (o *Outbox) callPrepare(e *entry) (payload any, err error) {
 	if bad := bad.Load(); bad != nil {
 		err = *bad
 	}
-	return payload, o.readable(e, err)
+	return payload, o.readable(e, err, maxUnreadable)
 }
 
-// readable counts how often the disk could not read e's file: one that it never can must not hold up its lane for ever.
-func (o *Outbox) readable(e *entry, err error) error {
+// readable counts how often the disk could not read e's file: one that it never can must not hold up its lane, or wait for its audit, for ever.
+func (o *Outbox) readable(e *entry, err error, most uint8) error {
 	if !errors.Is(err, syscall.EIO) || retry.IsPermanent(err) {
 		return err
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if e.unreadable++; e.unreadable < maxUnreadable {
+	if e.unreadable++; e.unreadable < most {
 		return err
 	}
 	return damagedError{fmt.Errorf("the disk cannot read the file: %w", err)}

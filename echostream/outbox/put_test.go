@@ -571,6 +571,44 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 	}
 }
 
+// readingAudit reads the files again for their audit, as is done when the payloads are gone.
+type readingAudit struct{ *cloud }
+
+func (c readingAudit) Audit(_ context.Context, batch []Prepared) []error {
+	errs := make([]error, len(batch))
+	for i, p := range batch {
+		f, err := p.Open()
+		if errs[i] = err; err == nil {
+			f.Close()
+		}
+	}
+	return errs
+}
+
+// Nor does one that was sent wait for its audit for ever, where nobody could retry or discard it.
+func TestFileThatCannotBeReadForItsAudit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fsys := disktest.New(1)
+		r := newRig(t, fsys, "t")
+		r.opts.MinBackoff, r.opts.MaxBackoff, r.opts.Deliverer = 0, 0, readingAudit{r.cloud}
+		r.open()
+		entries := r.put("bad", "good")
+		r.cloud.onSend = func(context.Context, string, []string) error {
+			fsys.Inject(disktest.Fault{Kind: disktest.Open, Path: entries[0].Path, Forever: true})
+			return nil
+		}
+		r.run()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Equal(t, Stats{Entries: 1, Bytes: entries[0].Size, Unaudited: 1, Oldest: entries[0].Accepted}, r.totals(), "it may be over soon")
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		assert.Equal(t, Stats{Failed: 1}, r.totals())
+		assert.Contains(t, readAside(t, fsys, entries[0]).Failure.Error, "the disk cannot read the file")
+		r.halt()
+	})
+}
+
 // Numbers are given once, whatever has left since, and whatever a Put was given that failed.
 func TestNumbersAreGivenOnce(t *testing.T) {
 	fsys := disktest.New(1)
