@@ -435,7 +435,9 @@ func TestWithdrawIsDurable(t *testing.T) {
 	for name, killed := range map[string]bool{"": false, "killed": true} {
 		t.Run(name, func(t *testing.T) {
 			fsys := disktest.New(1)
-			r := newRig(t, fsys, "t").open()
+			r := newRig(t, fsys, "t")
+			r.opts.segmentSize = smallSegment
+			r.open()
 			require.NoError(t, disk.MkdirAll(r.fs, "partial", 0o700)) // nobody else syncs it
 			e := r.take(r.item("a", held))[0]
 			if killed {
@@ -449,7 +451,7 @@ func TestWithdrawIsDurable(t *testing.T) {
 			}
 			r.run()
 			for _, name := range numbered("f", 6) {
-				r.take(r.item(name, func(i *Item) { i.Meta = json.RawMessage(`"` + strings.Repeat("m", 1<<20) + `"`) }))
+				r.take(r.item(name, func(i *Item) { i.Meta = json.RawMessage(`"` + strings.Repeat("m", smallSegment/4) + `"`) }))
 			}
 			r.empty()
 			r.eventually(func() bool { return !slices.Contains(r.files("outbox", journalSuffix), first) }, "the segment that tells of it is kept")
@@ -469,7 +471,9 @@ func TestWithdrawIsDurable(t *testing.T) {
 func TestKilledWithdrawalsAreDurableAfterOpen(t *testing.T) {
 	state := func(t *testing.T) *rig {
 		fsys := disktest.New(1)
-		r := newRig(t, fsys).open()
+		r := newRig(t, fsys)
+		r.opts.segmentSize = smallSegment
+		r.open()
 		require.NoError(t, disk.MkdirAll(r.fs, "partial", 0o700))
 		removed, moved := r.take(r.item("removed", held))[0], r.take(r.item("moved", held))[0]
 		fsys.Inject(disktest.Fault{Kind: disktest.Unlink, Path: removed.Path, Forever: true})
@@ -478,7 +482,7 @@ func TestKilledWithdrawalsAreDurableAfterOpen(t *testing.T) {
 		fsys.DropSync(func(op disktest.Op) bool { return op.Kind == disktest.SyncDir })
 		require.NoError(t, r.Withdraw(moved.ID, "partial/back"))
 		fsys.DropSync(nil)
-		r.take(r.item("later", func(i *Item) { held(i); i.Meta = json.RawMessage(`"` + strings.Repeat("m", segmentSize) + `"`) })) // in a second segment
+		r.take(r.item("later", func(i *Item) { held(i); i.Meta = json.RawMessage(`"` + strings.Repeat("m", smallSegment) + `"`) })) // in a second segment
 		return r
 	}
 	r := state(t)
@@ -519,7 +523,7 @@ func TestNobodySpinsWhileADirectoryIsRenamed(t *testing.T) {
 		segments := o.journal.segments
 		o.locked(func() {
 			o.phase, o.moving = sending, 1
-			o.journal.segments = []*segment{{sealed: true, size: segmentSize, live: 1, liveBytes: 1}}
+			o.journal.segments = []*segment{{sealed: true, size: maxSegmentSize, live: 1, liveBytes: 1}}
 		})
 		var work atomic.Bool
 		go func() {

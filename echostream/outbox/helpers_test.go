@@ -244,6 +244,9 @@ func onEachVolume(t *testing.T, test func(t *testing.T, fsys disk.FS)) {
 	}
 }
 
+// smallSegment, as Options.segmentSize, shows with a few lines what else takes megabytes.
+const smallSegment = 16 << 10
+
 func newRig(t testing.TB, fsys disk.FS, targets ...string) *rig {
 	r := &rig{t: t, fs: fsys, cloud: newCloud(targets...), log: &logBuffer{}}
 	require.NoError(t, disk.MkdirAll(fsys, "drop", 0o700))

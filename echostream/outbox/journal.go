@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// segmentSize is where a segment ends and the next one begins.
-	segmentSize = 4 << 20
+	// maxSegmentSize is where a segment ends and the next one begins.
+	maxSegmentSize = 4 << 20
 	// maxSegments are kept before small ones are merged: restarts in an outage leave one each.
 	maxSegments = 16
 )
@@ -33,6 +33,8 @@ type journal struct {
 	mu      sync.Locker   // Outbox.mu
 	rounds  *shared[lines]
 	reserve *reserve
+
+	segmentSize int64 // see maxSegmentSize
 
 	// Guarded by mu.
 	segments []*segment // in their order; the last one is kept even if nothing in it lives
@@ -123,7 +125,7 @@ func (j *journal) write(l *lines) error {
 
 // append adds data to the current segment, durably.
 func (j *journal) append(data []byte) error {
-	if j.current != nil && j.current.size+int64(len(data)) > segmentSize {
+	if j.current != nil && j.current.size+int64(len(data)) > j.segmentSize {
 		j.current = nil
 	}
 	if j.current == nil {
@@ -219,7 +221,7 @@ func (j *journal) takeDead() (dead []*segment) {
 // wasteful finds a segment whose few living lines are better written again. Outbox.mu is held.
 func (j *journal) wasteful() *segment {
 	for _, s := range j.segments {
-		if s.sealed && s.live > 0 && (s.liveBytes < s.size/4 || len(j.segments) > maxSegments && s.size < segmentSize/2) {
+		if s.sealed && s.live > 0 && (s.liveBytes < s.size/4 || len(j.segments) > maxSegments && s.size < j.segmentSize/2) {
 			return s
 		}
 	}

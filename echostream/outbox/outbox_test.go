@@ -737,8 +737,10 @@ func TestFileWithoutRecordIsSetAside(t *testing.T) {
 
 func TestJournalStaysSmall(t *testing.T) {
 	fsys := disktest.New(1)
-	r := newRig(t, fsys, "a").open()
-	meta := json.RawMessage(`"` + strings.Repeat("m", 10_000) + `"`)
+	r := newRig(t, fsys, "a")
+	r.opts.segmentSize = smallSegment
+	r.open()
+	meta := json.RawMessage(`"` + strings.Repeat("m", smallSegment/400) + `"`)
 	stuck := r.write("stuck", "x")
 	stuck.Lane = "stuck"
 	r.cloud.script("send a stuck", slices.Repeat([]error{errDown}, 1_000_000)...)
