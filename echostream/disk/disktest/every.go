@@ -91,9 +91,9 @@ func (o Options) newFS() *FS {
 	return f
 }
 
-// Under the race detector about raceOps operations are tried, evenly spread; if there are more, in raceSeeds mixtures at most. It makes each state ten times as
+// Under the race detector raceOps operations are tried at most, evenly spread; if there are more, in raceSeeds mixtures at most. It makes each state ten times as
 // slow, and sees in some of them what it sees in all. -crash.seeds has all tried.
-const raceOps, raceSeeds = 32, 2
+const raceOps, raceSeeds = 24, 2
 
 // tries reports whether an operation, of total, is to be tried.
 func tries(op, total int) bool {
@@ -101,7 +101,7 @@ func tries(op, total int) bool {
 	case *onlyOp >= 0:
 		return op == *onlyOp
 	case race.Enabled && *seeds == 0:
-		return op%max(1, total/raceOps) == 0
+		return op%max(1, (total+raceOps-1)/raceOps) == 0
 	}
 	return true
 }
@@ -112,8 +112,8 @@ const maxFailures = 3
 // EveryCrash runs the scenario once to the end, and then for every operation of that run and every policy
 // (nothing kept, everything kept, killed, and the mixtures) twice with a crash before that operation: the first time it
 // recovers and checks; the second time the power is cut once more in the middle of the recovery, or right after
-// it, and it recovers again and checks. It gives the number of states checked. Under the race detector it tries about 32 of the
-// operations in 2 mixtures, unless -crash.seeds is given.
+// it, and it recovers again and checks. It gives the number of states checked. Under the race detector it tries 24 of the
+// operations at most, in 2 mixtures, unless -crash.seeds is given.
 //
 // A failure tells the operation and the policy, the trace of the run, and the flags that repeat it alone:
 //
