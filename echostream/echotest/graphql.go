@@ -59,8 +59,19 @@ type query struct {
 	variables map[string]any
 }
 
-// parseQuery parses and validates a request. The errors are as AppSync words them.
-func parseQuery(s *ast.Schema, text, operationName string, variables map[string]any) (*query, []answerError) {
+// validDocuments are the valid *ast.QueryDocument of each validText: validating takes milliseconds, and a client asks the same again and again.
+var validDocuments sync.Map
+
+type validText struct {
+	schema *ast.Schema
+	text   string
+}
+
+// parseDocument parses and validates the text of a request. The document is shared, and must not be changed.
+func parseDocument(s *ast.Schema, text string) (*ast.QueryDocument, []answerError) {
+	if doc, ok := validDocuments.Load(validText{s, text}); ok {
+		return doc.(*ast.QueryDocument), nil
+	}
 	doc, err := parser.ParseQuery(&ast.Source{Input: text})
 	if err != nil {
 		return nil, []answerError{newAnswerError("InvalidSyntaxError", "Invalid syntax: ", err)}
@@ -70,6 +81,16 @@ func parseQuery(s *ast.Schema, text, operationName string, variables map[string]
 		for _, err := range list {
 			errs = append(errs, newAnswerError("ValidationError", "Validation error: ", err))
 		}
+		return nil, errs
+	}
+	validDocuments.Store(validText{s, text}, doc)
+	return doc, nil
+}
+
+// parseQuery parses and validates a request. The errors are as AppSync words them.
+func parseQuery(s *ast.Schema, text, operationName string, variables map[string]any) (*query, []answerError) {
+	doc, errs := parseDocument(s, text)
+	if errs != nil {
 		return nil, errs
 	}
 	if operationName == "" && len(doc.Operations) > 1 {

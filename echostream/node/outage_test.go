@@ -103,7 +103,7 @@ func TestLongOutages(t *testing.T) {
 		},
 	} {
 		if race.Enabled {
-			c.lasts /= 4 // the race detector sees in an hour what it sees in a day
+			c.lasts /= 8 // the race detector sees in three hours what it sees in a day
 		}
 		t.Run(name, func(t *testing.T) {
 			outage(t, func(r *outagetest.Rig) {
@@ -152,7 +152,7 @@ func TestRestartInALongOutage(t *testing.T) {
 		for i := range 3 {
 			r.Upload(fmt.Sprintf("%d.csv", i), 100)
 			r.Upload(fmt.Sprintf("%d.bin", i), 200_000)
-			r.Pass(8 * time.Hour) // not longer, as each try to log in begins with arithmetic
+			r.Pass(time.Duration(times(8)) * time.Hour) // not longer, as each try to log in begins with arithmetic
 			r.Restart()
 		}
 		r.WantOnlyWaiting()

@@ -146,10 +146,12 @@ func Pattern(n int64) io.Reader { return io.LimitReader(new(pattern), n) }
 type pattern struct{ state uint64 }
 
 func (p *pattern) Read(b []byte) (int, error) {
+	state := p.state // the race detector looks at each access of a field
 	for i := range b {
-		p.state = p.state*6364136223846793005 + 1442695040888963407
-		b[i] = byte(p.state >> 56)
+		state = state*6364136223846793005 + 1442695040888963407
+		b[i] = byte(state >> 56)
 	}
+	p.state = state
 	return len(b), nil
 }
 
