@@ -5,11 +5,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/internal/race"
 )
 
 // The bridge in new-bridge.md is what a reader gets who copies it: it compiles, and its own tests pass.
@@ -51,8 +54,9 @@ func TestNewBridge(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.sum"), sums, 0o600))
 	run("go", "mod", "tidy")
 	assert.Empty(t, run("gofmt", "-l", "."), "the page's code is formatted")
-	run("go", "vet", "./...")
-	run("go", "test", "-count=1", "-run", "TestNode/(Delivers|Killed|Stopped)$", "./...")
+	race.QuickExit(t)
+	run("go", slices.Concat([]string{"vet"}, race.Flags(), []string{"./..."})...)
+	run("go", slices.Concat([]string{"test", "-count=1", "-run", "TestNode/(Delivers|Killed|Stopped)$"}, race.Flags(), []string{"./..."})...)
 
 	// Who reads the other example's Dockerfile and this one finds the same steps.
 	text, err := os.ReadFile(filepath.Join(dir, "Dockerfile"))

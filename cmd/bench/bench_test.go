@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 	"github.com/ftpnode/ftpnode/internal/program"
+	"github.com/ftpnode/ftpnode/internal/race"
 )
 
 // TestMain lets the test program be the cloud, as the command is.
@@ -32,17 +34,30 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	dir, err := os.MkdirTemp("", "bench-test-")
+	if err != nil {
+		panic(err)
+	}
+	node = sync.OnceValues(func() (string, error) { return race.Build(dir, "github.com/ftpnode/ftpnode/cmd/ftpnode") })
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
 }
+
+// node builds ftpnode, once for all tests.
+var node func() (string, error)
 
 // TestQuick is the whole command with our node alone: the peers come from registries, and are .ci/run's.
 func TestQuick(t *testing.T) {
+	binary, err := node()
+	require.NoError(t, err)
+	race.QuickExit(t)
 	docs := t.TempDir()
 	page := filepath.Join(docs, "performance.md")
 	require.NoError(t, os.WriteFile(page, []byte("before\n"+beginMark+"old\n"+endMark+"behind\n"), 0o600))
 	var out, progress bytes.Buffer
-	err := run(t.Context(), []string{
-		"-quick", "-files", "10", "-limit", "20s", "-samples", "2", "-large", "300000", "-bulk", "2000000", "-waiting", "150", "-watch", "1s",
+	err = run(t.Context(), []string{
+		"-quick", "-node", binary, "-files", "10", "-limit", "20s", "-samples", "2", "-large", "300000", "-bulk", "2000000", "-waiting", "150", "-watch", "1s",
 		"-without", "vsftpd,pure-ftpd,python", "-dir", t.TempDir(), "-docs", docs,
 		"-rows", "small-8,send,large,bulk,idle,growth-size,growth-edges", // the others wait more than they do
 	}, &out, &progress)
@@ -233,12 +248,14 @@ func roundAll(values []float64) (rounded []float64) {
 
 // TestStopsWhenAsked: nothing is left running.
 func TestStopsWhenAsked(t *testing.T) {
+	binary, err := node()
+	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	var progress bytes.Buffer
 	done := make(chan error, 1)
 	dir := t.TempDir()
 	go func() {
-		done <- run(ctx, []string{"-rows", "idle", "-watch", "10m", "-without", "vsftpd,pure-ftpd,python", "-dir", dir}, io.Discard, &progress)
+		done <- run(ctx, []string{"-node", binary, "-rows", "idle", "-watch", "10m", "-without", "vsftpd,pure-ftpd,python", "-dir", dir}, io.Discard, &progress)
 	}()
 	log := filepath.Join(dir, "servers.log")
 	require.Eventually(t, func() bool {

@@ -30,6 +30,7 @@ import (
 	"github.com/ftpnode/ftpnode/echostream"
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 	"github.com/ftpnode/ftpnode/internal/freeport"
+	"github.com/ftpnode/ftpnode/internal/race"
 )
 
 // The test binary is also the node that the tests run.
@@ -303,9 +304,8 @@ func TestFaultsAreToldNowAndThen(t *testing.T) {
 
 // The README's command, with the node as a program of its own: a file goes in by FTP and comes out below received/.
 func TestWithTheNode(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "ftpnode")
-	build, err := exec.Command("go", "build", "-o", binary, "../ftpnode").CombinedOutput()
-	require.NoError(t, err, "%s", build)
+	binary, err := race.Build(t.TempDir(), "github.com/ftpnode/ftpnode/cmd/ftpnode")
+	require.NoError(t, err)
 	address := freeAddress(t)
 	dirs := directories(t)
 	config := filepath.Join(t.TempDir(), "config.json")

@@ -21,13 +21,22 @@ import (
 
 	"github.com/ftpnode/ftpnode/echostream/echotest"
 	"github.com/ftpnode/ftpnode/internal/program"
+	"github.com/ftpnode/ftpnode/internal/race"
 )
 
 // The real thing, short: the 100 kills of CI and the 1,000 of a release are runs of the command.
 func TestFewKills(t *testing.T) {
+	node, err := race.Build(t.TempDir(), "github.com/ftpnode/ftpnode/cmd/ftpnode")
+	require.NoError(t, err)
+	race.QuickExit(t)
+	t.Run("stored", func(t *testing.T) { fewKills(t, node) })
+	t.Run("delivered", func(t *testing.T) { fewKillsOfOneThatDelivers(t, node) })
+}
+
+func fewKills(t *testing.T, node string) {
 	var out, problems bytes.Buffer
 	dir := t.TempDir()
-	err := run(t.Context(), []string{"-kills", "5", "-seed", "7", "-clients", "3", "-dir", dir}, &out, &problems)
+	err := run(t.Context(), []string{"-kills", "5", "-seed", "7", "-clients", "3", "-node", node, "-dir", dir}, &out, &problems)
 	require.NoError(t, err, "%s", &out)
 	assert.Empty(t, problems.String())
 	assert.Contains(t, out.String(), "seed=7 ")
@@ -38,9 +47,9 @@ func TestFewKills(t *testing.T) {
 }
 
 // Where 226 means delivered, nothing that was acknowledged is lost, and nothing arrives under two ids.
-func TestFewKillsOfOneThatDelivers(t *testing.T) {
+func fewKillsOfOneThatDelivers(t *testing.T, node string) {
 	var out, problems bytes.Buffer
-	err := run(t.Context(), []string{"-kills", "5", "-seed", "7", "-clients", "3", "-acknowledge", "delivered", "-dir", t.TempDir()}, &out, &problems)
+	err := run(t.Context(), []string{"-kills", "5", "-seed", "7", "-clients", "3", "-acknowledge", "delivered", "-node", node, "-dir", t.TempDir()}, &out, &problems)
 	require.NoError(t, err, "%s", &out)
 	assert.Regexp(t, `\nkills=5 files=\d+ acknowledged=[1-9]\d* delivered=[1-9]\d* duplicates=0 truncated=0 died-together=0 late-copies=0 `, out.String())
 }

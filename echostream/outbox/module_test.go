@@ -4,9 +4,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ftpnode/ftpnode/internal/race"
 )
 
 // A bridge is a module of its own: all that the example needs must be open to it.
@@ -21,7 +24,7 @@ func TestBridgeInAModuleOfItsOwn(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"mod", "edit", "-module=example.org/bridge", "-require=github.com/ftpnode/ftpnode@v0.0.0", "-replace=github.com/ftpnode/ftpnode=" + root},
-		{"test", "-mod=mod", "."},
+		slices.Concat([]string{"test", "-mod=mod"}, race.Flags(), []string{"."}),
 	} {
 		cmd := exec.Command("go", args...)
 		cmd.Dir = dir
