@@ -436,7 +436,7 @@ func TestWithdrawIsDurable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fsys := disktest.New(1)
 			r := newRig(t, fsys, "t")
-			r.opts.segmentSize = smallSegment
+			r.segmentSize = smallSegment
 			r.open()
 			require.NoError(t, disk.MkdirAll(r.fs, "partial", 0o700)) // nobody else syncs it
 			e := r.take(r.item("a", held))[0]
@@ -472,7 +472,7 @@ func TestKilledWithdrawalsAreDurableAfterOpen(t *testing.T) {
 	state := func(t *testing.T) *rig {
 		fsys := disktest.New(1)
 		r := newRig(t, fsys)
-		r.opts.segmentSize = smallSegment
+		r.segmentSize = smallSegment
 		r.open()
 		require.NoError(t, disk.MkdirAll(r.fs, "partial", 0o700))
 		removed, moved := r.take(r.item("removed", held))[0], r.take(r.item("moved", held))[0]

@@ -219,6 +219,8 @@ type rig struct {
 	cloud *cloud
 	log   *logBuffer
 	opts  Options
+	// segmentSize is that of the journal. By default, maxSegmentSize.
+	segmentSize int64
 
 	*Outbox
 	mu   sync.Mutex
@@ -244,7 +246,7 @@ func onEachVolume(t *testing.T, test func(t *testing.T, fsys disk.FS)) {
 	}
 }
 
-// smallSegment, as Options.segmentSize, shows with a few lines what else takes megabytes.
+// smallSegment, as a rig's segmentSize, shows with a few lines what else takes megabytes.
 const smallSegment = 16 << 10
 
 func newRig(t testing.TB, fsys disk.FS, targets ...string) *rig {
@@ -267,6 +269,9 @@ func (r *rig) open() *rig {
 	r.halt()
 	o, err := Open(r.opts)
 	require.NoError(r.t, err)
+	if r.segmentSize > 0 {
+		o.journal.segmentSize = r.segmentSize
+	}
 	r.Outbox = o
 	return r
 }

@@ -34,7 +34,7 @@ type journal struct {
 	rounds  *shared[lines]
 	reserve *reserve
 
-	segmentSize int64 // see maxSegmentSize
+	segmentSize int64 // is maxSegmentSize; some tests have less
 
 	// Guarded by mu.
 	segments []*segment // in their order; the last one is kept even if nothing in it lives
@@ -82,7 +82,7 @@ type lineOf struct {
 func segmentName(number uint64) string { return fmt.Sprintf("%016d%s", number, journalSuffix) }
 
 func newJournal(fsys disk.FS, dir string, header func() header, mu sync.Locker) *journal {
-	j := &journal{fs: fsys, dir: dir, header: header, mu: mu}
+	j := &journal{fs: fsys, dir: dir, header: header, mu: mu, segmentSize: maxSegmentSize}
 	j.rounds = newShared(j.write)
 	return j
 }

@@ -162,8 +162,6 @@ type Options struct {
 	MinBackoff, MaxBackoff time.Duration
 	// Grace is how long calls of Send and Audit may go on after Run's context ended. By default, 5 s.
 	Grace time.Duration
-
-	segmentSize int64 // of the journal, in bytes. By default, maxSegmentSize; some tests have less.
 }
 
 func (opts Options) withDefaults() (Options, error) {
@@ -198,7 +196,6 @@ func (opts Options) withDefaults() (Options, error) {
 	orDefault(&opts.MinBackoff, time.Second)
 	orDefault(&opts.MaxBackoff, 5*time.Minute)
 	orDefault(&opts.Grace, 5*time.Second)
-	orDefault(&opts.segmentSize, maxSegmentSize)
 	opts.MaxBackoff = max(opts.MaxBackoff, opts.MinBackoff)
 	return opts, nil
 }

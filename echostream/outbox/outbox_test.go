@@ -738,7 +738,7 @@ func TestFileWithoutRecordIsSetAside(t *testing.T) {
 func TestJournalStaysSmall(t *testing.T) {
 	fsys := disktest.New(1)
 	r := newRig(t, fsys, "a")
-	r.opts.segmentSize = smallSegment
+	r.segmentSize = smallSegment
 	r.open()
 	meta := json.RawMessage(`"` + strings.Repeat("m", smallSegment/400) + `"`)
 	stuck := r.write("stuck", "x")

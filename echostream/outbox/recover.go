@@ -32,7 +32,7 @@ func Open(opts Options) (*Outbox, error) {
 	o.dirSync = newShared(func(*struct{}) error { return opts.FS.SyncDir(opts.Dir) })
 	o.reserve = &reserve{fs: opts.FS, dir: opts.Dir, size: opts.Reserve}
 	o.journal = newJournal(opts.FS, opts.Dir, o.header, &o.mu)
-	o.journal.reserve, o.journal.segmentSize = o.reserve, opts.segmentSize
+	o.journal.reserve = o.reserve
 
 	r := recovery{Outbox: o, loose: map[string]*entry{}, movedTo: map[string]bool{}}
 	if err = r.read(); err == nil {
