@@ -85,6 +85,9 @@ func (o *Outbox) gather(s *stream, began time.Time, sent []*entry) {
 		next := s.upcoming(o.opts.Batch)
 		var bytes int64
 		for _, e := range next {
+			if e.tentative != nil {
+				return true // its sender is kept waiting
+			}
 			bytes += estimate(e.size)
 		}
 		return (len(next) == o.opts.Batch || bytes >= o.opts.BatchBytes) && !slices.ContainsFunc(sent, (*entry).unnoted)

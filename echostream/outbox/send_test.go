@@ -38,7 +38,8 @@ func TestBatchBytes(t *testing.T) {
 	})
 }
 
-// The first file goes at once, and those that come within gatherFor of it together; a full batch waits for nothing.
+// The first file goes at once, and those that come within gatherFor of it together; a full batch waits for nothing,
+// nor does one whose sender is kept waiting.
 func TestGather(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, disktest.New(1), "a", "b").open()
@@ -57,12 +58,14 @@ func TestGather(t *testing.T) {
 		time.Sleep(gatherFor)
 		r.put("last")
 		synctest.Wait()
+		r.take(r.item("awaited", func(item *Item) { item.Tentative = &Tentative{} }))
+		synctest.Wait()
 		for _, target := range []string{"a", "b"} {
 			var batches [][]string
 			for _, c := range r.cloud.sends(target) {
 				batches = append(batches, c.names)
 			}
-			assert.Equal(t, [][]string{{"first"}, {"second", "third"}, numbered("many", 10), {"last"}}, batches)
+			assert.Equal(t, [][]string{{"first"}, {"second", "third"}, numbered("many", 10), {"last"}, {"awaited"}}, batches)
 		}
 		r.halt()
 	})
