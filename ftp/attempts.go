@@ -93,9 +93,11 @@ func (s *session) transferEnded(c *command, err error, code int, text string) {
 		s.outcome = outcome{transferred: s.outcome.transferred || isUpload(c.verb) || c.verb == "RETR"}
 	}
 	s.mu.Unlock()
+	if err == nil || noted {
+		return
+	}
 	cause := fmt.Sprintf("%s: %d %s", c.verb, code, text)
 	switch {
-	case err == nil, noted:
 	case stopped:
 		s.faulty(fault{}, "", true)
 	case began, code == 426:

@@ -37,6 +37,9 @@ func (e hangupError) Error() string { return string(e) }
 
 // reply formats one for the wire; text may have several lines.
 func reply(code int, text string) string {
+	if !strings.Contains(text, "\n") { // as a rule
+		return strconv.Itoa(code) + " " + printable(text) + "\r\n"
+	}
 	var b strings.Builder
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	for i, line := range lines {

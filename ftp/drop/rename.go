@@ -98,7 +98,7 @@ func (s *Session) beginRename(p, q string) (delivery, error) {
 
 // isAwaited reports whether a rename to q is answered when the file is delivered.
 func (s *Session) isAwaited(q string) bool {
-	return s.d.awaitsDelivery(ignored(s.d.opts.Ignore, s.rel(q)))
+	return s.d.awaitsDelivery(s.temporary(q))
 }
 
 // renameTo renames what stands at p, an entry that is not due or a file of another program, to q.
@@ -165,7 +165,7 @@ func (s *Session) editName(e outbox.Entry, q string) (outbox.Entry, error) {
 
 // edit is what makes the entry e that of the path q. One that was held counts as finished only now.
 func (s *Session) edit(e outbox.Entry, q string) outbox.Edit {
-	item := s.item(q)
+	item := s.item(q, s.temporary(q))
 	edit := outbox.Edit{ID: e.ID, Name: &item.Name, Lane: &item.Lane, Key: &item.Key}
 	if e.Yield != item.Yield {
 		edit.Wait, edit.Yield = &item.Wait, &item.Yield
@@ -327,6 +327,9 @@ func (s *Session) moved(p, q string) {
 }
 
 // item is an item for the outbox of a file at p that this session's client has finished now.
-func (s *Session) item(p string) outbox.Item {
-	return s.d.item(File{User: s.u.name, Name: s.rel(p), Received: time.Now(), RemoteAddr: s.remote}, p, ignored(s.d.opts.Ignore, s.rel(p)))
+func (s *Session) item(p string, temporary bool) outbox.Item {
+	return s.d.item(File{User: s.u.name, Name: s.rel(p), Received: time.Now(), RemoteAddr: s.remote}, p, temporary)
 }
+
+// temporary reports whether the name of p is a temporary one (see Options.Ignore).
+func (s *Session) temporary(p string) bool { return ignored(s.d.opts.Ignore, s.rel(p)) }

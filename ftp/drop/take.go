@@ -21,7 +21,7 @@ func (s *Session) takeFound(p, q string, suspended bool) (outbox.Entry, error) {
 	if err := d.syncFound(p); err != nil {
 		return outbox.Entry{}, err
 	}
-	item := s.item(q)
+	item := s.item(q, s.temporary(q))
 	item.Path, item.Suspended = path.Join(dropDir, p), suspended
 	e, err := d.putOne(item)
 	if err != nil {

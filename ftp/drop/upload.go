@@ -34,11 +34,12 @@ type Start struct {
 // Upload is a file that is being received. Its methods may be called concurrently, but a Write that runs while the
 // Upload is ended may come too late.
 type Upload struct {
-	s     *Session
-	d     *Drop
-	path  string // below drop
-	start Start
-	began time.Time
+	s         *Session
+	d         *Drop
+	path      string // below drop
+	start     Start
+	began     time.Time
+	temporary bool // its name
 	// superseded: another upload has taken this one's place.
 	superseded atomic.Bool
 
@@ -72,7 +73,7 @@ func (s *Session) Create(name string, w Start) (u *Upload, err error) {
 
 func (s *Session) create(p string, w Start) (*Upload, error) {
 	for {
-		u := &Upload{s: s, d: s.d, path: p, start: w, began: time.Now()}
+		u := &Upload{s: s, d: s.d, path: p, start: w, began: time.Now(), temporary: s.temporary(p)}
 		old, err := u.begin()
 		if old != nil {
 			var done bool
@@ -325,7 +326,7 @@ func (u *Upload) Size() int64 {
 }
 
 // Temporary reports whether the file's name is a temporary one (see Options.Ignore): it is then held after Commit until it has been renamed.
-func (u *Upload) Temporary() bool { return ignored(u.d.opts.Ignore, u.name()) }
+func (u *Upload) Temporary() bool { return u.temporary }
 
 // name is the file's name as the client knows it.
 func (u *Upload) name() string { return u.s.rel(u.path) }
@@ -385,7 +386,7 @@ func (u *Upload) put() error {
 	if err != nil {
 		return err
 	}
-	item := u.s.item(u.path)
+	item := u.s.item(u.path, u.temporary)
 	item.Path, item.File, item.Checksum, item.Suspended = u.part.temp, u.part.file, &u.part.sum, u.start.Unread
 	if d.awaitsDelivery(item.Yield) {
 		item.Suspended, item.Tentative = false, &outbox.Tentative{Confirm: u.start.Confirm}

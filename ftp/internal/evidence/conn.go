@@ -88,15 +88,28 @@ func (c *Conn) LoggedIn(user string, addr netip.Addr) {
 	c.client = client{user, addr}
 }
 
-// Read reads raw bytes. The counter is read first thing when it returns.
+// Read reads raw bytes. The counter is read first thing when it returns, unless nothing depends on it.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.taken.Add(uint64(n))
-	st := c.status()
+	var st status
+	if err != nil || c.counts() {
+		st = c.status()
+	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, net.ErrClosed) {
 		c.arrived(st, err)
 	}
 	return n, err
+}
+
+// counts reports whether the counter may say something new: whether the greeting is acknowledged, or a 226 that what has just been read may
+// have been sent behind.
+func (c *Conn) counts() bool {
+	if !c.mu.TryLock() {
+		return true
+	}
+	defer c.mu.Unlock()
+	return c.upload != nil || len(c.pending) > 0 || c.sample < c.greeted.Load()
 }
 
 // Taken is how many raw bytes were read.
