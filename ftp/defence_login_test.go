@@ -157,7 +157,11 @@ func TestDefenceQueueForHashes(t *testing.T) {
 			refused <- text
 		}()
 	}
-	require.Contains(t, <-refused, "Too many log-ins at once")
+	told := 0
+	for told < len(clients) && !strings.Contains(<-refused, "Too many log-ins at once") {
+		told++ // on a busy machine some have had their turn before others came
+	}
+	require.Less(t, told, len(clients), "nobody is refused")
 	for _, c := range clients {
 		c.conn.Close()
 	}

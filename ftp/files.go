@@ -129,7 +129,7 @@ func (s *session) handleTransfer(arg string) string {
 			s.send(reply(code, text))
 		}
 	}
-	s.srv.workers.run(func() { s.engine.Transfer(verb, arg, open, done) })
+	s.transfer(c, verb, arg, open, done)
 	return ""
 }
 

@@ -33,7 +33,6 @@ type Server struct {
 	lastID  atomic.Uint64
 	witness *evidence.Witness
 
-	workers      workers // run transfers
 	declarations declarations
 	listings     chan struct{} // holds one for each long listing under way
 
@@ -61,7 +60,6 @@ func New(opts Options) (*Server, error) {
 		sessions:  make(map[*session]struct{}),
 		perClient: make(map[netip.Prefix]int),
 		force:     make(chan struct{}),
-		workers:   make(workers),
 		listings:  make(chan struct{}, maxListings),
 		public:    newPublicAddress(opts.PublicAddress, opts.Log),
 		witness:   evidence.New(evidence.Options{Settle: opts.Settle, Stall: opts.StallTimeout, Log: opts.Log}),

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +23,7 @@ import (
 
 const (
 	maxLine      = 4000 // bytes of a command with its line end
-	lineQueue    = 16   // commands that wait for the one under way, before the client's TCP has to
+	lineQueue    = 32   // commands that wait for the one under way, before the client's TCP has to
 	writeTimeout = 30 * time.Second
 	tlsRecord    = 22              // the first byte of a TLS handshake (RFC 8446, 5.1)
 	lingerTime   = 2 * time.Second // for the client to read the last reply
@@ -30,8 +31,8 @@ const (
 
 // session is one control connection.
 //
-// Its goroutines: read takes lines from the client; run answers them, one at a time; and a worker of the server's runs each transfer.
-// run waits for them all.
+// Its goroutines: run answers lines, one at a time, and runs the transfers; read takes lines from the client for it, and answers what must not
+// wait for the end of a transfer: ABOR and STAT. run waits for read.
 type session struct {
 	srv     *Server
 	id      uint64
@@ -43,7 +44,8 @@ type session struct {
 	writing sync.Mutex
 	conn    net.Conn // tcp, or TLS over it; changed under writing
 
-	lines    chan string   // from read; closed when the client has gone
+	came     chan struct{} // of 1: there is a line, or there will be no more
+	room     chan struct{} // of 1: a line was taken
 	secured  chan net.Conn // to read: go on with this after AUTH; nil: as before
 	gone     chan struct{} // closed when the client has hung up
 	done     chan struct{} // closed when the server has ended the session
@@ -53,7 +55,10 @@ type session struct {
 	loggedIn    atomic.Bool
 
 	mu       sync.Mutex
+	lines    []string // from read, for run
+	over     bool     // no more will come
 	cur      *command // under way
+	aborts   int      // ABORs to answer after the transfer
 	data     *dataChannel
 	outcome  outcome
 	closing  bool // no more commands
@@ -66,25 +71,23 @@ type session struct {
 
 // state is what commands have set.
 type state struct {
-	backlog      []string // lines that came while a transfer was under way
-	secure       bool     // the control connection has TLS
-	upgraded     net.Conn // by the AUTH under way
-	protected    bool     // PROT P
-	epsvAll      bool
-	user         string // as in USER, until PASS
-	claimed      string // as in the last USER
-	sinceTLS     int    // commands since TLS began
-	failures     int    // of logins
-	early, junk  int    // commands before the login; unknown ones in a row
-	budget       budget
-	account      *User
-	files        Session         // of the account, or nil
-	engine       *engine.Session // over files, or nil
-	renaming     string          // RNFR; "" if there is none
-	offset       int64           // REST
-	declared     int64           // ALLO; -1 if it was not sent
-	hidden       []string        // facts that OPTS MLST has left out
-	abortReplies int             // ABORs to answer after the transfer
+	secure      bool     // the control connection has TLS
+	upgraded    net.Conn // by the AUTH under way
+	protected   bool     // PROT P
+	epsvAll     bool
+	user        string // as in USER, until PASS
+	claimed     string // as in the last USER
+	sinceTLS    int    // commands since TLS began
+	failures    int    // of logins
+	early, junk int    // commands before the login; unknown ones in a row
+	budget      budget
+	account     *User
+	files       Session         // of the account, or nil
+	engine      *engine.Session // over files, or nil
+	renaming    string          // RNFR; "" if there is none
+	offset      int64           // REST
+	declared    int64           // ALLO; -1 if it was not sent
+	hidden      []string        // facts that OPTS MLST has left out
 }
 
 // command is one that is under way, from its line to its last reply.
@@ -95,14 +98,15 @@ type command struct {
 	name      string // made up for STOU
 
 	// Guarded by session.mu.
-	err     error // why the session made it fail
-	aborted bool
-	began   bool    // its file is open
-	noted   bool    // session.outcome tells why it failed
-	bytes   int64   // transferred
-	waits   bool    // an upload: its name is a temporary one
-	upload  *upload // that was committed: its reply acknowledges it
-	done    chan struct{}
+	transfer bool  // under way
+	err      error // why the session made it fail
+	aborted  bool
+	began    bool    // its file is open
+	noted    bool    // session.outcome tells why it failed
+	bytes    int64   // transferred
+	waits    bool    // an upload: its name is a temporary one
+	upload   *upload // that was committed: its reply acknowledges it
+	done     chan struct{}
 }
 
 func newSession(srv *Server, conn net.Conn, remote netip.Addr) *session {
@@ -114,7 +118,8 @@ func newSession(srv *Server, conn net.Conn, remote netip.Addr) *session {
 		conn:    tcp,
 		remote:  remote,
 		started: time.Now(),
-		lines:   make(chan string, lineQueue),
+		came:    make(chan struct{}, 1),
+		room:    make(chan struct{}, 1),
 		secured: make(chan net.Conn, 1),
 		gone:    make(chan struct{}),
 		done:    make(chan struct{}),
@@ -159,7 +164,7 @@ func (s *session) run() {
 	var reading sync.WaitGroup
 	reading.Go(s.read)
 	s.commands()
-	s.settle()
+	s.closeData()
 	if s.files != nil {
 		s.engine.Close()
 		s.files.Close()
@@ -168,21 +173,10 @@ func (s *session) run() {
 	reading.Wait()
 }
 
-// settle waits for the transfer under way.
-func (s *session) settle() {
-	s.closeData()
-	s.mu.Lock()
-	c := s.cur
-	s.mu.Unlock()
-	if c != nil {
-		<-c.done
-	}
-}
-
 // read takes lines from the client until it hangs up or the session ends.
 func (s *session) read() {
 	defer s.lookOn()
-	defer close(s.lines)
+	defer s.end()
 	defer close(s.gone)
 	defer s.recovered()
 	r := bufio.NewReaderSize(s.conn, maxLine)
@@ -208,16 +202,12 @@ func (s *session) read() {
 		if s.tcp.Taken()-uint64(r.Buffered()) > old || verb == "ABOR" {
 			s.tcp.Line(verb)
 		}
-		select {
-		case s.lines <- text:
-		default:
-			select {
-			case s.lines <- text:
-				old = s.tcp.Arrived()
-			case <-s.done:
-				s.linger(r)
-				return
-			}
+		switch waited, ok := s.take(text); {
+		case !ok:
+			s.linger(r)
+			return
+		case waited:
+			old = s.tcp.Arrived()
 		}
 		if verb == "AUTH" {
 			// What came along with AUTH was not encrypted, and must not be taken for what comes after.
@@ -235,6 +225,76 @@ func (s *session) read() {
 				return
 			}
 		}
+	}
+}
+
+// take hands a line to run, or answers it if it must not wait for the transfer under way. ok is false if the session has ended before there was room for it.
+func (s *session) take(line string) (waited, ok bool) {
+	for ; ; waited = true {
+		during, taken := s.offer(line)
+		if during != nil {
+			s.answerDuring(during, line)
+		}
+		if taken {
+			return waited, true
+		}
+		select {
+		case <-s.room:
+		case <-s.done:
+			return true, false
+		}
+	}
+}
+
+// offer puts a line behind those for run, if there is room. One that must not wait it leaves to the caller, with the transfer that it is about.
+func (s *session) offer(line string) (during *command, taken bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch c := s.cur; {
+	case c != nil && c.transfer && s.urgent(c, line):
+		return c, true
+	case len(s.lines) >= lineQueue:
+		return nil, false
+	}
+	s.lines = append(s.lines, line)
+	signal(s.came)
+	return nil, true
+}
+
+// urgent reports whether a line must not wait for the end of the transfer, and notes if it ends that: the transfer's own reply says how. The session is locked.
+func (s *session) urgent(c *command, line string) bool {
+	verb, arg := parse(line)
+	if verb == "ABOR" {
+		c.aborted = true
+		s.aborts++
+	}
+	return verb == "ABOR" || verb == "STAT" && arg == ""
+}
+
+// answerDuring answers what is urgent.
+func (s *session) answerDuring(c *command, line string) {
+	verb, arg := parse(line)
+	if verb == "ABOR" {
+		s.note(verb, arg)
+		s.closeData()
+	} else {
+		s.send(s.status(c))
+	}
+}
+
+// end says that no more lines will come.
+func (s *session) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	signal(s.came)
+}
+
+// signal sets a channel of 1.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
@@ -365,47 +425,12 @@ func (s *session) startTLS() error {
 // commands answers what the client sends, until it has gone or the session closes.
 func (s *session) commands() {
 	defer s.recovered()
-	for s.waitForCommand() {
+	for s.open() {
 		line, ok := s.receive()
 		if !ok {
 			return
 		}
 		s.dispatch(line)
-	}
-}
-
-// waitForCommand waits until no command is under way. What must not wait is done meanwhile: ABOR and STAT.
-func (s *session) waitForCommand() bool {
-	c := s.current()
-	if c == nil {
-		return s.open()
-	}
-	lines := s.lines
-	for {
-		if len(s.backlog) >= lineQueue {
-			lines = nil // the client's TCP waits
-		}
-		select {
-		case <-c.done:
-			for ; s.abortReplies > 0; s.abortReplies-- {
-				s.send(reply(226, "ABOR successful."))
-			}
-			return s.open()
-		case line, ok := <-lines:
-			if !ok {
-				lines = nil // gone: the transfer ends by itself
-				continue
-			}
-			switch verb, arg := parse(line); {
-			case verb == "ABOR":
-				s.note(verb, arg)
-				s.abort(c)
-			case verb == "STAT" && arg == "":
-				s.send(s.status(c))
-			default:
-				s.backlog = append(s.backlog, line)
-			}
-		}
 	}
 }
 
@@ -417,26 +442,68 @@ func (s *session) open() bool {
 
 // receive waits for the next line.
 func (s *session) receive() (string, bool) {
-	if len(s.backlog) > 0 {
-		line := s.backlog[0]
-		s.backlog = s.backlog[1:]
-		return line, true
-	}
-	select {
-	case <-s.done:
-		return "", false
-	case line, ok := <-s.lines:
-		return line, ok
+	for {
+		line, ok, over := s.next()
+		if ok || over {
+			return line, ok
+		}
+		select {
+		case <-s.done:
+			return "", false
+		case <-s.came:
+		}
 	}
 }
 
-// abort makes the transfer end. Its own reply says how.
-func (s *session) abort(c *command) {
-	s.abortReplies++
+// next takes the next line, if it is there. over says that none is there, and none will come.
+func (s *session) next() (line string, ok, over bool) {
 	s.mu.Lock()
-	c.aborted = true
-	s.mu.Unlock()
-	s.closeData()
+	defer s.mu.Unlock()
+	if len(s.lines) == 0 {
+		return "", false, s.over
+	}
+	line = s.lines[0]
+	s.lines = slices.Delete(s.lines, 0, 1)
+	signal(s.room)
+	return line, true, false
+}
+
+// transfer has the engine run a transfer, and waits for its end.
+func (s *session) transfer(c *command, verb, arg string, open func() (net.Conn, error), done func(engine.Reply)) {
+	for _, line := range s.beginTransfer(c) {
+		s.answerDuring(c, line)
+	}
+	s.engine.Transfer(verb, arg, open, done)
+	<-c.done // a listing ends in a goroutine of the engine's
+	for range s.takeAborts() {
+		if s.open() { // else the last reply has been sent
+			s.send(reply(226, "ABOR successful."))
+		}
+	}
+}
+
+// beginTransfer returns what has come for the transfer before it began. From here on read answers that.
+func (s *session) beginTransfer(c *command) (urgent []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.transfer = true
+	s.lines = slices.DeleteFunc(s.lines, func(line string) bool {
+		is := s.urgent(c, line)
+		if is {
+			urgent = append(urgent, line)
+		}
+		return is
+	})
+	return urgent
+}
+
+// takeAborts is how many ABORs are to be answered.
+func (s *session) takeAborts() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.aborts
+	s.aborts = 0
+	return n
 }
 
 // send writes to the client. An error is seen by read.
