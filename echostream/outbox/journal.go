@@ -278,9 +278,12 @@ func (s *segment) readHeader() (next uint64, torn bool, err error) {
 	return h.Next, false, nil
 }
 
-// read hands over the lines, the header as one that has what they have in common: nil for a damaged one, which a power cut leaves at the end.
+// read hands over the lines, the header as one that has what they have in common: nil for a damaged one, which a power cut leaves at the end. What is
+// handed over is valid only until take returns.
 func (s *segment) read(take func(line *journalLine, bytes int64)) error {
 	buffer, rest := make([]byte, min(chunk, s.size+1)), 0
+	var texts [][]byte
+	var lines []parsedLine
 	for at, ended := int64(0), false; !ended; {
 		n, err := s.file.ReadAt(buffer[rest:], at)
 		if ended = errors.Is(err, io.EOF); err != nil && !ended {
@@ -293,8 +296,14 @@ func (s *segment) read(take func(line *journalLine, bytes int64)) error {
 			whole = data[:bytes.LastIndexByte(data, '\n')+1]
 		}
 		rest = len(data) - len(whole)
-		texts := slices.Collect(bytes.Lines(whole))
-		for i, line := range parseLines(texts) {
+		texts = slices.AppendSeq(texts[:0], bytes.Lines(whole))
+		lines = slices.Grow(lines[:0], len(texts))[:len(texts)]
+		parseLines(texts, lines)
+		for i := range lines {
+			var line *journalLine
+			if lines[i].whole {
+				line = &lines[i].journalLine
+			}
 			take(line, int64(len(texts[i])))
 		}
 		copy(buffer, data[len(whole):])
@@ -305,21 +314,25 @@ func (s *segment) read(take func(line *journalLine, bytes int64)) error {
 	return nil
 }
 
+// parsedLine is a line that was read; of one that is not whole nothing is known.
+type parsedLine struct {
+	journalLine
+	whole bool
+}
+
 // parseLines parses lines on all processors: there may be 100,000.
-func parseLines(texts [][]byte) []*journalLine {
-	lines := make([]*journalLine, len(texts))
+func parseLines(texts [][]byte, lines []parsedLine) {
 	var wg sync.WaitGroup
 	share := len(texts)/runtime.GOMAXPROCS(0) + 1
 	for start := 0; start < len(texts); start += share {
 		wg.Go(func() {
 			for i := start; i < min(start+share, len(texts)); i++ {
-				line := &journalLine{}
-				if data, err := lineJSON(texts[i]); err == nil && json.Unmarshal(data, line) == nil {
-					lines[i] = line
-				}
+				line := &lines[i]
+				*line = parsedLine{}
+				data, err := lineJSON(texts[i])
+				line.whole = err == nil && json.Unmarshal(data, &line.journalLine) == nil
 			}
 		})
 	}
 	wg.Wait()
-	return lines
 }

@@ -159,8 +159,11 @@ func parseID(s string) (id trackingID, ok bool) {
 	if len(s) != hex.EncodedLen(len(id)) {
 		return id, false
 	}
-	_, err := hex.Decode(id[:], []byte(s))
-	return id, err == nil && id.String() == s
+	var text [2 * len(id)]byte
+	copy(text[:], s)
+	_, err := hex.Decode(id[:], text[:])
+	hex.Encode(text[:], id[:])
+	return id, err == nil && string(text[:]) == s
 }
 
 // parseBase is the inverse of baseName.
@@ -171,7 +174,7 @@ func parseBase(base string) (seq uint64, id trackingID, ok bool) {
 		return 0, id, false
 	}
 	id, ok = parseID(hexID)
-	return seq, id, ok && baseName(seq, hexID) == base
+	return seq, id, ok && (len(digits) == 16 || len(digits) > 16 && digits[0] != '0')
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -425,10 +425,14 @@ func (r *recovery) takeBack() error {
 // its file is renamed, and is forgotten only after the removal of the file has become durable. So it is
 // damage or an operator's doing, and the file may never have been delivered: it is kept.
 func (r *recovery) setAsideUnknown() error {
-	for _, e := range slices.SortedFunc(maps.Values(r.entries), byPlace) {
-		if e.state != accepting {
-			continue
+	var unknown []*entry
+	for _, e := range r.entries {
+		if e.state == accepting {
+			unknown = append(unknown, e)
 		}
+	}
+	slices.SortFunc(unknown, byPlace)
+	for _, e := range unknown {
 		delete(r.entries, e.id)
 		name, base := r.pathOf(e), e.base()
 		info, err := r.opts.FS.Lstat(name)
@@ -453,7 +457,8 @@ func (r *recovery) setAsideUnknown() error {
 // admit makes entries of what is left, in their order, and has the files go that others have replaced, that their owners have withdrawn or were told
 // nothing of, or that Put has given up.
 func (r *recovery) admit() error {
-	all := slices.SortedFunc(maps.Values(r.entries), byPlace)
+	all := slices.AppendSeq(make([]*entry, 0, len(r.entries)), maps.Values(r.entries))
+	slices.SortFunc(all, byPlace)
 	for _, e := range all {
 		switch old := e.replaces; {
 		case old == nil:
