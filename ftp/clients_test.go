@@ -214,6 +214,7 @@ func TestKilledClients(t *testing.T) {
 // TestClientsThatGiveUp lets curl give up by itself at random moments of an upload. It ends its connections in an
 // orderly way, with close_notify where there is TLS: nothing that is not complete may be finished.
 func TestClientsThatGiveUp(t *testing.T) {
+	t.Parallel()
 	const size = 4 << 20 // two seconds, at the rate
 	for name, args := range map[string][]string{
 		"plain":   {},
@@ -230,7 +231,8 @@ func TestClientsThatGiveUp(t *testing.T) {
 				name := fmt.Sprintf("f%d.bin", i)
 				patience := fmt.Sprint(0.1 + rand.Float64()/2) // in seconds
 				out, err := run(t, dir, "curl", append(args, "-sS", "--limit-rate", "2M", "--max-time", patience, "-T", "in.bin", n.url(name))...)
-				require.ErrorContains(t, err, "exit status 28", out)
+				require.Error(t, err)
+				require.Regexp(t, "^exit status (28|18)$", err.Error(), out) // on a busy machine curl may say for the time that is up that the file was not sent whole
 				eventually(t, func() bool { return n.sessionCount() == 0 }, "the session ends")
 				require.False(t, n.sent(t, name))
 				if n.drop.Usage().Partial.Files > began {

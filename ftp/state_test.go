@@ -17,6 +17,7 @@ import (
 // TestWhatCommandsLeave holds what is left of a command that others build on, after it succeeded or failed, after others,
 // and after a new log-in. Files: "a" with "0123456789", and "part", an interrupted upload with "01234".
 func TestWhatCommandsLeave(t *testing.T) {
+	t.Parallel()
 	type step struct {
 		send string
 		code int    // the last reply's
@@ -69,6 +70,7 @@ func TestWhatCommandsLeave(t *testing.T) {
 		"PROT without TLS":   {[]step{{"PROT P", 503, ""}, {"STOR x", 226, "clear"}}, map[string]string{"x": "clear"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			n := start(t, withTLS(TLSOptional))
 			cl := n.login(t)
 			cl.store("a", []byte("0123456789"))

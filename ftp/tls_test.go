@@ -71,6 +71,7 @@ func TestRequiredTLS(t *testing.T) {
 // TestOldNamesOfAuth: AUTH SSL and TLS-P mean that data connections are encrypted, too, as in the drafts before RFC 4217
 // and in vsftpd and ProFTPD. PROT C takes it back where it may.
 func TestOldNamesOfAuth(t *testing.T) {
+	t.Parallel()
 	for name, protected := range map[string]bool{"SSL": true, "ssl": true, "TLS-P": true, "TLS": false, "TLS-C": false, "TLS  ": false} {
 		t.Run(name, func(t *testing.T) {
 			n := start(t, withTLS(TLSOptional))
@@ -244,6 +245,7 @@ func TestTicketsOfOthers(t *testing.T) {
 // TestClientsThatDoNotRead close their data connection without having read anything from it, so that whatever the
 // server has sent there resets it: nothing may.
 func TestClientsThatDoNotRead(t *testing.T) {
+	t.Parallel()
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		n := start(t, withTLS(TLSRequired))
 		c := n.dial(t)
@@ -295,6 +297,7 @@ func TestCloseNotify(t *testing.T) {
 
 // TestNoTLSOnTheDataConnection: clients that sent PROT P and do not begin TLS. Nothing of theirs is taken for a file.
 func TestNoTLSOnTheDataConnection(t *testing.T) {
+	t.Parallel()
 	for name, send := range map[string]func(data *net.TCPConn){
 		"an empty file": func(*net.TCPConn) {},
 		"plain data":    func(data *net.TCPConn) { _, _ = data.Write(noise(1000)) },

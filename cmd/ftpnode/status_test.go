@@ -231,8 +231,11 @@ func TestSituationsAreTold(t *testing.T) {
 				assert.True(t, report.Health.OK, "%q", report.Health.Problems)
 			}
 			if c.page != "" {
-				page := r.look()
-				assert.Contains(t, page, c.page)
+				var page string // which tells of a cause when it has shown: a file may wait for a moment before
+				require.Eventually(t, func() bool {
+					page = r.look()
+					return strings.Contains(page, c.page)
+				}, waitFor, tick, "no %q in:\n%s", c.page, lazy(func() string { return page }))
 				if c.store {
 					assert.Contains(t, page, "Prüfbericht.txt")
 				}
