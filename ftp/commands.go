@@ -126,7 +126,7 @@ func (s *session) dispatch(line string) {
 
 // execute returns the reply to the command that has begun; "" if it is answered by itself.
 func (s *session) execute(name, arg string) string {
-	s.note(name, arg)
+	s.note(s.current(), name, arg)
 	if s.secure {
 		s.sinceTLS++
 	}
@@ -170,8 +170,8 @@ func (s *session) execute(name, arg string) string {
 }
 
 // note logs a command, so that an operator sees what a device does. What may hold a secret is left out.
-func (s *session) note(name, arg string) {
-	if !s.log.Enabled(context.Background(), slog.LevelDebug) {
+func (s *session) note(c *command, name, arg string) {
+	if !c.log.Enabled(context.Background(), slog.LevelDebug) {
 		return
 	}
 	switch _, known := s.srv.verbs[name]; {
@@ -183,7 +183,7 @@ func (s *session) note(name, arg string) {
 	if len(name) > maxVerb {
 		name = name[:maxVerb]
 	}
-	s.log.Debug("command", "verb", printableASCII(name), "argument", loggable(arg))
+	c.log.Debug("command", "verb", printableASCII(name), "argument", loggable(arg))
 }
 
 // dismiss ends the session instead of answering.

@@ -83,7 +83,7 @@ func (u *upload) short() error {
 	of := u.s.declaration(u.c, u.name)
 	whole, news := u.s.srv.declarations.whole(of, ending{size, u.sum}, u.c.bytes > 0 || !u.resumed)
 	if news {
-		u.log.Warn("the client declares more than its files have (ALLO): it sent the same file again, and as short; its declarations count no more",
+		u.c.log.Warn("the client declares more than its files have (ALLO): it sent the same file again, and as short; its declarations count no more",
 			"file", loggable(u.c.arg), "declared", declared, "bytes", size)
 	}
 	if whole {

@@ -27,3 +27,21 @@ func TestVerdictAfterALogOut(t *testing.T) {
 	}
 	n.requireFile(t, "x", noise(10))
 }
+
+// TestAbortBeforeALogOut: so is an ABOR, which is answered while the commands in front of it are.
+func TestAbortBeforeALogOut(t *testing.T) {
+	n := start(t, nil)
+	c := n.login(t)
+	for range 200 {
+		data := c.passive()
+		c.send("STOR x\r\nREIN")
+		c.expect(150)
+		require.NoError(t, data.Close())
+		c.send("ABOR\r\nUSER dock\r\nPASS pass")
+		for code := 0; code != 230; {
+			var err error
+			code, _, err = c.text.ReadResponse(0)
+			require.NoError(t, err)
+		}
+	}
+}

@@ -92,6 +92,7 @@ type state struct {
 
 // command is one that is under way, from its line to its last reply.
 type command struct {
+	log       *slog.Logger // the session's, which another log-in changes
 	verb, arg string
 	offset    int64  // REST
 	declared  int64  // ALLO; -1 if it was not sent
@@ -275,7 +276,7 @@ func (s *session) urgent(c *command, line string) bool {
 func (s *session) answerDuring(c *command, line string) {
 	verb, arg := parse(line)
 	if verb == "ABOR" {
-		s.note(verb, arg)
+		s.note(c, verb, arg)
 		s.closeData()
 	} else {
 		s.send(s.status(c))
@@ -534,7 +535,7 @@ func (s *session) ending() bool {
 
 // begin makes a line the command under way; nil if the session is closing.
 func (s *session) begin(verb, arg string) *command {
-	c := &command{verb: verb, arg: arg, declared: -1, done: make(chan struct{})}
+	c := &command{log: s.log, verb: verb, arg: arg, declared: -1, done: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {

@@ -31,7 +31,6 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // Whether the client is still there when the reply is sent, and has read it, is decided then (see acknowledge).
 type upload struct {
 	s        *session
-	log      *slog.Logger // the session's, which is another one after a log-in in place of this
 	c        *command
 	file     Upload
 	evidence *evidence.Upload
@@ -44,7 +43,7 @@ type upload struct {
 
 func (s *session) openUpload(name string, appending bool) (engine.Upload, error) {
 	c := s.current()
-	u := &upload{s: s, log: s.log, c: c, name: name, resumed: c.offset > 0 || appending}
+	u := &upload{s: s, c: c, name: name, resumed: c.offset > 0 || appending}
 	how := Start{Offset: c.offset, Append: appending, Confirm: u.left}
 	if c.declared > 0 && s.srv.declarations.counts(s.declaration(c, name)) {
 		how.Declared = c.declared // else Close finds out what it is worth
@@ -124,7 +123,7 @@ func (u *upload) End(transferred error) (err error) {
 	}
 	if reason != nil {
 		if err := u.file.Interrupt(reason); err != nil {
-			u.log.Warn("an interrupted upload could not be kept", "file", loggable(u.c.arg), "error", err)
+			u.c.log.Warn("an interrupted upload could not be kept", "file", loggable(u.c.arg), "error", err)
 		}
 		return reason
 	}
@@ -135,7 +134,7 @@ func (u *upload) End(transferred error) (err error) {
 	u.c.waits = u.file.Temporary()
 	u.c.upload = u
 	u.s.mu.Unlock()
-	u.log.Debug("upload finished", "file", loggable(u.c.arg), "bytes", u.file.Size())
+	u.c.log.Debug("upload finished", "file", loggable(u.c.arg), "bytes", u.file.Size())
 	return nil
 }
 
@@ -235,5 +234,5 @@ func (v verdict) Doubtful(reason string) {
 }
 
 func (v verdict) log(level slog.Level, what, reason string) {
-	v.u.log.Log(context.Background(), level, what, "file", loggable(v.u.c.arg), "reason", reason)
+	v.u.c.log.Log(context.Background(), level, what, "file", loggable(v.u.c.arg), "reason", reason)
 }
