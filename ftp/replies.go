@@ -3,7 +3,6 @@ package ftp
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -221,7 +220,7 @@ func refusal(verb string, err error) (int, string) {
 		return failed(verb, "Permission denied.")
 	case is(os.ErrDeadlineExceeded):
 		return 426, "Nothing came for too long" + ending
-	case errors.As(err, &network), is(net.ErrClosed), is(engine.ErrBroken), is(io.ErrUnexpectedEOF): // the last one in the middle of a TLS record
+	case errors.As(err, &network), is(net.ErrClosed), is(engine.ErrBroken):
 		return 426, broken(verb)
 	default:
 		return 451, "Trouble on the server; try again later."
