@@ -32,6 +32,7 @@ func TestEverySync(t *testing.T) {
 		"without sync in outbox.(*recovery).repair":                         inRecovery,
 		"without syncdir in outbox.(*recovery).repair":                      inRecovery,
 		"without syncdir in outbox.(*recovery).syncDirs":                    ofOutbox,
+		"without syncdir in outbox.(*journal).create":                       ofOutbox, // here a rename, with its sync of outbox/, comes before any other line
 		"without syncdir in outbox.(*Outbox).storeAside":                    ofOutbox,
 		"without syncdir in outbox.(*Outbox).storeAside via disk.WriteFile": ofOutbox,
 		"without syncdir in outbox.(*Outbox).syncSources":                   ofOutbox + ", with two names",
