@@ -217,24 +217,30 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
+	failed := b.measure(ctx)
+	text := b.report(machine(b.work, o.fresh), time.Now())
+	if _, err := io.WriteString(stdout, text); err != nil {
+		return errors.Join(failed, err)
+	}
+	if failed != nil || o.docs == "" { // what was measured until then is shown, and is not for the docs
+		return failed
+	}
+	return b.write(o.docs, text)
+}
+
+// measure fills the results, up to the first failure.
+func (b *bench) measure(ctx context.Context) error {
 	began := time.Now()
 	for _, r := range rows {
-		if !slices.Contains(o.rows, r.name) {
+		if !slices.Contains(b.rows, r.name) {
 			continue
 		}
-		for pass := range o.runs {
-			fmt.Fprintf(stderr, "%5.0fs  %s, run %d of %d\n", time.Since(began).Seconds(), r.name, pass+1, o.runs)
+		for pass := range b.runs {
+			fmt.Fprintf(b.out, "%5.0fs  %s, run %d of %d\n", time.Since(began).Seconds(), r.name, pass+1, b.runs)
 			if err := r.run(ctx, b, r.name); err != nil {
 				return fmt.Errorf("%s, run %d: %w; what the servers said is in %s", r.name, pass+1, errors.Join(err, context.Cause(ctx)), b.log.Name())
 			}
 		}
-	}
-	text := b.report(machine(b.work, o.fresh), time.Now())
-	if _, err := io.WriteString(stdout, text); err != nil {
-		return err
-	}
-	if o.docs != "" {
-		return b.write(o.docs, text)
 	}
 	return nil
 }
