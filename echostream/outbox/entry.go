@@ -3,6 +3,7 @@ package outbox
 import (
 	"encoding/json"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -231,15 +232,7 @@ func (e *entry) refuse(t *target, why string) {
 }
 
 func (e *entry) settledFor(t *target) bool {
-	if e.answers == nil {
-		return false
-	}
-	for _, other := range e.answers.from {
-		if other == t || t.same(other.targetID) {
-			return true
-		}
-	}
-	return false
+	return e.answers != nil && slices.ContainsFunc(e.answers.from, func(other *target) bool { return t.same(other.targetID) })
 }
 
 func (e *entry) refused() []Refusal {

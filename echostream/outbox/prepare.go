@@ -105,9 +105,10 @@ func (o *Outbox) hold(all []*preparation) []*preparation {
 func (o *Outbox) makeRoom(size int64) bool {
 	weight, own := estimate(size), sizeClass(size)
 	tooHeavy := func() bool { return len(o.preps) > 0 && o.prepWeight+weight > o.opts.Memory }
+	fits := func() bool { return !tooHeavy() && o.prepCount[own] < maxPrepared }
 	for class := range o.prepGates {
 		for _, one := range o.preps {
-			if !tooHeavy() && o.prepCount[own] < maxPrepared {
+			if fits() {
 				return true
 			}
 			if one.refs == 0 && sizeClass(one.entry.size) == class && one.isDone() && (class == own || tooHeavy()) {
@@ -115,7 +116,7 @@ func (o *Outbox) makeRoom(size int64) bool {
 			}
 		}
 	}
-	return !tooHeavy() && o.prepCount[own] < maxPrepared
+	return fits()
 }
 
 func (p *preparation) isDone() bool {

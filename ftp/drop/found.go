@@ -207,15 +207,10 @@ func (x *foundFiles) endScan() {
 }
 
 // below lists the files in the folder p, and in those below it.
-func (x *foundFiles) below(p string) (paths []string) {
+func (x *foundFiles) below(p string) []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for file := range x.files {
-		if below(file, p) {
-			paths = append(paths, file)
-		}
-	}
-	return paths
+	return keysBelow(x.files, p)
 }
 
 // move notes that the folder p is now q.

@@ -75,6 +75,16 @@ func below(p, dir string) bool {
 	return p == dir || strings.HasPrefix(p, dir) && p[len(dir)] == '/'
 }
 
+// keysBelow are the paths in m that are p or below it.
+func keysBelow[V any](m map[string]V, p string) (paths []string) {
+	for q := range m {
+		if below(q, p) {
+			paths = append(paths, q)
+		}
+	}
+	return paths
+}
+
 // top is the first element of p: the directory over which files and directories are counted.
 func top(p string) string {
 	first, _, _ := strings.Cut(p, "/")

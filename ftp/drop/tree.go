@@ -121,14 +121,10 @@ func (x *folderTree) endScan() {
 }
 
 // below lists the folder p and those below it, a folder before what it holds.
-func (x *folderTree) below(p string) (paths []string) {
+func (x *folderTree) below(p string) []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for dir := range x.folders {
-		if below(dir, p) {
-			paths = append(paths, dir)
-		}
-	}
+	paths := keysBelow(x.folders, p)
 	slices.Sort(paths)
 	return paths
 }

@@ -163,23 +163,15 @@ func (a *uploads) removeKept(p string) error {
 
 // void removes the interrupted uploads to p and below it durably, as p becomes a new folder: they were not to files in that.
 func (a *uploads) void(p string) error {
-	for _, q := range a.keptBelow(p) {
+	a.mu.Lock()
+	voided := keysBelow(a.kept, p)
+	a.mu.Unlock()
+	for _, q := range voided {
 		if err := a.removeKept(q); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (a *uploads) keptBelow(p string) (paths []string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for q := range a.kept {
-		if below(q, p) {
-			paths = append(paths, q)
-		}
-	}
-	return paths
 }
 
 // expireKept removes the interrupted upload to p if it is at least so old, and describes what it removed.
